@@ -1,0 +1,1 @@
+"""Tokens to text: UTF-8 boundaries and stop strings."""

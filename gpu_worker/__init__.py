@@ -1,0 +1,1 @@
+"""Weights, KV pool, kernels, sampling: the only package that imports torch."""

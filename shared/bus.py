@@ -1,0 +1,246 @@
+"""Typed access to the streams: append, read from a cursor, trim. The only module that speaks Redis.
+
+Every stream entry has one field holding one encoded message. Writes are retried through a
+reconnect, so delivery is at least once; readers drop duplicates by (request id, token index) or seq.
+An entry that is no message goes to the `dead` stream and the reader goes on.
+
+Knows nothing of what the messages mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import redis.asyncio as redis
+import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError
+
+from shared import protocol
+
+log = structlog.get_logger("bus")
+
+START = "0-0"  # the cursor before the first entry of any stream
+_FIELD = b"m"
+_PATIENCE_S = 30.0  # how long a write waits for Redis to come back
+_TRANSIENT = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError)
+_DEAD_LETTERS = 1000
+
+T = TypeVar("T")
+
+
+class Unavailable(RuntimeError):
+    """Redis could not be reached for as long as the caller was willing to wait."""
+
+
+class Entry(NamedTuple):
+    """One message as read: which stream, its entry id, and the decoded message."""
+
+    stream: str
+    id: str
+    message: protocol.Message
+
+
+def entry_key(entry_id: str) -> tuple[int, int]:
+    """Entry ids ordered: compare these, never the strings."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+class Names:
+    """Names of streams and keys, all under one prefix, so that several services can share a Redis."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.live = f"{prefix}:live"
+        self.requests = f"{prefix}:requests"
+        self.model = f"{prefix}:model"
+        self.epoch = f"{prefix}:epoch"
+        self.alive = f"{prefix}:alive"
+        self.metrics = f"{prefix}:metrics"
+        self.dead = f"{prefix}:dead"
+
+    def plans(self, worker: str) -> str:
+        return f"{self.prefix}:plans:{worker}"
+
+    def steps(self, worker: str) -> str:
+        return f"{self.prefix}:steps:{worker}"
+
+    def detok(self, replica: str) -> str:
+        return f"{self.prefix}:detok:{replica}"
+
+    def texts(self, replica: str) -> str:
+        return f"{self.prefix}:texts:{replica}"
+
+
+class Transaction:
+    """Writes collected now and made together, in order and atomically, by ``await commit()``."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._commands: list[tuple[Any, ...]] = []
+
+    def append(self, stream: str, message: Any) -> Transaction:
+        """Add a message to a stream."""
+        self._commands.append(("XADD", stream, "*", _FIELD, protocol.encode(message)))
+        return self
+
+    def put(self, key: str, field: str, value: bytes) -> Transaction:
+        """Set one field of a hash."""
+        self._commands.append(("HSET", key, field, value))
+        return self
+
+    def remove(self, key: str, fields: Iterable[str]) -> Transaction:
+        """Delete fields of a hash."""
+        fields = tuple(fields)
+        if fields:
+            self._commands.append(("HDEL", key, *fields))
+        return self
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+    async def commit(self, patience: float = _PATIENCE_S) -> list[Any]:
+        """Make the writes. Returns one reply per write (an entry id for an append).
+
+        Raises Unavailable when Redis stays away for ``patience`` seconds.
+        """
+        if not self._commands:
+            return []
+
+        async def attempt() -> list[Any]:
+            pipe = self._bus.client.pipeline(transaction=len(self._commands) > 1)
+            for command in self._commands:
+                pipe.execute_command(*command)
+            return await pipe.execute()
+
+        replies = await self._bus.patiently(attempt, patience)
+        return [reply.decode() if isinstance(reply, bytes) else reply for reply in replies]
+
+
+class Bus:
+    """A connection pool to one Redis-compatible server, and the names in use on it."""
+
+    def __init__(self, client: Any, prefix: str) -> None:
+        self.client: Any = client  # redis.asyncio.Redis, whose annotations mix up bytes and text
+        self.names = Names(prefix)
+
+    @classmethod
+    def connect(cls, url: str, prefix: str) -> Bus:
+        """Open (lazily) a pool to ``redis://…``, ``rediss://…`` or ``unix:///path``."""
+        client: Any = redis.Redis.from_url(
+            url,
+            socket_timeout=None,  # blocking reads outlast the library's default of 5 s
+            socket_connect_timeout=5,
+            retry=Retry(NoBackoff(), 0),  # retrying is done here, where it can be seen
+            protocol=2,
+            health_check_interval=0,
+        )
+        return cls(client, prefix)
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+    async def append(self, stream: str, message: Any, patience: float = _PATIENCE_S) -> str:
+        """Add one message to a stream and return its entry id."""
+        [entry_id] = await self.transaction().append(stream, message).commit(patience)
+        return entry_id
+
+    def transaction(self) -> Transaction:
+        return Transaction(self)
+
+    async def range(self, stream: str, start: str = "-", count: int | None = None) -> list[Entry]:
+        """Entries from ``start`` on, without waiting."""
+        rows = await self.patiently(lambda: self.client.xrange(stream, min=start, count=count))
+        return self._decoded(stream, rows)
+
+    async def last_id(self, stream: str) -> str:
+        """The id of the newest entry, START where there is none."""
+        rows = await self.patiently(lambda: self.client.xrevrange(stream, count=1))
+        return rows[0][0].decode() if rows else START
+
+    async def trim(self, stream: str, min_id: str) -> None:
+        """Forget entries before ``min_id``: the caller knows that no reader needs them."""
+        await self.patiently(lambda: self.client.xtrim(stream, minid=min_id, approximate=True))
+
+    async def read(self, cursors: Mapping[str, str], block_ms: int, count: int | None = None) -> list[Entry]:
+        """Entries after each stream's cursor; waits up to ``block_ms`` for the first (0: don't wait)."""
+        block = block_ms if block_ms > 0 else None
+        reply = await self.client.xread(dict(cursors), count=count, block=block)
+        entries: list[Entry] = []
+        for stream, rows in reply or ():
+            entries += self._decoded(stream.decode(), rows)
+        return entries
+
+    async def hash(self, key: str) -> dict[str, bytes]:
+        """A whole hash."""
+        found = await self.patiently(lambda: self.client.hgetall(key))
+        return {field.decode(): value for field, value in found.items()}
+
+    async def next_epoch(self, worker: str) -> int:
+        """A number larger than any before it, even if Redis lost its data: max(counter, unix ms)."""
+        field = f"{self.names.epoch}:{worker}"
+        count = int(await self.patiently(lambda: self.client.incr(field)))
+        epoch = max(count, time.time_ns() // 1_000_000)
+        await self.patiently(lambda: self.client.set(field, epoch))
+        return epoch
+
+    async def patiently(self, attempt: Callable[[], Awaitable[T]], patience: float = _PATIENCE_S) -> T:
+        """Run ``attempt`` until Redis answers; at most ``patience`` seconds, then Unavailable."""
+        deadline = time.monotonic() + patience
+        delay = 0.02
+        while True:
+            try:
+                return await attempt()
+            except _TRANSIENT as error:
+                if time.monotonic() + delay > deadline:
+                    raise Unavailable(f"Redis does not answer: {error}") from error
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 0.5)
+
+    def _decoded(self, stream: str, rows: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
+        entries: list[Entry] = []
+        for entry_id, fields in rows:
+            try:
+                message = protocol.decode(fields.get(_FIELD, b""))
+            except protocol.ProtocolError as error:
+                log.error("bad entry set aside", stream=stream, entry=entry_id.decode(), error=str(error))
+                task = asyncio.ensure_future(self._set_aside(stream, entry_id, fields))
+                task.add_done_callback(lambda done: done.exception())
+                continue
+            entries.append(Entry(stream, entry_id.decode(), message))
+        return entries
+
+    async def _set_aside(self, stream: str, entry_id: bytes, fields: dict[bytes, bytes]) -> None:
+        letter: dict[Any, Any] = {**fields, b"stream": stream, b"entry": entry_id}
+        await self.client.xadd(self.names.dead, letter, maxlen=_DEAD_LETTERS)
+
+
+class Reader:
+    """Reads several streams from explicit cursors, for as long as the process lives.
+
+    Entries of one call keep the order in which the streams were named, then their own order: name a
+    stream that announces (`detok`) before the one that depends on it (`steps`).
+    """
+
+    def __init__(self, bus: Bus, streams: Iterable[str], cursors: Mapping[str, str] | None = None) -> None:
+        self._bus = bus
+        self.cursors: dict[str, str] = dict.fromkeys(streams, START) | dict(cursors or {})
+
+    async def next(self, block_ms: int = 5000) -> list[Entry]:
+        """New entries, or none after ``block_ms``. A lost connection counts as nothing new."""
+        try:
+            entries = await self._bus.read(self.cursors, block_ms)
+        except _TRANSIENT as error:
+            log.warning("redis away, reading again from the cursor", error=str(error))
+            await asyncio.sleep(0.1)
+            return []
+        order = {stream: position for position, stream in enumerate(self.cursors)}
+        entries.sort(key=lambda entry: order[entry.stream])  # stable: each stream keeps its order
+        for entry in entries:
+            self.cursors[entry.stream] = entry.id
+        return entries

@@ -1,0 +1,42 @@
+"""Packed columns: little-endian numeric arrays as bytes, as they travel in messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int32 = NDArray[np.int32]
+UInt64 = NDArray[np.uint64]
+UInt8 = NDArray[np.uint8]
+
+
+def int32(values: Iterable[int]) -> bytes:
+    """Pack integers as little-endian int32."""
+    return np.fromiter(values, dtype="<i4").tobytes()
+
+
+def uint64(values: Iterable[int]) -> bytes:
+    """Pack integers as little-endian uint64."""
+    return np.fromiter(values, dtype="<u8").tobytes()
+
+
+def uint8(values: Iterable[int]) -> bytes:
+    """Pack integers as bytes."""
+    return bytes(values)
+
+
+def as_int32(data: bytes) -> Int32:
+    """A read-only view of packed int32."""
+    return np.frombuffer(data, dtype="<i4")
+
+
+def as_uint64(data: bytes) -> UInt64:
+    """A read-only view of packed uint64."""
+    return np.frombuffer(data, dtype="<u8")
+
+
+def as_uint8(data: bytes) -> UInt8:
+    """A read-only view of bytes."""
+    return np.frombuffer(data, dtype="u1")

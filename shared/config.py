@@ -1,0 +1,173 @@
+"""Every setting of every process, defined once: flag, environment variable and configuration key.
+
+``--page-size 1``, ``ROOTSTREAM_PAGE_SIZE=1`` and ``page_size: 1`` in a YAML or TOML file are the same
+setting. The only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
+
+ENV_PREFIX = "ROOTSTREAM_"
+DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_REDIS = "redis://127.0.0.1:6379/0"
+
+_MODEL = Group("Model and device", sort_key=1)
+_SERVER = Group("HTTP server", sort_key=2)
+_SCHEDULING = Group("Scheduling and cache", sort_key=3)
+_DEPLOYMENT = Group("Processes", sort_key=4)
+
+_POSITIVE = Number(gte=1)
+_NATURAL = Number(gte=0)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one deployment; each process reads those that concern it."""
+
+    model: Annotated[str, Parameter(group=_MODEL)] = DEFAULT_MODEL
+    """What to serve: the packaged default, a Hugging Face directory, a GGUF file, or a hub id."""
+
+    served_model_name: Annotated[str | None, Parameter(group=_MODEL)] = None
+    """The name clients use in `model`; the model's own name by default."""
+
+    device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(group=_MODEL)] = "auto"
+    """Where the model runs; auto takes a GPU where there is one."""
+
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Parameter(group=_MODEL)] = "auto"
+    """Precision of weights and KV; auto is bfloat16 where the device computes it quickly, else float32."""
+
+    context_length: Annotated[int | None, Parameter(group=_MODEL, validator=_POSITIVE)] = None
+    """Most tokens of prompt and answer together; the model's own limit by default."""
+
+    kv_memory: Annotated[str, Parameter(group=_MODEL)] = "auto"
+    """Memory for the KV pool, such as 2GiB or 512MiB; auto takes a share of what is free."""
+
+    page_size: Annotated[int, Parameter(group=_MODEL, validator=Number(gte=1, lte=256))] = 16
+    """Tokens per KV page: the grain in which prefixes are shared."""
+
+    threads: Annotated[int | None, Parameter(group=_MODEL, validator=_POSITIVE)] = None
+    """CPU threads of the worker; all cores by default."""
+
+    host: Annotated[str, Parameter(group=_SERVER)] = "127.0.0.1"
+    """Address to listen on."""
+
+    port: Annotated[int, Parameter(group=_SERVER, validator=Number(gte=1, lte=65535))] = 30000
+    """Port to listen on."""
+
+    max_queue: Annotated[int, Parameter(group=_SCHEDULING, validator=_POSITIVE)] = 2048
+    """Waiting requests beyond which new ones are refused with 429."""
+
+    max_running: Annotated[int | None, Parameter(group=_SCHEDULING, validator=_POSITIVE)] = None
+    """Most requests computed at once; 64 on a CPU, 256 on a GPU by default."""
+
+    chunk_tokens: Annotated[int | None, Parameter(group=_SCHEDULING, validator=_POSITIVE)] = None
+    """Most prompt tokens per step: long prompts are computed in chunks beside decoding.
+    256 on a CPU, 4096 on a GPU by default."""
+
+    policy: Annotated[Literal["lpm", "fcfs"], Parameter(group=_SCHEDULING)] = "lpm"
+    """Order of the queue: longest cached prefix first (aged, so that nobody starves), or first come first served."""
+
+    radix_cache: Annotated[bool, Parameter(group=_SCHEDULING, negative="--no-radix-cache")] = True
+    """Reuse the KV of shared prefixes."""
+
+    lease: Annotated[int, Parameter(group=_SCHEDULING, validator=_POSITIVE)] = 16
+    """KV slots granted to a decoding request ahead of time; 1 runs in lock-step with the scheduler."""
+
+    tokenizers: Annotated[int, Parameter(group=_DEPLOYMENT, validator=_POSITIVE)] = 1
+    """HTTP and tokenizer processes to start, all behind one port."""
+
+    detokenizers: Annotated[int, Parameter(group=_DEPLOYMENT, validator=_POSITIVE)] = 1
+    """Detokenizer processes to start."""
+
+    redis: Annotated[str | None, Parameter(group=_DEPLOYMENT)] = None
+    """URL of a Redis or Valkey server, 6.2 or later; `serve` starts an embedded one by default."""
+
+    namespace: Annotated[str, Parameter(group=_DEPLOYMENT)] = "rootstream"
+    """Prefix of all keys, so that several deployments can share one Redis."""
+
+    replica: Annotated[str | None, Parameter(group=_DEPLOYMENT)] = None
+    """Name of this process among its role's replicas; the host name by default."""
+
+    cache_dir: Annotated[Path, Parameter(group=_DEPLOYMENT)] = Path("~/.cache/rootstream")
+    """Where converted tokenizers and downloaded models are kept."""
+
+    parent: Annotated[int | None, Parameter(group=_DEPLOYMENT, show=False)] = None
+    """Process id of the local launcher: end when it ends."""
+
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Parameter(group=_DEPLOYMENT)] = "info"
+    """Least severe log line to print."""
+
+    log_format: Annotated[Literal["auto", "text", "json"], Parameter(group=_DEPLOYMENT)] = "auto"
+    """Log lines for people or for machines; auto looks whether stderr is a terminal."""
+
+    @property
+    def redis_url(self) -> str:
+        return self.redis or DEFAULT_REDIS
+
+    @property
+    def replica_name(self) -> str:
+        return self.replica or socket.gethostname()
+
+    @property
+    def cache_path(self) -> Path:
+        return self.cache_dir.expanduser()
+
+
+WORKER = "0"  # the one worker's name in stream names, until there are several
+
+
+def settings_sources(file: Path | None = None) -> list[Any]:
+    """Where settings come from besides flags, strongest first: the environment, then a file.
+
+    The file is YAML or TOML by its ending; ROOTSTREAM_CONFIG names one where no flag does.
+    """
+    sources: list[Any] = [cyclopts.config.Env(ENV_PREFIX, command=False)]
+    path = file or (Path(named) if (named := os.environ.get(ENV_PREFIX + "CONFIG")) else None)
+    if path is not None:
+        kind = cyclopts.config.Toml if path.suffix == ".toml" else cyclopts.config.Yaml
+        sources.append(kind(path, must_exist=True, use_commands_as_keys=False))
+    return sources
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The environment that makes a child process read exactly these settings."""
+    defaults = Settings()
+    environment: dict[str, str] = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value != getattr(defaults, field.name):
+            environment[ENV_PREFIX + field.name.upper()] = str(value)
+    return environment
+
+
+def parse_bytes(text: str) -> int:
+    """'2GiB', '512 MiB', '1.5G' or a plain number of bytes. Raises ValueError with an example."""
+    units = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+    compact = text.strip().lower().replace(" ", "")
+    digits = compact.rstrip("bikmgt")
+    unit = compact[len(digits) :].removesuffix("b").removesuffix("i")
+    try:
+        value = float(digits) * units[unit]
+    except (ValueError, KeyError):
+        raise ValueError(f"{text!r} is no size: write for example 2GiB, 512MiB or 1073741824") from None
+    if not value >= 1 or value > 2**60:
+        raise ValueError(f"{text!r} is out of range for a size in memory")
+    return int(value)
+
+
+def without_settings(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment with no ROOTSTREAM_ variable: the base for a child that gets its own."""
+    source = os.environ if environment is None else environment
+    return {name: value for name, value in source.items() if not name.startswith(ENV_PREFIX)}

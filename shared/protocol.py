@@ -1,0 +1,335 @@
+"""The wire messages, and nothing else: what one process may say to another.
+
+Every message is a frozen, positional msgspec Struct with an integer tag, encoded as one version byte
+plus MessagePack. Data per row travels in columns: little-endian arrays packed into ``bytes`` (see
+:mod:`shared.columns`), never as one object per token. One stream entry carries a whole step's worth
+for one destination.
+
+Identity is (request id, token index): ids are random 63-bit integers made by tokenizer_svc, index 0
+is the first generated token. Every hop is at-least-once, so every reader drops what it already has.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+from typing import Any
+
+import msgspec
+
+VERSION = 1
+
+
+class Wire(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of all messages: immutable and encoded by position."""
+
+
+class Finish(enum.IntEnum):
+    """Why a request ended. Travels as one byte per row; NONE while it goes on."""
+
+    NONE = 0
+    STOP = 1  # an end-of-sequence token, a stop token id or a stop string
+    LENGTH = 2  # max_tokens reached
+    ABORT = 3  # cancelled by a client or an operator
+
+
+class Failure(enum.StrEnum):
+    """Why a request failed instead of finishing. The front door maps each to an HTTP status."""
+
+    QUEUE_FULL = "queue_full"
+    TOO_LARGE = "too_large"
+    WORKER = "worker_error"
+    UNAVAILABLE = "unavailable"
+
+
+class Sampling(Wire, frozen=True):
+    """How the worker picks tokens. All values are validated, all defaults resolved, at the door."""
+
+    max_tokens: int
+    temperature: float = 1.0  # 0 is greedy
+    top_k: int = 0  # 0 is off
+    top_p: float = 1.0
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0  # unsigned 64 bits; draws are a function of (seed, token index)
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    min_tokens: int = 0  # stop tokens are masked before this many tokens
+    stop_token_ids: tuple[int, ...] = ()  # includes the model's end-of-sequence ids unless ignored
+
+
+# --- `requests`: tokenizer_svc and detokenizer_svc -> scheduler_svc -----------------------------
+
+
+class Generate(Wire, frozen=True, tag=1):
+    """A validated request. Stored whole in the `live` hash before it is announced."""
+
+    id: int
+    input_ids: bytes  # int32
+    sampling: Sampling
+    namespace: str  # cache salt: requests share KV only within one namespace
+    priority: int  # higher goes first
+    reply_to: str  # the tokenizer_svc replica that holds the connection
+    detokenizer: str  # the detokenizer_svc replica that turns its tokens into text
+    arrived: float  # unix seconds
+
+
+class Abort(Wire, frozen=True, tag=2):
+    """End a request early: its client left, a stop string matched, or somebody cancelled it.
+
+    With ``notify`` the scheduler answers the owner with Aborted, so that the stream gets its end.
+    """
+
+    id: int
+    notify: bool = False
+
+
+class Flush(Wire, frozen=True, tag=3):
+    """Drop every cached page that no running request holds; answered with Flushed."""
+
+    nonce: int
+    reply_to: str
+
+
+ToScheduler = Generate | Abort | Flush
+
+
+# --- `plans:{w}`: scheduler_svc -> gpu_worker -----------------------------------------------------
+
+
+class Admit(Wire, frozen=True):
+    """A row joins the worker's persistent batch.
+
+    ``input_ids`` is prompt plus what was generated before a preemption or restart;
+    ``prompt_len`` says where the generated part starts. KV of the first ``cached_len`` tokens is
+    already in the pool, in the first pages of the row's page table.
+    """
+
+    id: int
+    input_ids: bytes  # int32
+    prompt_len: int
+    cached_len: int
+    sampling: Sampling
+    pages: bytes  # int32: the page table up to cached_len (cached_len is a whole number of pages)
+
+
+class Open(Wire, frozen=True, tag=10):
+    """A new epoch for one incarnation of the worker: forget every row, answer with Opened."""
+
+    epoch: int
+    incarnation: int
+
+
+class Plan(Wire, frozen=True, tag=11):
+    """One diff to the worker's batch, applied atomically and in order of ``seq``.
+
+    Applied in this order: releases, admits, grants, chunks. A worker runs at most one plan that
+    carries chunks per step, and always executes the chunks it was given.
+
+    Grants extend a row: its page table grows by ``grant_page_counts[i]`` of ``grant_pages``, and KV of
+    positions below ``grant_limits[i]`` may then be written. A chunk computes tokens
+    ``[start, start + length)`` of the row's input; a row whose input is complete decodes by itself
+    for as long as it has granted slots.
+    """
+
+    epoch: int
+    seq: int
+    releases: bytes = b""  # uint64
+    admits: tuple[Admit, ...] = ()
+    grant_ids: bytes = b""  # uint64
+    grant_limits: bytes = b""  # int32, slots in all (not an increment)
+    grant_page_counts: bytes = b""  # int32
+    grant_pages: bytes = b""  # int32
+    chunk_ids: bytes = b""  # uint64
+    chunk_starts: bytes = b""  # int32
+    chunk_lengths: bytes = b""  # int32
+
+
+ToWorker = Open | Plan
+
+
+# --- `steps:{w}`: gpu_worker -> scheduler_svc and every detokenizer_svc ---------------------------
+
+
+class ModelCard(Wire, frozen=True):
+    """What a worker serves: everything the others need to know of the model and its limits."""
+
+    model: str
+    architecture: str
+    dtype: str
+    device: str
+    vocab_size: int
+    context_length: int  # prompt + generated tokens, at most
+    page_size: int
+    num_pages: int  # usable KV pages
+    max_running: int  # rows in one step
+    chunk_tokens: int  # prefill budget per step
+
+    @property
+    def kv_tokens(self) -> int:
+        """How many tokens the KV pool holds."""
+        return self.num_pages * self.page_size
+
+
+class Hello(Wire, frozen=True, tag=20):
+    """A worker has started, with an empty KV pool, and waits for Open."""
+
+    incarnation: int
+    card: ModelCard
+
+
+class Opened(Wire, frozen=True, tag=21):
+    """The worker forgot all rows and obeys this epoch from here on.
+
+    A fence in the log: readers count Steps only when their epoch is that of the last Opened.
+    """
+
+    epoch: int
+    incarnation: int
+
+
+class Step(Wire, frozen=True, tag=22):
+    """One forward pass (or only an acknowledgement of plans, then without rows).
+
+    Row i produced ``counts[i]`` tokens, the first of which has token index ``firsts[i]``; their ids are
+    concatenated in ``tokens``. Rows with a finish code have left the batch.
+    """
+
+    epoch: int
+    seq: int
+    plan: int  # seq of the last plan applied before this step
+    ids: bytes = b""  # uint64
+    firsts: bytes = b""  # int32
+    counts: bytes = b""  # int32
+    tokens: bytes = b""  # int32
+    finishes: bytes = b""  # uint8, Finish
+    errors: tuple[tuple[int, str], ...] = ()  # (request id, message): rows that ended in an error
+    computed: int = 0  # tokens that went through the model
+    forward_us: int = 0  # duration of the step
+    gap_us: int = 0  # time since the previous step ended, while there was work
+
+
+FromWorker = Hello | Opened | Step
+
+
+# --- `detok:{d}`: tokenizer_svc -> one detokenizer_svc -----------------------------------------
+
+
+class Track(Wire, frozen=True, tag=30):
+    """Turn this request's tokens into text and send it to ``reply_to``."""
+
+    id: int
+    reply_to: str
+    context: bytes  # int32: the last few prompt ids, for decoders that look back
+    stop: tuple[str, ...] = ()
+    include_stop: bool = False  # keep a matched stop string in the text
+    stop_token_ids: tuple[int, ...] = ()  # not shown in the text when they end the request
+    skip_special_tokens: bool = True
+    max_tokens: int = 0
+
+
+class Untrack(Wire, frozen=True, tag=31):
+    """Nobody waits for this request any more."""
+
+    id: int
+
+
+ToDetokenizer = Track | Untrack
+
+
+# --- `texts:{t}`: detokenizer_svc and scheduler_svc -> one tokenizer_svc ------------------------
+
+
+class Texts(Wire, frozen=True, tag=40):
+    """Text of one step for one replica. Row i covers ``counts[i]`` tokens from index ``firsts[i]``.
+
+    Text may be shorter than its tokens (half a character, or what may become a stop string, is held
+    back and comes with a later row). ``matched`` is the stop string or stop token id of a STOP.
+    """
+
+    ids: bytes  # uint64
+    firsts: bytes  # int32
+    counts: bytes  # int32
+    tokens: bytes  # int32
+    texts: tuple[str, ...]
+    finishes: bytes  # uint8, Finish
+    matched: tuple[str | int | None, ...]
+
+
+class Admitted(Wire, frozen=True, tag=41):
+    """These requests started; ``cached`` tokens of each prompt came from the radix cache."""
+
+    ids: bytes  # uint64
+    cached: bytes  # int32
+
+
+class Aborted(Wire, frozen=True, tag=42):
+    """The request ended because of an Abort with ``notify``."""
+
+    id: int
+
+
+class Failed(Wire, frozen=True, tag=43):
+    """The request ended with an error before or during generation."""
+
+    id: int
+    failure: Failure
+    message: str
+
+
+class Flushed(Wire, frozen=True, tag=44):
+    """Answer to Flush: how many pages were freed."""
+
+    nonce: int
+    pages: int
+
+
+ToFrontDoor = Texts | Admitted | Aborted | Failed | Flushed
+
+Message = (
+    Generate | Abort | Flush | Open | Plan | Hello | Opened | Step | Track | Untrack
+    | Texts | Admitted | Aborted | Failed | Flushed
+)  # fmt: skip
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_card_decoder = msgspec.msgpack.Decoder(ModelCard)
+
+
+class ProtocolError(ValueError):
+    """Bytes that are not a message of this version."""
+
+
+def encode(message: Any) -> bytes:
+    """One version byte, then MessagePack."""
+    return bytes((VERSION,)) + _encoder.encode(message)
+
+
+def decode(payload: bytes) -> Message:
+    """Inverse of :func:`encode`. Raises ProtocolError on anything else."""
+    _check_version(payload)
+    try:
+        return _decoder.decode(memoryview(payload)[1:])
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(str(error)) from error
+
+
+def decode_card(payload: bytes) -> ModelCard:
+    """A model card, encoded by :func:`encode`."""
+    _check_version(payload)
+    try:
+        return _card_decoder.decode(memoryview(payload)[1:])
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(str(error)) from error
+
+
+def _check_version(payload: bytes) -> None:
+    if not payload or payload[0] != VERSION:
+        found = payload[0] if payload else "nothing"
+        raise ProtocolError(f"message version {found}, expected {VERSION}: all processes must be of one release")
+
+
+def new_request_id() -> int:
+    """A random positive 63-bit id: fits int64 and uint64 columns alike."""
+    return secrets.randbits(62) | (1 << 62)

@@ -1,0 +1,162 @@
+"""The life cycle every service shares: settings, bus, signals, pulse, metrics, an orderly end.
+
+A service is a coroutine ``serve(context)`` that runs until ``context.stopping`` is set. If it raises,
+the process logs why and exits with 1: whoever started it starts it again, and the streams hold
+everything it needs to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+import uvloop
+from cyclopts import App
+from prometheus_client import CollectorRegistry
+
+from shared import logs, metrics
+from shared.bus import START, Bus, Unavailable
+from shared.config import Settings, settings_sources
+from shared.registry import BEAT_S, Pulse, Registry, Role, State
+
+log = structlog.get_logger("service")
+
+
+class Context:
+    """What a service gets to work with."""
+
+    def __init__(self, role: Role, settings: Settings, bus: Bus) -> None:
+        self.role = role
+        self.settings = settings
+        self.bus = bus
+        self.replica = settings.replica_name
+        self.incarnation = time.time_ns() // 1_000
+        self.peers = Registry(bus)
+        self.metrics = CollectorRegistry()
+        self.stopping = asyncio.Event()
+        self.watermark = START
+        self._state = State.LOADING
+        self._detail = "starting"
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def pulse(self) -> Pulse:
+        return Pulse(
+            role=self.role,
+            replica=self.replica,
+            incarnation=self.incarnation,
+            at=time.time(),
+            state=self._state,
+            detail=self._detail,
+            watermark=self.watermark,
+        )
+
+    async def announce(self, state: State, detail: str = "") -> None:
+        """Change state and tell everyone now, not with the next pulse."""
+        self._state, self._detail = state, detail
+        await self.beat()
+
+    def progress(self, detail: str) -> None:
+        """What is going on, for people; told with the next pulse. Safe from any thread."""
+        self._detail = detail
+
+    async def beat(self) -> None:
+        """Write the pulse and read the others'."""
+        await self.peers.beat(self.pulse, metrics.exposition(self.metrics))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a task beside ``serve``; if it raises, the whole process ends."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = task.exception()
+            self.stopping.set()
+
+    failure: BaseException | None = None
+
+    async def cancel_tasks(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _pulse(context: Context) -> None:
+    while True:
+        try:
+            await context.beat()
+        except Unavailable as error:
+            log.warning("no pulse", error=str(error))
+        await asyncio.sleep(BEAT_S)
+
+
+async def _live(role: Role, settings: Settings, serve: Callable[[Context], Awaitable[None]]) -> int:
+    bus = Bus.connect(settings.redis_url, settings.namespace)
+    context = Context(role, settings, bus)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, context.stopping.set)
+    pulse = asyncio.create_task(_pulse(context))
+    try:
+        await serve(context)
+        if context.failure is not None:
+            raise context.failure
+        return 0
+    except UserError as error:
+        log.error(str(error))
+        return 2
+    except Exception:
+        log.exception("service failed")
+        return 1
+    finally:
+        pulse.cancel()
+        await context.cancel_tasks()
+        with contextlib.suppress(Unavailable):
+            await context.peers.leave(context.pulse)
+        await bus.close()
+
+
+class UserError(RuntimeError):
+    """Something only the person who started the process can mend; shown without a traceback."""
+
+
+def end_with_parent(parent: int | None) -> None:
+    """Ask Linux to end this process when its launcher dies, even by kill -9."""
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died before we asked
+        raise SystemExit(0)
+
+
+def main(role: Role, serve: Callable[[Context], Awaitable[None]]) -> None:
+    """Entry point of ``python -m <package>``: settings from flags and environment, then serve."""
+    app = App(name=f"python -m {_PACKAGES[role]}", help=f"The {role} process of rootstream.", config=settings_sources())
+
+    @app.default
+    def run(settings: Settings = Settings()) -> None:  # pyright: ignore[reportUnusedFunction]
+        end_with_parent(settings.parent)
+        logs.configure(settings, role=role, replica=settings.replica_name)
+        raise SystemExit(uvloop.run(_live(role, settings, serve)))
+
+    app()
+
+
+_PACKAGES = {
+    Role.TOKENIZER: "tokenizer_svc",
+    Role.SCHEDULER: "scheduler_svc",
+    Role.WORKER: "gpu_worker",
+    Role.DETOKENIZER: "detokenizer_svc",
+}

@@ -1,0 +1,40 @@
+"""Fixtures for all tests: a real embedded server, and a bus with a namespace of its own."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from rootstream.embedded import EmbeddedServer
+from shared.bus import Bus
+
+_counter = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real Valkey server for the whole test session."""
+    with tempfile.TemporaryDirectory(prefix="rs-") as directory:
+        server = EmbeddedServer(Path(directory))
+        server.start()
+        yield server.url
+        server.stop()
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A key prefix that no other test uses."""
+    return f"test{next(_counter)}"
+
+
+@pytest_asyncio.fixture
+async def bus(redis_url: str, namespace: str) -> AsyncIterator[Bus]:
+    """A bus of this test's own."""
+    bus = Bus.connect(redis_url, namespace)
+    yield bus
+    await bus.close()
