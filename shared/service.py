@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry
 from shared import logs, metrics
 from shared.bus import START, Bus, Unavailable
 from shared.config import Settings, settings_sources
+from shared.errors import UserError
 from shared.registry import BEAT_S, Pulse, Registry, Role, State
 
 log = structlog.get_logger("service")
@@ -126,10 +127,6 @@ async def _live(role: Role, settings: Settings, serve: Callable[[Context], Await
         with contextlib.suppress(Unavailable):
             await context.peers.leave(context.pulse)
         await bus.close()
-
-
-class UserError(RuntimeError):
-    """Something only the person who started the process can mend; shown without a traceback."""
 
 
 def end_with_parent(parent: int | None) -> None:

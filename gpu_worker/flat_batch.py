@@ -1,0 +1,24 @@
+"""One forward pass as flat tensors: a mixed batch of decode rows and prefill chunks.
+
+Rows are segments of the flat token axis. Decode rows (one token each) come first, then chunks.
+Shapes: T tokens, R rows, P pages of the longest page table, L rows whose logits are wanted.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class FlatBatch(NamedTuple):
+    """Inputs of one forward pass."""
+
+    input_ids: Tensor  # int64 [T]
+    positions: Tensor  # int64 [T], position of each token in its sequence
+    slots: Tensor  # int64 [T], where its KV goes: page * page_size + offset
+    starts: Tensor  # int32 [R + 1], first flat token of each row; the last entry is T
+    kv_lens: Tensor  # int32 [R], tokens of the row's sequence including this pass
+    page_tables: Tensor  # int32 [R, P], padded with 0
+    num_decodes: int  # how many of the R rows are decode rows
+    logit_indices: Tensor  # int64 [L], flat tokens whose logits are wanted
