@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from rootstream.embedded import EmbeddedServer
 from shared.bus import Bus
+from tests.toy import make_toy_model
 
 _counter = itertools.count()
 
@@ -38,3 +39,9 @@ async def bus(redis_url: str, namespace: str) -> AsyncIterator[Bus]:
     bus = Bus.connect(redis_url, namespace)
     yield bus
     await bus.close()
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama directory with random weights and a tokenizer of its own, made once."""
+    return make_toy_model(tmp_path_factory.mktemp("models") / "toy-llama")
