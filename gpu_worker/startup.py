@@ -1,0 +1,134 @@
+"""From settings to a loaded model with its KV pool and the card that describes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gpu_worker.flat_batch import FlatBatch
+from gpu_worker.kv_pool import KVPool, bytes_per_page
+from gpu_worker.loader import load_decoder
+from gpu_worker.models.decoder import Decoder
+from shared.config import Settings, parse_bytes
+from shared.errors import UserError
+from shared.model_files import locate
+from shared.protocol import ModelCard
+
+_CPU_KV_MEMORY = 2**30  # enough for 45,000 tokens of a 135M model; more must be asked for
+_GPU_KV_SHARE = 0.85  # of what is free once the weights are loaded
+
+
+class Model:
+    """A decoder bound to its pool."""
+
+    def __init__(self, decoder: Decoder, pool: KVPool) -> None:
+        self._decoder = decoder
+        self._pool = pool
+
+    def forward(self, batch: FlatBatch) -> Tensor:
+        """Write KV of all tokens, return logits, float32 [L, V]."""
+        return self._decoder.forward(batch, self._pool)
+
+
+class Loaded(NamedTuple):
+    """What a worker needs to start."""
+
+    model: Model
+    card: ModelCard
+
+
+def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
+    """Load weights, allocate the KV pool, run one step to compile what is compiled on first use.
+
+    Raises UserError for a model or a setting that cannot work here.
+    """
+    device = _device(settings)
+    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    torch.set_grad_enabled(False)
+    files = locate(settings.model, settings.cache_path)
+    decoder = load_decoder(
+        files, device, _dtype(settings, device), lambda fraction: progress(f"loading weights {fraction:.0%}")
+    )
+    config = decoder.config
+    num_pages = _kv_bytes(settings, device) // bytes_per_page(config, settings.page_size, decoder.dtype)
+    if num_pages < 1:
+        raise UserError(f"--kv-memory {settings.kv_memory} holds no page of this model: give more")
+    progress("allocating the KV pool")
+    pool = KVPool(config, num_pages, settings.page_size, decoder.dtype, device)
+    on_cpu = device.type == "cpu"
+    card = ModelCard(
+        model=settings.served_model_name or files.name,
+        architecture=config.architecture,
+        dtype=str(decoder.dtype).removeprefix("torch."),
+        device=device.type,
+        vocab_size=config.vocab_size,
+        context_length=_context_length(settings, config.context_length),
+        page_size=settings.page_size,
+        num_pages=num_pages,
+        max_running=settings.max_running or (64 if on_cpu else 256),
+        chunk_tokens=settings.chunk_tokens or (256 if on_cpu else 4096),
+    )
+    model = Model(decoder, pool)
+    progress("warming up")
+    _warm_up(model, num_pages, settings.page_size, device)
+    return Loaded(model, card)
+
+
+def _device(settings: Settings) -> torch.device:
+    available = torch.cuda.is_available()
+    if settings.device == "cuda" and not available:
+        raise UserError(
+            "--device cuda: torch finds no CUDA device; install the CUDA build of torch or use --device cpu"
+        )
+    name = settings.device if settings.device != "auto" else ("cuda" if available else "cpu")
+    return torch.device(name)
+
+
+def _dtype(settings: Settings, device: torch.device) -> torch.dtype:
+    if settings.dtype != "auto":
+        if settings.dtype == "float16" and device.type == "cpu":
+            raise UserError("--dtype float16 is slow and inexact on a CPU: use bfloat16 or float32")
+        return getattr(torch, settings.dtype)
+    quick = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+    return torch.bfloat16 if quick else torch.float32
+
+
+def _kv_bytes(settings: Settings, device: torch.device) -> int:
+    if settings.kv_memory != "auto":
+        try:
+            return parse_bytes(settings.kv_memory)
+        except ValueError as error:
+            raise UserError(f"--kv-memory: {error}") from None
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        return int(free * _GPU_KV_SHARE)
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(_CPU_KV_MEMORY, available // 4)
+
+
+def _context_length(settings: Settings, limit: int) -> int:
+    wanted = settings.context_length or limit
+    if wanted > limit:
+        raise UserError(f"--context-length {wanted} is beyond the model's own limit of {limit}")
+    return wanted
+
+
+def _warm_up(model: Model, num_pages: int, page_size: int, device: torch.device) -> None:
+    """One prefill chunk and one decode row, in the first pages."""
+    for length, num_decodes in ((min(2, num_pages * page_size), 0), (1, 1)):
+        model.forward(
+            FlatBatch(
+                input_ids=torch.zeros(length, dtype=torch.int64, device=device),
+                positions=torch.arange(length, device=device),
+                slots=torch.arange(length, device=device),
+                starts=torch.tensor([0, length], dtype=torch.int32, device=device),
+                kv_lens=torch.tensor([length], dtype=torch.int32, device=device),
+                page_tables=torch.arange(length, dtype=torch.int32, device=device)[None],
+                num_decodes=num_decodes,
+                logit_indices=torch.tensor([length - 1], device=device),
+            )
+        )
