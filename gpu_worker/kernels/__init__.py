@@ -1,0 +1,1 @@
+"""One operation per file: a plain torch reference, and beside it what runs on a CPU."""

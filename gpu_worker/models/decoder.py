@@ -1,0 +1,72 @@
+"""The decoder-only transformer of the Llama family: Llama, Mistral, Qwen2, Qwen3, SmolLM.
+
+Runs a flat batch over a paged KV pool. Knows nothing of requests, sampling or where weights come from.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gpu_worker.flat_batch import FlatBatch
+from gpu_worker.kernels.interface import AttentionShape, HeadNorms, Kernels, Linear
+from gpu_worker.kv_pool import KVPool
+from gpu_worker.models.config import ModelConfig
+
+
+class Layer(NamedTuple):
+    """Weights of one block, the products prepacked: q, k and v in one, gate and up in one."""
+
+    input_norm: Tensor
+    qkv: Linear
+    head_norms: HeadNorms | None
+    out: Linear
+    post_norm: Tensor
+    gate_up: Linear
+    down: Linear
+    window: int | None
+
+
+class Decoder:
+    """A model ready to run on one device."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        kernels: Kernels,
+        *,
+        embedding: Tensor,
+        layers: tuple[Layer, ...],
+        final_norm: Tensor,
+        lm_head: Linear,
+        frequencies: Tensor,
+    ) -> None:
+        self.config = config
+        self.dtype = embedding.dtype
+        self.device = embedding.device
+        self._kernels = kernels
+        self._shape = AttentionShape(config.num_heads, config.num_kv_heads, config.head_dim, config.rms_norm_eps)
+        self._embedding = embedding
+        self._layers = layers
+        self._final_norm = final_norm
+        self._lm_head = lm_head
+        self._frequencies = frequencies
+
+    @torch.inference_mode()
+    def forward(self, batch: FlatBatch, pool: KVPool) -> Tensor:
+        """Compute all T tokens, writing their KV; float32 logits [L, vocab_size] of ``batch.logit_indices``."""
+        kernels, eps = self._kernels, self.config.rms_norm_eps
+        attention = kernels.attention(self._shape, batch, self._frequencies, self.config.rope.attention_factor, pool)
+        residual = self._embedding[batch.input_ids]
+        x = kernels.rms_norm(residual, self._layers[0].input_norm, eps)
+        for index, layer in enumerate(self._layers):
+            if index:
+                x = kernels.add_rms_norm(x, residual, layer.input_norm, eps)
+            x = layer.out(attention.attend(layer.qkv(x), index, layer.window, layer.head_norms))
+            x = kernels.add_rms_norm(x, residual, layer.post_norm, eps)
+            x = layer.down(kernels.silu_mul(layer.gate_up(x)))
+        wanted = batch.logit_indices
+        last = x[wanted] + residual[wanted]
+        return self._lm_head(kernels.rms_norm(last, self._final_norm, eps)).float()

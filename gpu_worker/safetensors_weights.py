@@ -1,0 +1,65 @@
+"""A Hugging Face directory as a source of weights: safetensors only, in one file or sharded.
+
+Pickled checkpoints are never opened: they can run code. Knows nothing of devices.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from gpu_worker.models.config import ModelConfig, read_huggingface_config
+from shared.errors import UserError
+
+
+class SafetensorsWeights:
+    """The tensors of one directory, memory-mapped and read one by one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.config: ModelConfig = read_huggingface_config(directory)
+        self._shards: dict[str, Any] = {}
+        self._files: dict[str, str] = self._index()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
+    def tensor(self, name: str) -> Tensor:
+        """The weight of this name in its stored dtype. Raises UserError where there is none."""
+        file = self._files.get(name)
+        if file is None:
+            raise UserError(f"{self._directory} lacks the tensor {name}")
+        return self._shard(file).get_tensor(name)
+
+    def frequency_divisors(self) -> Tensor | None:
+        """config.json says everything about the rotary embedding: nothing to divide by."""
+        return None
+
+    def _index(self) -> dict[str, str]:
+        index = self._directory / "model.safetensors.index.json"
+        if index.exists():
+            try:
+                return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{index} is not an index of shards: {error!r}") from error
+        if not (self._directory / "model.safetensors").exists():
+            raise UserError(
+                f"{self._directory} has no model.safetensors; pickled weights (.bin, .pt) are not read because they "
+                "can run code: convert them to safetensors"
+            )
+        return dict.fromkeys(self._shard("model.safetensors").keys(), "model.safetensors")
+
+    def _shard(self, file: str) -> Any:
+        if file not in self._shards:
+            path = self._directory / file
+            if Path(file).name != file:
+                raise UserError(f"{self._directory}: the index names a shard outside the directory: {file}")
+            try:
+                self._shards[file] = safe_open(path, framework="pt")
+            except (OSError, SafetensorError) as error:
+                raise UserError(f"{path} cannot be read: {error}") from error
+        return self._shards[file]

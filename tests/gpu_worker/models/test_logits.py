@@ -1,0 +1,61 @@
+"""float32 logits equal transformers' on the same random weights, for every architecture and option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gpu_worker.loader import load_decoder
+from shared.model_files import ModelFiles
+from tests.gpu_worker.forward import whole_forward
+from tests.toy import make_toy_model
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "llama tied": ("llama", {"tie_word_embeddings": True}),
+    "llama with biases": ("llama", {"attention_bias": True}),
+    "llama, wide heads": ("llama", {"head_dim": 24}),
+    "llama, one head per KV head": ("llama", {"num_key_value_heads": 4}),
+    "llama, one KV head": ("llama", {"num_key_value_heads": 1}),
+    "llama, groups of three": ("llama", {"num_attention_heads": 6, "num_key_value_heads": 2, "hidden_size": 96}),
+    "llama 3 rope": ("llama", {"rope_scaling": LLAMA3}),
+    "llama 3 rope, new layout": ("llama", {"rope_parameters": {**LLAMA3, "rope_theta": 5e5}, "rope_theta": None}),
+    "linear rope": ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
+    "yarn rope": ("qwen2", {"rope_scaling": YARN}),
+    "mistral": ("mistral", {}),
+    "mistral, sliding window": ("mistral", {"sliding_window": 24}),
+    "qwen2": ("qwen2", {}),
+    "qwen2 tied": ("qwen2", {"tie_word_embeddings": True, "rope_theta": 1e6}),
+    "qwen2, windows in upper layers": (
+        "qwen2",
+        {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1},
+    ),
+    "qwen3": ("qwen3", {}),
+    "qwen3, wide heads, tied": ("qwen3", {"head_dim": 32, "tie_word_embeddings": True}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_equal_transformers(case: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    architecture, overrides = CASES[case]
+    directory = make_toy_model(tmp_path, architecture, seed=3, **overrides)
+    oracle = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    ids = torch.randint(0, oracle.config.vocab_size, (120,), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = oracle(ids[None]).logits[0]
+    decoder = load_decoder(ModelFiles("toy", "huggingface", directory), "cpu", torch.float32)
+    torch.testing.assert_close(whole_forward(decoder, ids.tolist()), expected, rtol=0, atol=1e-3)
