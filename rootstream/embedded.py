@@ -44,7 +44,6 @@ class EmbeddedServer:
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
-            "hz": "1",
             "maxmemory": "1gb",
             "maxmemory-policy": "noeviction",
             "logfile": str(self.directory / "valkey.log"),
