@@ -47,6 +47,7 @@ class Context:
         self._state = State.LOADING
         self._detail = "starting"
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.failure: BaseException | None = None  # of a spawned task
 
     @property
     def pulse(self) -> Pulse:
@@ -86,8 +87,6 @@ class Context:
             self.failure = task.exception()
             self.stopping.set()
 
-    failure: BaseException | None = None
-
     async def cancel_tasks(self) -> None:
         for task in tuple(self._tasks):
             task.cancel()
@@ -103,30 +102,40 @@ async def _pulse(context: Context) -> None:
         await asyncio.sleep(BEAT_S)
 
 
-async def _live(role: Role, settings: Settings, serve: Callable[[Context], Awaitable[None]]) -> int:
-    bus = Bus.connect(settings.redis_url, settings.namespace)
-    context = Context(role, settings, bus)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, context.stopping.set)
+Serve = Callable[[Context], Awaitable[None]]
+"""A service: runs until ``context.stopping`` is set."""
+
+
+async def run(context: Context, serve: Serve) -> None:
+    """Run a service with its pulse until it stops; whatever made it fail is raised."""
     pulse = asyncio.create_task(_pulse(context))
     try:
         await serve(context)
         if context.failure is not None:
             raise context.failure
-        return 0
+    finally:
+        pulse.cancel()
+        await context.cancel_tasks()
+        with contextlib.suppress(Unavailable):
+            await context.peers.leave(context.pulse)
+        await context.bus.close()
+
+
+async def _process(role: Role, settings: Settings, serve: Serve) -> int:
+    """A service as a process of its own: stopped by signals, judged by its exit code."""
+    context = Context(role, settings, Bus.connect(settings.redis_url, settings.namespace))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, context.stopping.set)
+    try:
+        await run(context, serve)
     except UserError as error:
         log.error(str(error))
         return 2
     except Exception:
         log.exception("service failed")
         return 1
-    finally:
-        pulse.cancel()
-        await context.cancel_tasks()
-        with contextlib.suppress(Unavailable):
-            await context.peers.leave(context.pulse)
-        await bus.close()
+    return 0
 
 
 def end_with_parent(parent: int | None) -> None:
@@ -138,15 +147,15 @@ def end_with_parent(parent: int | None) -> None:
         raise SystemExit(0)
 
 
-def main(role: Role, serve: Callable[[Context], Awaitable[None]]) -> None:
+def main(role: Role, serve: Serve) -> None:
     """Entry point of ``python -m <package>``: settings from flags and environment, then serve."""
     app = App(name=f"python -m {_PACKAGES[role]}", help=f"The {role} process of rootstream.", config=settings_sources())
 
     @app.default
-    def run(settings: Settings = Settings()) -> None:  # pyright: ignore[reportUnusedFunction]
+    def start(settings: Settings = Settings()) -> None:  # pyright: ignore[reportUnusedFunction]
         end_with_parent(settings.parent)
         logs.configure(settings, role=role, replica=settings.replica_name)
-        raise SystemExit(uvloop.run(_live(role, settings, serve)))
+        raise SystemExit(uvloop.run(_process(role, settings, serve)))
 
     app()
 
