@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import redis.asyncio as redis
@@ -174,6 +174,18 @@ class Bus:
         """A whole hash."""
         found = await self.patiently(lambda: self.client.hgetall(key))
         return {field.decode(): value for field, value in found.items()}
+
+    async def present(self, key: str, fields: Sequence[str]) -> set[str]:
+        """Which of these fields a hash has."""
+
+        async def attempt() -> list[Any]:
+            pipe = self.client.pipeline(transaction=False)
+            for field in fields:
+                pipe.hexists(key, field)
+            return await pipe.execute()
+
+        found = await self.patiently(attempt)
+        return {field for field, exists in zip(fields, found, strict=True) if exists}
 
     async def next_epoch(self, worker: str) -> int:
         """A number larger than any before it, even if Redis lost its data: max(counter, unix ms)."""
