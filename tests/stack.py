@@ -100,7 +100,9 @@ class Stack:
         return await self.post("/generate", {"input_ids": input_ids, "sampling_params": params, **extra})
 
     async def metric(self, name: str) -> float:
-        """Sum of a metric over processes and labels, as /metrics shows it."""
+        """Sum of a metric over processes and labels, as /metrics shows it, as of now."""
+        for context in self.contexts.values():
+            await context.beat()
         async with self.http.get(f"{self.url}/metrics") as response:
             text = await response.text()
         lines = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
