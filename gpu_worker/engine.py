@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from gpu_worker.batch import Batch, Chunk, Outcome, StepInputs
 from gpu_worker.flat_batch import FlatBatch
-from gpu_worker.sampler import SamplingRow, sample
+from gpu_worker.sampler import sample
 from shared import columns
-from shared.protocol import FromWorker, ModelCard, Open, Opened, Plan, Step
+from shared.protocol import FromWorker, ModelCard, Open, Opened, Plan, Sampling, Step
 
 
 class Model(Protocol):
@@ -27,6 +28,16 @@ class Model(Protocol):
     def forward(self, batch: FlatBatch) -> Tensor:
         """Write KV of all tokens, return logits, float32 [L, V]."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingRow:
+    """What the sampler sees of a row."""
+
+    sampling: Sampling
+    index: int
+    token_ids: np.ndarray  # int32, prompt and output so far
+    prompt_len: int
 
 
 class Engine:
@@ -117,12 +128,12 @@ class Engine:
                 outcomes.append(batch.append(row, tokens[at]))
         return outcomes, errors
 
-    def _sampling_row(self, row: int) -> SamplingRow:
+    def _sampling_row(self, row: int) -> DrawingRow:
         batch = self._batch
         sampling = batch.sampling[row]
         assert sampling is not None, "a free row cannot sample"
         length, prompt_len = int(batch.length[row]), int(batch.prompt_len[row])
-        return SamplingRow(sampling, length - prompt_len, batch.tokens[row, :length], prompt_len)
+        return DrawingRow(sampling, length - prompt_len, batch.tokens[row, :length], prompt_len)
 
     def _to_device(self, inputs: StepInputs) -> FlatBatch:
         def tensor(array: np.ndarray) -> Tensor:
