@@ -6,15 +6,16 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Knows nothing
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
-from gguf import GGUFReader, ReaderTensor
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from torch import Tensor
 
 from gpu_worker.models.config import ModelConfig, parse_gguf
 from shared.errors import UserError
+from shared.gguf_header import GGUFError, TensorEntry, read_header
 
 _NAMES = {
     "model.embed_tokens": "token_embd",
@@ -39,17 +40,19 @@ class GGUFWeights:
 
     def __init__(self, path: Path) -> None:
         try:
-            reader = GGUFReader(path)
-        except (OSError, ValueError, IndexError) as error:
+            header = read_header(path, _is_wanted)
+        except (OSError, GGUFError) as error:
             raise UserError(f"{path} cannot be read as a GGUF file: {error}") from error
         self._path = path
-        self._tensors: dict[str, ReaderTensor] = {tensor.name: tensor for tensor in reader.tensors}
-        if "token_embd.weight" not in self._tensors:
+        self._bytes = np.memmap(path, np.uint8, "r")
+        self._tensors = header.tensors
+        embedding = self._tensors.get("token_embd.weight")
+        if embedding is None:
             raise UserError(f"{path} holds no token embedding; parts of a split GGUF file must be merged first")
         self.config: ModelConfig = parse_gguf(
-            _metadata(reader),
+            header.metadata,
             tied_embeddings="output.weight" not in self._tensors,
-            vocab_size=int(self._tensors["token_embd.weight"].shape[1]),
+            vocab_size=embedding.shape[0],
             source=str(path),
         )
 
@@ -61,7 +64,7 @@ class GGUFWeights:
         found = self._tensors.get(_gguf_name(name))
         if found is None:
             raise UserError(f"{self._path} lacks the tensor {_gguf_name(name)}")
-        weight = _dequantized(found, self._path)
+        weight = self._dequantized(found)
         if self.config.architecture == "llama" and name.endswith(("q_proj.weight", "q_proj.bias")):
             return _unpermuted(weight, self.config.num_heads)
         if self.config.architecture == "llama" and name.endswith(("k_proj.weight", "k_proj.bias")):
@@ -71,12 +74,28 @@ class GGUFWeights:
     def frequency_divisors(self) -> Tensor | None:
         """float32 [head_dim / 2] by which inverse rotary frequencies are divided (Llama 3's scaling), if any."""
         found = self._tensors.get("rope_freqs.weight")
-        return None if found is None else _dequantized(found, self._path).float()
+        return None if found is None else self._dequantized(found).float()
+
+    def _dequantized(self, entry: TensorEntry) -> Tensor:
+        try:
+            kind = GGMLQuantizationType(entry.ggml_type)
+            block, width = GGML_QUANT_SIZES[kind]
+        except (ValueError, KeyError):
+            raise UserError(f"{self._path}: {entry.name} has the unknown type {entry.ggml_type}") from None
+        row = entry.shape[-1] // block * width
+        length = entry.num_values // entry.shape[-1] * row
+        packed = self._bytes[entry.offset : entry.offset + length]
+        if entry.shape[-1] % block or len(packed) != length:
+            raise UserError(f"{self._path}: {entry.name} is damaged or cut off")
+        try:
+            values = dequantize(packed.reshape(*entry.shape[:-1], row), kind)
+        except NotImplementedError as error:
+            raise UserError(f"{self._path}: {entry.name} is quantised as {kind.name}: not supported") from error
+        return torch.from_numpy(np.array(values))
 
 
-def _metadata(reader: GGUFReader) -> dict[str, Any]:
-    wanted = ("general.", "llama.", "qwen2.", "qwen3.", "tokenizer.ggml.eos_token_id")
-    return {name: field.contents() for name, field in reader.fields.items() if name.startswith(wanted)}
+def _is_wanted(key: str) -> bool:
+    return key.startswith(("general.", "llama.", "qwen2.", "qwen3.", "tokenizer.ggml.eos_token_id"))
 
 
 def _gguf_name(name: str) -> str:
@@ -85,14 +104,6 @@ def _gguf_name(name: str) -> str:
         _, _, layer, part = stem.split(".", 3)
         return f"blk.{layer}.{_NAMES[part]}.{kind}"
     return f"{_NAMES[stem]}.{kind}"
-
-
-def _dequantized(tensor: ReaderTensor, path: Path) -> Tensor:
-    try:
-        values = dequantize(tensor.data, tensor.tensor_type)
-    except NotImplementedError as error:
-        raise UserError(f"{path}: {tensor.name} is quantised as {tensor.tensor_type.name}: not supported") from error
-    return torch.from_numpy(values.copy() if not values.flags.writeable else values)
 
 
 def _unpermuted(weight: Tensor, heads: int) -> Tensor:
