@@ -1,0 +1,91 @@
+"""Chat templates: messages to prompt text, in the sandbox and with the names that templates expect.
+
+The environment is that of transformers' ``apply_chat_template``, without importing it. Knows nothing of
+HTTP or tokens.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import jinja2
+import jinja2.ext
+import jinja2.nodes
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+_TEMPLATE_FAULTS = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
+
+class ChatTemplateError(ValueError):
+    """The model's chat template refuses these messages; the message is the template's own."""
+
+
+class ChatTemplate:
+    """One compiled template."""
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        """``special_tokens``: names such as bos_token and their text. Raises jinja2.TemplateError."""
+        self._special_tokens = dict(special_tokens)
+        self._template = _environment().from_string(source)
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True, **variables: Any
+    ) -> str:
+        """The prompt for ``messages``. Raises ChatTemplateError."""
+        names = {**self._special_tokens, "tools": None, "documents": None, **variables}
+        try:
+            return self._template.render(
+                {**names, "messages": messages, "add_generation_prompt": add_generation_prompt}
+            )
+        except _TEMPLATE_FAULTS as error:
+            raise ChatTemplateError(str(error) or type(error).__name__) from error
+
+
+class _Generation(jinja2.ext.Extension):
+    """``{% generation %}`` marks what an assistant said, for training: here its body and nothing else."""
+
+    tags = {"generation"}  # noqa: RUF012 (jinja's own interface)
+
+    def parse(self, parser: Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = _tojson
+    names: dict[str, Any] = {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
+    environment.globals.update(names)
+    return environment
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(format: str) -> str:
+    return dt.datetime.now().strftime(format)  # noqa: DTZ005 (templates want the local date)

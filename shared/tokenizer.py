@@ -1,0 +1,172 @@
+"""The model's tokenizer: text to ids and back, the chat template, the ids that end an answer.
+
+Reads Hugging Face's files directly, without transformers, in about 0.1 s. Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import tokenizers
+from tokenizers import decoders, pre_tokenizers
+
+from shared import gguf_tokenizer
+from shared.chat_template import ChatTemplate
+from shared.errors import UserError
+from shared.model_files import ModelFiles
+from shared.text_stream import ByteTextStream, TextStream, WindowTextStream
+
+_SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+class Tokenizer:
+    """One model's tokenizer. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        eos_ids: Iterable[int],
+        special_tokens: Mapping[str, str],
+        chat_template: str | None,
+    ) -> None:
+        """``special_tokens``: names such as bos_token and their text. Raises jinja2.TemplateError."""
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self._special_ids = {id for id, token in backend.get_added_tokens_decoder().items() if token.special}
+        self._is_byte_level = isinstance(backend.decoder, decoders.ByteLevel)
+        self._token_bytes = cache(self._spell)
+        self._shown_bytes = cache(self._spell_shown)
+        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        self.eos_ids = tuple(sorted(set(eos_ids)))
+        self.bos_id = backend.token_to_id(special_tokens["bos_token"]) if "bos_token" in special_tokens else None
+        self.chat_template = ChatTemplate(chat_template, special_tokens) if chat_template is not None else None
+
+    @classmethod
+    def load(cls, files: ModelFiles, cache: Path) -> Tokenizer:
+        """The tokenizer of a model. That of a GGUF file is converted on first use, which takes some seconds.
+
+        Raises UserError, naming the file, where one is missing or broken.
+        """
+        directory = gguf_tokenizer.converted(files.path, cache) if files.format == "gguf" else files.path
+        path = directory / "tokenizer.json"
+        if not path.is_file():
+            raise UserError(
+                f"{directory} has no tokenizer.json: write one with transformers, "
+                "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+            )
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise UserError(f"{path} cannot be read: {error}") from error
+        config = _read_json(directory / "tokenizer_config.json")
+        special = _special_tokens(directory, config)
+        try:
+            return cls(
+                backend,
+                eos_ids=_eos_ids(directory, backend, special),
+                special_tokens=special,
+                chat_template=_chat_template(directory, config),
+            )
+        except jinja2.TemplateError as error:
+            raise UserError(f"the chat template in {directory} does not compile: {error}") from error
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of a text; with ``add_special_tokens`` framed (bos, …) as tokenizer.json says."""
+        return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of some ids; bytes that are no UTF-8 become U+FFFD."""
+        return self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+
+    def stream(self, context_ids: Sequence[int], skip_special_tokens: bool) -> TextStream:
+        """Turns ids into text as they come. ``context_ids``: the last few ids before the first."""
+        if self._is_byte_level:
+            return ByteTextStream(self._shown_bytes if skip_special_tokens else self._token_bytes)
+        return WindowTextStream(self._backend, context_ids, skip_special_tokens=skip_special_tokens)
+
+    def render_chat(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True, **variables: Any
+    ) -> str:
+        """The prompt text for a conversation; encode it without adding special tokens.
+
+        Raises ChatTemplateError where the template refuses, LookupError where the model has none.
+        """
+        if self.chat_template is None:
+            raise LookupError("this model has no chat template")
+        return self.chat_template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
+
+    def _spell(self, id: int) -> bytes:
+        """The bytes of one token of a byte-level vocabulary; none for an id beyond it."""
+        token = self._backend.id_to_token(id)
+        if token is None:
+            return b""
+        letters = _byte_letters()
+        try:
+            return bytes([letters[letter] for letter in token])
+        except KeyError:  # an added token, spelled as plain text
+            return token.encode()
+
+    def _spell_shown(self, id: int) -> bytes:
+        return b"" if id in self._special_ids else self._spell(id)
+
+
+@cache
+def _byte_letters() -> dict[str, int]:
+    """The letter that stands for each byte in a byte-level vocabulary (GPT-2's bytes_to_unicode)."""
+    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
+    letters = {chr(byte): byte for byte in range(256) if chr(byte) in alphabet}
+    rest = (byte for byte in range(256) if chr(byte) not in letters)
+    return letters | {chr(256 + offset): byte for offset, byte in enumerate(rest)}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is broken JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return value
+
+
+def _special_tokens(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """Text of the named special tokens, as the chat template wants them."""
+    entries = _read_json(directory / "special_tokens_map.json") | {k: v for k, v in config.items() if v is not None}
+    found: dict[str, str] = {}
+    for name in _SPECIAL_NAMES:
+        entry = entries.get(name)
+        content = entry.get("content") if isinstance(entry, dict) else entry
+        if isinstance(content, str):
+            found[name] = content
+    return found
+
+
+def _eos_ids(directory: Path, backend: tokenizers.Tokenizer, special: Mapping[str, str]) -> set[int]:
+    """Every id that any of the model's files calls end of sequence."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        value = _read_json(directory / name).get("eos_token_id")
+        found |= {id for id in (value if isinstance(value, list) else [value]) if isinstance(id, int)}
+    if "eos_token" in special and (id := backend.token_to_id(special["eos_token"])) is not None:
+        found.add(id)
+    return found
+
+
+def _chat_template(directory: Path, config: Mapping[str, Any]) -> str | None:
+    path = directory / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):  # several, by name
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
