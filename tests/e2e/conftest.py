@@ -39,10 +39,11 @@ class Server:
             time.sleep(0.05)
 
     def is_ready(self) -> bool:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+        try:
             with urllib.request.urlopen(f"{self.url}/ready", timeout=5) as response:
                 return response.status == 200
-        return False
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
 
     def child(self, package: str) -> psutil.Process:
         """The process that runs a service."""
