@@ -20,6 +20,4 @@ for chunk in stream:
         print(chunk.choices[0].delta.content or "", end="", flush=True)
     elif chunk.usage:
         cached = chunk.usage.prompt_tokens_details.cached_tokens if chunk.usage.prompt_tokens_details else 0
-        print(
-            f"\n\n{chunk.usage.prompt_tokens} prompt tokens ({cached} cached), {chunk.usage.completion_tokens} generated"
-        )
+        print(f"\n\n{chunk.usage.prompt_tokens} prompt tokens, {cached} of them cached")

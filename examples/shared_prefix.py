@@ -25,9 +25,7 @@ async def main() -> None:
         answers = await asyncio.gather(*(ask(session, number) for number in range(16)))
     for answer in answers:
         meta = answer["meta_info"]
-        print(
-            f"{meta['prompt_tokens']:5} prompt tokens, {meta['cached_tokens']:5} from the cache: {answer['text'].strip()}"
-        )
+        print(f"{meta['prompt_tokens']:5} tokens, {meta['cached_tokens']:5} cached: {answer['text'].strip()}")
 
 
 asyncio.run(main())
