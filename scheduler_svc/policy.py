@@ -1,0 +1,114 @@
+"""The order of the queue: priority first, then the longest cached prefix, aged; or first come first served.
+
+A second of waiting weighs as much as ``AGING_TOKENS`` cached tokens, so nobody starves. Because all
+age alike, ``arrived * AGING_TOKENS - cached tokens`` orders the queue whatever the time is: it is a heap, and
+only a change of what is cached moves a request. That is looked up lazily: for a few requests a round, in
+turn, and for whoever comes out first.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from scheduler_svc.request import Request
+
+AGING_TOKENS = 256.0  # per second of waiting
+_LOOK_AGAIN = 8  # waiting requests whose prefix is looked up anew each round
+_COMPACT_AT = 64  # stale entries the heap may hold besides as many as there are requests
+
+
+class Policy(enum.StrEnum):
+    """Which waiting request goes first."""
+
+    LPM = "lpm"
+    FCFS = "fcfs"
+
+
+class _Rank(NamedTuple):
+    priority: int  # negated: the smallest rank goes first
+    aged: float
+    order: int
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    request: Request
+    rank: _Rank
+    version: int  # of the tree when its prefix was looked up
+
+
+class Queue:
+    """Waiting requests. ``cached_tokens`` looks up how much of a request the tree holds."""
+
+    def __init__(self, policy: Policy, cached_tokens: Callable[[Request], int]) -> None:
+        self._policy = policy
+        self._cached_tokens = cached_tokens
+        self._entries: dict[Request, _Entry] = {}
+        self._heap: list[tuple[_Rank, int, _Entry]] = []
+        self._tickets = itertools.count()  # equal ranks are taken in the order they were given
+        self._turns: deque[_Entry] = deque()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def push(self, request: Request, version: int) -> None:
+        """Enter, or enter again. ``version`` is the tree's."""
+        entry = _Entry(request, self._rank(request), version)
+        self._entries[request] = entry
+        self._turns.append(entry)
+        self._offer(entry)
+
+    def remove(self, request: Request) -> None:
+        """Leave, wherever in the order; nothing happens if it is not in the queue."""
+        self._entries.pop(request, None)
+
+    def pop(self, version: int) -> Request | None:
+        """Take the first request out."""
+        looked_up = 0
+        while self._heap:
+            rank, _, entry = heapq.heappop(self._heap)
+            if rank is not entry.rank or self._entries.get(entry.request) is not entry:
+                continue
+            if entry.version != version and looked_up < _LOOK_AGAIN:
+                looked_up += 1
+                if self._update(entry, version) and self._heap and entry.rank > self._heap[0][0]:
+                    self._offer(entry)
+                    continue
+            del self._entries[entry.request]
+            return entry.request
+        return None
+
+    def refresh(self, version: int) -> None:
+        """Look up a few waiting requests again, each in its turn: their prefix may have been cached since."""
+        for _ in range(min(_LOOK_AGAIN, len(self._turns))):
+            entry = self._turns.popleft()
+            if self._entries.get(entry.request) is not entry:
+                continue
+            self._turns.append(entry)
+            if entry.version != version and self._update(entry, version):
+                self._offer(entry)
+        if len(self._heap) > 2 * len(self._entries) + _COMPACT_AT:
+            self._heap = [(entry.rank, next(self._tickets), entry) for entry in self._entries.values()]
+            heapq.heapify(self._heap)
+            self._turns = deque(self._entries.values())
+
+    def _offer(self, entry: _Entry) -> None:
+        heapq.heappush(self._heap, (entry.rank, next(self._tickets), entry))
+
+    def _update(self, entry: _Entry, version: int) -> bool:
+        rank = self._rank(entry.request)
+        entry.version = version
+        if rank == entry.rank:
+            return False
+        entry.rank = rank
+        return True
+
+    def _rank(self, request: Request) -> _Rank:
+        cached = self._cached_tokens(request) if self._policy is Policy.LPM else 0
+        return _Rank(-request.generate.priority, request.generate.arrived * AGING_TOKENS - cached, request.order)

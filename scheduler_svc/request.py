@@ -1,0 +1,82 @@
+"""The scheduler's view of a request: token counts, pages and where it is on its way. No logic.
+
+Positions count from the start of the prompt: output token i stands at ``prompt_len + i``. The KV of a
+token exists once the token has gone through the model, so that of the last sampled token never does.
+"""
+
+from __future__ import annotations
+
+import enum
+from array import array
+from dataclasses import dataclass, field
+
+from scheduler_svc.node import Node
+from scheduler_svc.pages import page_array
+from shared.protocol import Generate
+
+
+class State(enum.Enum):
+    """Where a request is on its way."""
+
+    WAITING = enum.auto()  # in the queue, or parked behind another's prefill
+    PREFILLING = enum.auto()  # a row of the worker; not all of its input is planned
+    DECODING = enum.auto()  # a row of the worker; all of its input is planned
+    PREEMPTED = enum.auto()  # released, but the worker may not know yet
+    ENDED = enum.auto()
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One live request."""
+
+    generate: Generate
+    submitted: float  # unix seconds, when this process learnt of it
+    order: int  # of submission: a smaller one is older
+    state: State = State.WAITING
+    output: array[int] = field(default_factory=page_array)  # token ids generated so far
+    announced: bool = False  # the client was told that it started
+
+    # as a row of the worker, from admission on
+    input_ids: bytes = b""  # prompt, and the output before the admission
+    planned: int = 0  # tokens of the input whose KV is computed or planned
+    limit: int = 0  # KV positions granted
+    pages: array[int] = field(default_factory=page_array)  # the page table
+    cached: int = 0  # leading pages found in the tree at admission
+    shared: int = 0  # leading pages whose tokens are in the tree
+    duplicates: array[int] = field(default_factory=page_array)  # of those, pages the tree has others for
+    node: Node | None = None  # where the shared part ends, pinned
+    chunk_seq: int = 0  # the last plan that carried a chunk of it
+    release_seq: int = 0  # the plan that released it
+
+    prompt_len: int = 0
+    max_positions: int = 0  # KV positions it can ever need
+
+    def __post_init__(self) -> None:
+        self.prompt_len = len(self.generate.input_ids) // 4
+        self.max_positions = self.prompt_len + max(1, self.generate.sampling.max_tokens) - 1
+
+    @property
+    def id(self) -> int:
+        return self.generate.id
+
+    @property
+    def input_len(self) -> int:
+        return len(self.input_ids) // 4
+
+    @property
+    def computed(self) -> int:
+        """Positions known to be computed or planned."""
+        if self.planned < self.input_len:
+            return self.planned
+        return max(self.planned, self.prompt_len + len(self.output) - 1)
+
+    def tokens(self) -> bytes:
+        """Prompt and output so far, packed."""
+        return self.generate.input_ids + self.output.tobytes()
+
+    def restart(self) -> None:
+        """Forget the row: the worker has lost it, and all pages with it."""
+        self.state = State.WAITING
+        self.input_ids = b""
+        self.planned = self.limit = self.cached = self.shared = self.chunk_seq = self.release_seq = 0
+        self.pages, self.duplicates, self.node = page_array(), page_array(), None
