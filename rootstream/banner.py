@@ -1,0 +1,31 @@
+"""The lines that tell a person what is being served and how to talk to it. Pure."""
+
+from __future__ import annotations
+
+import json
+
+from shared.protocol import ModelCard
+
+
+def url_of(host: str, port: int) -> str:
+    """Where a client on this machine reaches a server that listens on ``host``."""
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def banner(card: ModelCard, name: str, url: str, seconds: float) -> str:
+    """What to know of a server that became ready in ``seconds``."""
+    question = {"model": name, "messages": [{"role": "user", "content": "Why is the sky blue?"}], "stream": True}
+    return f"""
+rootstream is ready at {url} ({seconds:.1f} s)
+
+  model      {name} ({card.architecture}, {card.dtype} on {card.device})
+  KV cache   {card.kv_tokens:,} tokens in pages of {card.page_size}; at most {card.context_length:,} per request
+  stop       Ctrl-C
+
+  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{json.dumps(question)}'
+
+  or talk to it in a terminal: rootstream chat{"" if url.endswith("127.0.0.1:30000") else f" --url {url}"}
+"""

@@ -1,0 +1,170 @@
+"""The command line: `rootstream serve | chat | bench | doctor`.
+
+Owns the commands' names, flags and help; each command's work is in a module of its own, imported only when
+it runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from rootstream import __version__
+from shared.config import Settings, settings_sources
+from shared.errors import UserError
+
+DEFAULT_URL = "http://127.0.0.1:30000"
+
+_Url = Annotated[str, Parameter(help="Where the server is.")]
+_EPILOGUE = "Begin with `rootstream serve`, then run `rootstream chat` in a second terminal."
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `rootstream`. Exit code 2 for what only the user can mend."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        application(_named_file(given))(given)
+    except UserError as error:
+        print(f"rootstream: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def application(settings_file: Path | None = None) -> App:
+    """All commands; `serve` reads its settings from ``settings_file`` too, where one is named."""
+    app = App(
+        name="rootstream",
+        help="Serve language models over HTTP: a radix-tree KV cache and continuous batching, in separate processes "
+        "over Redis streams.",
+        help_epilogue=_EPILOGUE,
+        help_format="markdown",
+        version=f"rootstream {__version__}",
+        version_flags=["--version"],
+        help_flags=["--help", "-h"],
+        default_parameter=Parameter(show_env_var=False),
+    )
+    app.command(serve, config=settings_sources(settings_file))
+    app.command(chat)
+    app.command(bench)
+    app.command(doctor)
+    return app
+
+
+def serve(
+    model_or_path: Annotated[
+        str | None,
+        Parameter(
+            show_default=False,
+            help="What to serve, as `--model`: a Hugging Face directory, a GGUF file, a hub id such as "
+            "`Qwen/Qwen3-0.6B`, or nothing for the packaged default.",
+        ),
+    ] = None,
+    /,
+    *,
+    config: Annotated[Path | None, Parameter(help="A YAML or TOML file with settings.")] = None,
+    settings: Settings = Settings(),
+) -> None:
+    """Serve a model over HTTP on this machine.
+
+    Starts an embedded Redis-compatible server on a private Unix socket and one of each process: worker, scheduler,
+    detokenizer, HTTP front door. It ends in a banner with the URL; Ctrl-C stops everything.
+
+    Every option can also be an environment variable (`ROOTSTREAM_PAGE_SIZE=1` is `--page-size 1`) or a key of the file
+    that `--config` or `ROOTSTREAM_CONFIG` names (`page_size: 1`). Options outrank the environment, the environment
+    outranks the file.
+    """
+    del config  # read before the command line was, by main
+    from rootstream import launch
+
+    if model_or_path is not None:
+        settings = dataclasses.replace(settings, model=model_or_path)
+    raise SystemExit(launch.serve(settings))
+
+
+def chat(
+    *,
+    url: _Url = DEFAULT_URL,
+    model: Annotated[str | None, Parameter(help="Which of its models to talk to; the first by default.")] = None,
+    system: Annotated[str | None, Parameter(help="The system prompt.")] = None,
+    max_tokens: Annotated[
+        int | None, Parameter(validator=Number(gte=1), help="Most tokens of an answer; as many as fit by default.")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        Parameter(validator=Number(gte=0, lte=2), help="0 always takes the likeliest token; the server's by default."),
+    ] = None,
+    seed: Annotated[int | None, Parameter(help="Makes answers repeatable.")] = None,
+) -> None:
+    """Talk to a running server in the terminal, streaming.
+
+    Ctrl-C stops an answer, Ctrl-D ends. Questions can also come through a pipe, one a line.
+    """
+    from rootstream import chat as terminal_chat
+
+    options = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    given = {name: value for name, value in options.items() if value is not None}
+    raise SystemExit(terminal_chat.run(url, system, given))
+
+
+def bench(
+    *workloads: Annotated[
+        Literal["shared-prefix", "distinct", "single", "chat"],
+        Parameter(
+            help="Which to run; all by default. *shared-prefix*: 32 requests with one system prompt of about 1,500 "
+            "tokens, 48 tokens out, 8 at once. *distinct*: 32 requests, 256 tokens in, 64 out, 8 at once. "
+            "*single*: one after the other, 128 in, 128 out. *chat*: 8 conversations of 4 turns."
+        ),
+    ],
+    url: _Url = DEFAULT_URL,
+    seed: Annotated[int, Parameter(help="Another seed makes other prompts, which no cache has seen.")] = 0,
+    output: Annotated[Path | None, Parameter(help="File to write the figures to, as JSON.")] = None,
+) -> None:
+    """Measure a running server, ours or any with an OpenAI-compatible API, with named workloads.
+
+    Prints throughput, time to first token (TTFT), time between tokens (ITL) and cache hit rate.
+    """
+    from rootstream.bench import run
+
+    raise SystemExit(run.against(url, list(workloads), seed=seed, output=output))
+
+
+def doctor(
+    model_or_path: Annotated[
+        str | None, Parameter(show_default=False, help="The model to look for; the packaged default by default.")
+    ] = None,
+    /,
+) -> None:
+    """Report on this machine: versions, CPU, memory, GPU, the model, the embedded Redis server.
+
+    Exits with 1 if something that serving needs is missing.
+    """
+    from rootstream import doctor as examination
+
+    settings = Settings() if model_or_path is None else Settings(model=model_or_path)
+    raise SystemExit(examination.run(settings))
+
+
+def _named_file(arguments: Sequence[str]) -> Path | None:
+    """The file that --config names: needed before the rest can be read."""
+    for position, argument in enumerate(arguments):
+        if argument == "--config" and position + 1 < len(arguments):
+            return _existing(arguments[position + 1])
+        if argument.startswith("--config="):
+            return _existing(argument.partition("=")[2])
+    return None
+
+
+def _existing(name: str) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UserError(f"--config {name}: no such file")
+    if path.suffix not in {".toml", ".yaml", ".yml"}:
+        raise UserError(f"--config {name}: must end in .yaml, .yml or .toml")
+    return path

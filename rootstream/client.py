@@ -1,0 +1,135 @@
+"""A small asyncio client of OpenAI-compatible servers: requests, and answers as server-sent events.
+
+Knows the wire format, nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+_CONNECT_S = 5.0
+_EVENT_BYTES = 2**20
+
+
+class NoServer(ConnectionError):
+    """Nobody answers at this URL."""
+
+
+class Refused(RuntimeError):
+    """The server answered with an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{message} (HTTP {status})")
+        self.status = status
+        self.message = message
+
+
+class Client:
+    """Connections to one server; use as an async context manager."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
+        connector = aiohttp.TCPConnector(limit=0)
+        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=_EVENT_BYTES)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def get(self, path: str) -> Any:
+        """The JSON at a path. Raises NoServer or Refused."""
+        async with self._opened("GET", path) as response:
+            return await response.json()
+
+    async def get_text(self, path: str) -> str:
+        """The text at a path. Raises NoServer or Refused."""
+        async with self._opened("GET", path) as response:
+            return await response.text()
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON answer to a JSON request. Raises NoServer or Refused."""
+        async with self._opened("POST", path, json=body) as response:
+            return await response.json()
+
+    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """The events of a streamed answer, up to `[DONE]` or the end. Raises NoServer or Refused.
+
+        An error in the middle of a stream is Refused too. Closing the generator closes the connection,
+        which makes the server stop.
+        """
+        async with self._opened("POST", path, json=body) as response:
+            async for line in response.content:
+                if not line.startswith(b"data:"):
+                    continue
+                data = line[5:].strip()
+                if data == b"[DONE]":
+                    return
+                event: dict[str, Any] = json.loads(data)
+                if event.get("error"):
+                    raise Refused(response.status, _message(event))
+                yield event
+
+    async def first_model(self) -> str:
+        """The name of the first model that the server offers."""
+        models = await self.get("/v1/models")
+        return str(models["data"][0]["id"])
+
+    def _opened(self, method: str, path: str, **more: Any) -> _Opened:
+        assert self._session is not None, "use the client in `async with`"
+        return _Opened(self._session, method, self.url + path, more)
+
+
+class _Opened:
+    """One response that is known to be good, for an ``async with``."""
+
+    def __init__(self, session: aiohttp.ClientSession, method: str, url: str, more: Mapping[str, Any]) -> None:
+        self._session, self._method, self._url, self._more = session, method, url, more
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        try:
+            self._response = await self._session.request(self._method, self._url, **self._more)
+        except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            raise NoServer(f"no server answers at {self._url}: {error}") from error
+        except aiohttp.InvalidURL:
+            raise NoServer(f"{self._url} is no URL: write for example http://127.0.0.1:30000") from None
+        if self._response.status >= 400:
+            raise Refused(self._response.status, _message(await _body(self._response)))
+        return self._response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._response.release()
+        else:
+            self._response.close()
+
+
+async def _body(response: aiohttp.ClientResponse) -> Any:
+    text = await response.text()
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _message(body: Any) -> str:
+    """What an error object of OpenAI's shape, or anything else, says."""
+    if isinstance(body, dict):
+        error = body.get("error", body)
+        if isinstance(error, dict) and "message" in error:
+            return str(error["message"])
+        return str(error)
+    return str(body).strip()[:500] or "no explanation"

@@ -1,0 +1,261 @@
+"""The local launcher: an embedded Redis and all processes of one deployment, from start to end.
+
+Owns which processes there are, their restarts and the order in which they stop. Reads the pulses to know
+who is ready; knows nothing of what the services do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import os
+import signal
+import socket
+import time
+from collections.abc import Generator
+from typing import NamedTuple
+
+from rootstream.backoff import Backoff
+from rootstream.banner import banner, url_of
+from rootstream.child import Child, describe_exit
+from rootstream.display import Display, Status, display
+from rootstream.embedded import EmbeddedServer
+from rootstream.log_lines import last_error, read
+from rootstream.runtime_dir import private_directory
+from shared.bus import Bus, Unavailable
+from shared.config import WORKER, Settings, to_environment, without_settings
+from shared.errors import UserError
+from shared.model_files import locate
+from shared.protocol import Hello, ModelCard, decode
+from shared.registry import Registry, Role, State
+
+_MODULES = {
+    Role.WORKER: "gpu_worker",
+    Role.SCHEDULER: "scheduler_svc",
+    Role.DETOKENIZER: "detokenizer_svc",
+    Role.TOKENIZER: "tokenizer_svc",
+}
+_GRACE_S = 10.0
+_DEATHS_AT_START = 3
+_POLL_S = 0.1
+_WATCH_S = 0.5
+_SHOWN_LINES = 20
+
+
+class Ending(NamedTuple):
+    """Why everything stops, and the launcher's exit code."""
+
+    code: int
+    message: str = ""
+
+
+def serve(settings: Settings) -> int:
+    """Serve until told to stop; the exit code. Raises UserError for what only the user can mend."""
+    if settings.replica is not None or settings.parent is not None or settings.pulse_file is not None:
+        raise UserError("--replica, --parent and --pulse-file are for single processes: `serve` sets them itself")
+    check_port(settings.host, settings.port)
+    locate(settings.model, settings.cache_path)  # downloads, with a progress bar, before anything runs
+    shown = display(people=settings.log_format == "text")
+    with _redis(settings, shown) as server:
+        url = settings.redis_url if server is None else server.url
+        launcher = Launcher(dataclasses.replace(settings, redis=url), server, shown)
+        ending = asyncio.run(launcher.run())
+    if ending.message:
+        shown.say(f"rootstream: {ending.message}")
+    return ending.code
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises UserError where somebody else listens on the port, or the address is not ours."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise UserError(f"--host {host}: {error.strerror}") from None
+    failures: list[OSError] = []
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: TIME_WAIT is no obstacle
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+        except OSError as error:
+            failures.append(error)
+    if any(error.errno == errno.EADDRINUSE for error in failures):
+        raise UserError(f"port {port} on {host} is in use: stop who listens there, or choose another --port")
+    if len(failures) == len(found):
+        raise UserError(f"cannot listen on {host} port {port}: {failures[0].strerror}; choose another --host or --port")
+
+
+@contextlib.contextmanager
+def _redis(settings: Settings, shown: Display) -> Generator[EmbeddedServer | None]:
+    """The embedded server in a private directory, or None where the user named a server."""
+    if settings.redis is not None:
+        yield None
+        return
+    with private_directory() as directory:
+        server = EmbeddedServer(directory, tied=True)
+        try:
+            server.start()
+            yield server
+        except RuntimeError as error:
+            shown.say(str(error))
+            raise
+        finally:
+            server.stop()
+
+
+class Launcher:
+    """One run of one deployment."""
+
+    def __init__(self, settings: Settings, server: EmbeddedServer | None, shown: Display) -> None:
+        self._settings = settings
+        self._server = server
+        self._display = shown
+        self._began = time.monotonic()
+        self._ready = False
+        self._ending: asyncio.Future[Ending] | None = None
+        self._children = {role: self._children_of(role, count) for role, count in self._counts().items()}
+
+    async def run(self) -> Ending:
+        """Start everything, keep it running, stop everything."""
+        loop = asyncio.get_running_loop()
+        self._ending = loop.create_future()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._interrupted, number)
+        tasks = [asyncio.create_task(self._keep(child)) for child in self._all()]
+        tasks += [asyncio.create_task(self._greet()), asyncio.create_task(self._keep_redis())]
+        for task in tasks:
+            task.add_done_callback(self._task_ended)
+        try:
+            return await asyncio.shield(self._ending)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._display.started()
+            await self._stop()
+
+    def _counts(self) -> dict[Role, int]:
+        """How many of each; the worker, which takes longest to start, first."""
+        settings = self._settings
+        return {
+            Role.WORKER: 1,
+            Role.TOKENIZER: settings.tokenizers,
+            Role.DETOKENIZER: settings.detokenizers,
+            Role.SCHEDULER: 1,
+        }
+
+    def _children_of(self, role: Role, count: int) -> list[Child]:
+        children: list[Child] = []
+        for number in range(count):
+            name = f"{role}-{number}"
+            own = dataclasses.replace(self._settings, replica=name, parent=os.getpid(), log_format="json")
+            environment = without_settings() | to_environment(own)
+            children.append(Child(name, _MODULES[role], environment, self._display.log))
+        return children
+
+    def _all(self) -> list[Child]:
+        return [child for children in self._children.values() for child in children]
+
+    def _end(self, ending: Ending) -> None:
+        assert self._ending is not None
+        if not self._ending.done():
+            self._ending.set_result(ending)
+
+    def _interrupted(self, number: signal.Signals) -> None:
+        assert self._ending is not None
+        if self._ending.done():
+            for child in self._all():
+                child.kill()
+            return
+        self._display.started()
+        self._display.say("stopping; once more to stop at once")
+        self._end(Ending(0 if number != signal.SIGHUP else 129))
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._end(Ending(1, f"internal error: {error!r}"))
+
+    # --- running ----------------------------------------------------------------------------------
+
+    async def _keep(self, child: Child) -> None:
+        """Start a process, and start it again whenever it dies."""
+        backoff = Backoff()
+        while True:
+            began = time.monotonic()
+            await child.start()
+            code = await child.ended()
+            delay = backoff.after(time.monotonic() - began)
+            lines = list(child.tail)
+            what = f"{child.name} ended with {describe_exit(code)}"
+            if code == 2:  # a UserError: starting again would not help
+                self._end(Ending(2, last_error(lines) or "\n".join([what, *lines[-_SHOWN_LINES:]])))
+                return
+            if not self._ready and backoff.deaths >= _DEATHS_AT_START:
+                shown = "\n".join(f"  {read(line).text}" for line in lines[-_SHOWN_LINES:])
+                self._end(Ending(1, f"{what}, {backoff.deaths} times while starting. It said last:\n{shown}"))
+                return
+            self._display.say(f"{what}; starting it again in {delay:g} s")
+            await asyncio.sleep(delay)
+
+    async def _keep_redis(self) -> None:
+        """Start the embedded server again if it dies: its append-only file has what it held."""
+        while self._server is not None:
+            await asyncio.sleep(_WATCH_S)
+            code = self._server.poll()
+            if code is not None:
+                self._display.say(f"the embedded Redis ended with {describe_exit(code)}; starting it again")
+                self._server.start()
+
+    async def _greet(self) -> None:
+        """Show how the start gets on, then the banner."""
+        bus = Bus.connect(self._settings.redis_url, self._settings.namespace)
+        try:
+            registry = Registry(bus)
+            while not self._ready:
+                try:
+                    await registry.refresh()
+                except Unavailable as error:
+                    self._end(Ending(2, f"{error}. Is {self._settings.redis_url} right, and the server running?"))
+                    return
+                statuses = [
+                    self._status(registry, role, child) for role in self._children for child in self._children[role]
+                ]
+                self._display.starting(statuses)
+                self._ready = all(status.ready for status in statuses)
+                if not self._ready:
+                    await asyncio.sleep(_POLL_S)
+            card = await _card(bus)
+        finally:
+            await bus.close()
+        self._display.started()
+        settings = self._settings
+        seconds = time.monotonic() - self._began
+        name = settings.served_model_name or card.model
+        print(banner(card, name, url_of(settings.host, settings.port), seconds), flush=True)
+
+    def _status(self, registry: Registry, role: Role, child: Child) -> Status:
+        if not child.running:
+            return Status(child.name, ready=False, detail="waiting to start again" if child.started else "starting")
+        for pulse in registry.pulses(role):
+            if pulse.replica == child.name and pulse.incarnation > child.started * 1e6:
+                return Status(child.name, pulse.state is State.READY, pulse.detail or str(pulse.state))
+        return Status(child.name, ready=False, detail="starting Python")
+
+    # --- stopping ---------------------------------------------------------------------------------
+
+    async def _stop(self) -> None:
+        """The front door first, so that nobody is let in any more; then the rest."""
+        doors = self._children[Role.TOKENIZER]
+        for children in (doors, [child for child in self._all() if child not in doors]):
+            await asyncio.gather(*(child.stop(_GRACE_S) for child in children))
+
+
+async def _card(bus: Bus) -> ModelCard:
+    found = await bus.hash(bus.names.model)
+    hello = decode(found[WORKER])
+    assert isinstance(hello, Hello)
+    return hello.card
