@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shared.bus import Entry
-from shared.protocol import Hello, Opened, Step
+from shared.protocol import Hello, Message, Opened, Step
 
 
 class StepLog:
@@ -20,11 +19,11 @@ class StepLog:
         self.hello: Hello | None = None
         self.fence: int | None = None
 
-    def start(self, entries: Iterable[Entry]) -> None:
+    def start(self, messages: Iterable[Message]) -> None:
         """Look ahead over what the log holds at the start, before any of it is folded."""
         head: list[int] = []
-        for entry in entries:
-            match entry.message:
+        for message in messages:
+            match message:
                 case Opened():
                     break
                 case Step(epoch=epoch):

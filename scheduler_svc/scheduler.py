@@ -149,6 +149,7 @@ class Scheduler:
         """The worker starts empty: every live request goes back to the queue with its output so far."""
         self.epoch = epoch
         self.stats.epochs += 1
+        self.stats.evicted_pages += self.cache.evicted
         self._begin(card)
         for request in sorted(self._requests.values(), key=_seniority):
             request.restart()

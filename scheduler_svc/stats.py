@@ -16,6 +16,7 @@ class Stats:
     generated_tokens: int = 0
     computed_tokens: int = 0  # through the model, as the worker reports
     preemptions: int = 0
+    evicted_pages: int = 0  # in epochs before this one
     epochs: int = 0
     queue_s: list[float] = field(default_factory=list[float])  # submission to admission
     ttft_s: list[float] = field(default_factory=list[float])  # submission to the first token

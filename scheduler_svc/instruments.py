@@ -1,0 +1,82 @@
+"""The scheduler's numbers as Prometheus metrics. Read from the scheduler whenever somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from scheduler_svc.scheduler import Scheduler
+from shared.metrics import MICROS, SECONDS
+from shared.protocol import Step
+
+
+class Instruments:
+    """Collects counters from the scheduler; histograms are observed as things happen."""
+
+    def __init__(self, registry: CollectorRegistry, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._queue = Histogram(
+            "rootstream_queue_seconds", "From submission to admission", buckets=SECONDS, registry=registry
+        )
+        self._ttft = Histogram(
+            "rootstream_scheduler_ttft_seconds",
+            "From submission to the first token, as the scheduler sees it",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._round = Histogram(
+            "rootstream_scheduler_round_seconds",
+            "CPU time of one round: steps read, plans made",
+            buckets=MICROS,
+            registry=registry,
+        )
+        self._step = Histogram(
+            "rootstream_worker_step_seconds", "Duration of the worker's steps", buckets=SECONDS, registry=registry
+        )
+        self._gap = Histogram(
+            "rootstream_worker_gap_seconds",
+            "Time between the worker's steps while it had work",
+            buckets=MICROS,
+            registry=registry,
+        )
+        registry.register(self)
+
+    def on_step(self, step: Step) -> None:
+        if step.computed:
+            self._step.observe(step.forward_us / 1e6)
+            self._gap.observe(step.gap_us / 1e6)
+
+    def on_round(self, seconds: float) -> None:
+        self._round.observe(seconds)
+        stats = self._scheduler.stats
+        for sample in stats.queue_s:
+            self._queue.observe(sample)
+        for sample in stats.ttft_s:
+            self._ttft.observe(sample)
+        stats.queue_s.clear()
+        stats.ttft_s.clear()
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by the registry."""
+        scheduler, stats = self._scheduler, self._scheduler.stats
+        requests = CounterMetricFamily("rootstream_requests", "Requests ended, by outcome", labels=["outcome"])
+        for outcome, count in stats.outcomes.items():
+            requests.add_metric([outcome], count)
+        yield requests
+        yield CounterMetricFamily("rootstream_prompt_tokens", "Prompt tokens of started requests", stats.prompt_tokens)
+        yield CounterMetricFamily("rootstream_cached_tokens", "Prompt tokens found in the cache", stats.cached_tokens)
+        yield CounterMetricFamily("rootstream_generated_tokens", "Tokens generated", stats.generated_tokens)
+        yield CounterMetricFamily("rootstream_computed_tokens", "Tokens through the model", stats.computed_tokens)
+        yield CounterMetricFamily("rootstream_preemptions", "Requests taken off the worker", stats.preemptions)
+        yield CounterMetricFamily("rootstream_epochs", "Times a worker was opened", stats.epochs)
+        yield CounterMetricFamily(
+            "rootstream_evicted_pages", "KV pages evicted", scheduler.stats.evicted_pages + scheduler.cache.evicted
+        )
+        yield GaugeMetricFamily("rootstream_queue_requests", "Requests waiting", scheduler.waiting)
+        yield GaugeMetricFamily("rootstream_running_requests", "Requests on the worker", scheduler.running)
+        cache = scheduler.cache
+        yield GaugeMetricFamily("rootstream_kv_pages", "KV pages in all", cache.pool.num_pages)
+        yield GaugeMetricFamily("rootstream_kv_pages_used", "KV pages held by requests", cache.held)
+        yield GaugeMetricFamily("rootstream_kv_pages_cached", "KV pages in the radix tree", cache.tree.cached_pages)

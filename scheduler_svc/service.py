@@ -1,0 +1,249 @@
+"""The scheduler process: streams in, streams out, and what has to happen at start and on restarts.
+
+At its start it folds what the streams hold (`live`, `requests`, the step log) into the scheduler and opens
+a new epoch; from then on it reads `requests` and `steps:{w}`, and answers each batch of entries with one
+transaction: replies first, then what ended, then plans. All decisions are made in scheduler.py.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from scheduler_svc.instruments import Instruments
+from scheduler_svc.policy import Policy
+from scheduler_svc.recovery import StepLog
+from scheduler_svc.scheduler import Limits, Scheduler
+from scheduler_svc.trimming import Trimming
+from shared.bus import Entry, Reader
+from shared.config import WORKER
+from shared.cursors import START
+from shared.errors import UserError
+from shared.protocol import (
+    Abort,
+    Flush,
+    Generate,
+    Hello,
+    Message,
+    Open,
+    Opened,
+    Plan,
+    ProtocolError,
+    Step,
+    decode,
+)
+from shared.registry import Role, State
+from shared.service import Context
+
+log = structlog.get_logger("scheduler")
+
+_CHORES_S = 1.0  # how often streams are trimmed and front doors counted
+_PATIENCE_S = 10.0  # how long a front door may be away before its requests are aborted
+
+
+async def serve(context: Context) -> None:
+    """Run until stopped."""
+    context.spawn(Service(context).run())
+    await context.stopping.wait()
+
+
+class Service:
+    """One scheduler on one bus, with the one worker."""
+
+    def __init__(self, context: Context) -> None:
+        settings = context.settings
+        self._context = context
+        self._bus = context.bus
+        self._requests = self._bus.names.requests
+        self._steps = self._bus.names.steps(WORKER)
+        self._plans = self._bus.names.plans(WORKER)
+        self._scheduler = Scheduler(
+            Limits(settings.lease, settings.max_queue, Policy(settings.policy), settings.radix_cache)
+        )
+        self._instruments = Instruments(context.metrics, self._scheduler)
+        self._log = StepLog()
+        self._trimming = Trimming()
+        self._asked: int | None = None  # the epoch asked for and not opened yet
+        self._chores_at = 0.0
+        self._seen: dict[str, float] = {}  # front doors, and when they last showed a pulse
+
+    async def run(self) -> None:
+        """Catch up, then go on for ever."""
+        reader = await self._recovered()
+        while True:
+            entries = await reader.next()
+            if entries:
+                began = time.thread_time()
+                await self._take(entries)
+                plans = self._planned()
+                self._instruments.on_round(time.thread_time() - began)
+                await self._commit(plans, reader.cursors[self._steps])
+            if time.monotonic() - self._chores_at > _CHORES_S:
+                self._chores_at = time.monotonic()
+                await self._chores(reader)
+
+    # --- start
+
+    async def _recovered(self) -> Reader:
+        """Fold what the streams hold, in the order that loses nothing: announcements, live requests, steps."""
+        now = time.time()
+        announced = await self._bus.range(self._requests)
+        live = await self._bus.hash(self._bus.names.live)
+        steps = await self._bus.range(self._steps)
+        for generate in _decoded(live):
+            self._scheduler.submit(generate, now, restored=True)
+            self._trimming.started(generate.id, START)
+        self._log.start(entry.message for entry in steps)
+        for entry in steps:
+            self._fold(entry.message, now)
+        for entry in announced:
+            if not isinstance(entry.message, Generate):  # those are in `live`, or ended
+                self._on_request(entry.message, now)
+        if card := await self._bus.client.hget(self._bus.names.model, WORKER):
+            self._on_card(card)
+        if live:
+            log.info("recovered", requests=len(live), steps=len(steps))
+        last = steps[-1].id if steps else START
+        await self._commit([], last)
+        if self._log.hello is not None:
+            await self._open(self._log.hello)
+        cursors = {self._requests: announced[-1].id if announced else START, self._steps: last}
+        return Reader(self._bus, [self._requests, self._steps], cursors)
+
+    def _on_card(self, payload: bytes) -> None:
+        """The worker's Hello as it is kept besides the step log, in case that was trimmed."""
+        try:
+            hello = decode(payload)
+        except ProtocolError as error:
+            log.warning("the worker's card cannot be read", error=str(error))
+            return
+        if isinstance(hello, Hello):
+            self._log.on_hello(hello)
+
+    async def _open(self, hello: Hello) -> None:
+        """Ask the worker to forget its rows and obey us; planning goes on with its answer."""
+        self._scheduler.suspend()
+        self._asked = await self._bus.next_epoch(WORKER)
+        await self._context.announce(State.LOADING, "waiting for the worker")
+        await self._bus.append(self._plans, Open(self._asked, hello.incarnation))
+
+    # --- messages
+
+    async def _take(self, entries: list[Entry]) -> None:
+        now = time.time()
+        for entry in entries:
+            if entry.stream == self._requests:
+                self._on_request(entry.message, now)
+                continue
+            match self._fold(entry.message, now):
+                case Hello() as hello:
+                    log.info("worker started", incarnation=hello.incarnation, model=hello.card.model)
+                    await self._open(hello)
+                case Opened() as opened:
+                    await self._on_opened(opened)
+                case _:
+                    pass
+
+    def _on_request(self, message: Message, now: float) -> None:
+        match message:
+            case Generate():
+                self._scheduler.submit(message, now)
+            case Abort(id, notify):
+                self._scheduler.abort(id, notify=notify)
+            case Flush():
+                self._scheduler.flush(message)
+            case _:
+                log.warning("not a message for the scheduler", message=type(message).__name__)
+
+    def _fold(self, message: Message, now: float) -> Hello | Opened | None:
+        """Take one message of the step log; returns it if something is to be done about it."""
+        match message:
+            case Step():
+                if self._log.counts(message):
+                    self._scheduler.on_step(message, now)
+                    self._instruments.on_step(message)
+                return None
+            case Opened():
+                self._log.on_opened(message)
+                return message
+            case Hello():
+                return message if self._log.on_hello(message) else None
+            case _:
+                return None
+
+    async def _on_opened(self, opened: Opened) -> None:
+        if self._asked is not None and opened.epoch < self._asked:
+            return  # an answer to what was asked before us
+        if self._asked != opened.epoch or self._log.hello is None:
+            raise UserError(
+                f"another scheduler took over namespace {self._bus.names.prefix!r}: there must be only one; "
+                "stop one of them, or give each a namespace of its own"
+            )
+        self._asked = None
+        self._trimming.opened()
+        self._scheduler.reopen(opened.epoch, self._log.hello.card)
+        log.info("epoch opened", epoch=opened.epoch, requests=self._scheduler.waiting)
+        await self._context.announce(State.READY)
+
+    def _planned(self) -> list[Plan]:
+        plans: list[Plan] = []
+        now = time.time()
+        while (plan := self._scheduler.plan(now)) is not None:
+            plans.append(plan)
+        return plans
+
+    async def _commit(self, plans: list[Plan], cursor: str) -> None:
+        """Make a round known: replies, then what ended, then plans, all or nothing."""
+        outgoing = self._scheduler.outbox.drain()
+        transaction = self._bus.transaction()
+        for to, message in outgoing.replies:
+            transaction.append(self._bus.names.texts(to), message)
+        transaction.remove(self._bus.names.live, map(str, outgoing.ended))
+        before = len(transaction)
+        for plan in plans:
+            transaction.append(self._plans, plan)
+        for id in outgoing.started:
+            self._trimming.started(id, cursor)
+        written = await transaction.commit()
+        for plan, entry_id in zip(plans, written[before:], strict=True):
+            self._trimming.planned(plan.seq, entry_id)
+        for id in outgoing.ended:
+            self._trimming.ended(id)
+
+    # --- chores
+
+    async def _chores(self, reader: Reader) -> None:
+        """Trim the streams, and end the requests of front doors that are gone."""
+        await self._bus.trim(self._requests, reader.cursors[self._requests])
+        applied = self._trimming.acknowledged(self._scheduler.acknowledged)
+        if applied is not None:
+            await self._bus.trim(self._plans, applied)
+        watermarks = [pulse.watermark for pulse in self._context.peers.pulses(Role.DETOKENIZER)]
+        await self._bus.trim(self._steps, self._trimming.steps(reader.cursors[self._steps], watermarks))
+        self._abort_orphans(time.monotonic())
+        await self._commit(self._planned(), reader.cursors[self._steps])
+
+    def _abort_orphans(self, now: float) -> None:
+        owners = self._scheduler.owners
+        for pulse in self._context.peers.pulses(Role.TOKENIZER):
+            self._seen[pulse.replica] = now
+        self._seen = {owner: self._seen.get(owner, now) for owner in owners}
+        for owner, seen in self._seen.items():
+            if now - seen > _PATIENCE_S:
+                log.warning("a front door is gone, its requests are aborted", replica=owner)
+                self._scheduler.abort_of(owner)
+
+
+def _decoded(live: dict[str, bytes]) -> list[Generate]:
+    """The live requests, oldest first."""
+    found: list[Generate] = []
+    for field, value in live.items():
+        try:
+            message = decode(value)
+        except ProtocolError as error:
+            log.error("a live request cannot be read", request=field, error=str(error))
+            continue
+        if isinstance(message, Generate):
+            found.append(message)
+    return sorted(found, key=lambda generate: generate.arrived)
