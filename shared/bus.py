@@ -106,14 +106,49 @@ class Transaction:
         if not self._commands:
             return []
 
-        async def attempt() -> list[Any]:
-            pipe = self._bus.client.pipeline(transaction=len(self._commands) > 1)
-            for command in self._commands:
-                pipe.execute_command(*command)
-            return await pipe.execute()
-
-        replies = await self._bus.patiently(attempt, patience)
+        replies = await self._bus.patiently(self._attempt, patience)
         return [reply.decode() if isinstance(reply, bytes) else reply for reply in replies]
+
+    async def _attempt(self) -> list[Any]:
+        line = self._bus.writing
+        if len(self._commands) == 1:
+            return await line.call(self._commands)
+        replies = (await line.call([("MULTI",), *self._commands, ("EXEC",)]))[-1]
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+
+class Line:
+    """One connection of one's own: commands leave in one write, replies return in order.
+
+    A quarter of the CPU time of a redis-py pipeline on top of the same connection (24 against 96 µs,
+    measured on a Unix socket), with all of its handshakes: TLS, passwords, database numbers.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._turn = asyncio.Lock()
+        self._connection: Any = None
+
+    async def call(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send all, return all replies. Raises what redis-py raises; the next call connects again."""
+        async with self._turn:
+            if self._connection is None:
+                self._connection = self._pool.make_connection()
+            connection = self._connection
+            try:
+                await connection.connect()  # nothing to do when it is connected
+                await connection.send_packed_command(connection.pack_commands(commands))
+                return [await connection.read_response(disable_decoding=True) for _ in commands]
+            except BaseException:  # also when cancelled: a reply may be under way that nobody will read
+                await connection.disconnect(nowait=True)
+                raise
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
 
 
 class Bus:
@@ -122,6 +157,8 @@ class Bus:
     def __init__(self, client: Any, prefix: str) -> None:
         self.client: Any = client  # redis.asyncio.Redis, whose annotations mix up bytes and text
         self.names = Names(prefix)
+        self._lines: list[Line] = []
+        self.writing = self.line()
 
     @classmethod
     def connect(cls, url: str, prefix: str) -> Bus:
@@ -137,7 +174,15 @@ class Bus:
         return cls(client, prefix)
 
     async def close(self) -> None:
+        for line in self._lines:
+            await line.close()
         await self.client.aclose()
+
+    def line(self) -> Line:
+        """A connection for one user, such as a reader that blocks."""
+        line = Line(self.client.connection_pool)
+        self._lines.append(line)
+        return line
 
     async def append(self, stream: str, message: Any, patience: float = _PATIENCE_S) -> str:
         """Add one message to a stream and return its entry id."""
@@ -150,7 +195,7 @@ class Bus:
     async def range(self, stream: str, start: str = "-", count: int | None = None) -> list[Entry]:
         """Entries from ``start`` on, without waiting."""
         rows = await self.patiently(lambda: self.client.xrange(stream, min=start, count=count))
-        return self._decoded(stream, rows)
+        return self.decoded(stream, rows)
 
     async def last_id(self, stream: str) -> str:
         """The id of the newest entry, START where there is none."""
@@ -160,15 +205,6 @@ class Bus:
     async def trim(self, stream: str, min_id: str) -> None:
         """Forget entries before ``min_id``: the caller knows that no reader needs them."""
         await self.patiently(lambda: self.client.xtrim(stream, minid=min_id, approximate=True))
-
-    async def read(self, cursors: Mapping[str, str], block_ms: int, count: int | None = None) -> list[Entry]:
-        """Entries after each stream's cursor; waits up to ``block_ms`` for the first (0: don't wait)."""
-        block = block_ms if block_ms > 0 else None
-        reply = await self.client.xread(dict(cursors), count=count, block=block)
-        entries: list[Entry] = []
-        for stream, rows in reply or ():
-            entries += self._decoded(stream.decode(), rows)
-        return entries
 
     async def hash(self, key: str) -> dict[str, bytes]:
         """A whole hash."""
@@ -208,7 +244,8 @@ class Bus:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 0.5)
 
-    def _decoded(self, stream: str, rows: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
+    def decoded(self, stream: str, rows: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Entry]:
+        """Rows of a stream as messages; what is no message is set aside."""
         entries: list[Entry] = []
         for entry_id, fields in rows:
             try:
@@ -221,7 +258,7 @@ class Bus:
             entries.append(Entry(stream, entry_id.decode(), message))
         return entries
 
-    async def _set_aside(self, stream: str, entry_id: bytes, fields: dict[bytes, bytes]) -> None:
+    async def _set_aside(self, stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> None:
         letter: dict[Any, Any] = {**fields, b"stream": stream, b"entry": entry_id}
         await self.client.xadd(self.names.dead, letter, maxlen=_DEAD_LETTERS)
 
@@ -235,12 +272,13 @@ class Reader:
 
     def __init__(self, bus: Bus, streams: Iterable[str], cursors: Mapping[str, str] | None = None) -> None:
         self._bus = bus
+        self._line = bus.line()
         self.cursors: dict[str, str] = dict.fromkeys(streams, START) | dict(cursors or {})
 
     async def next(self, block_ms: int = 5000) -> list[Entry]:
         """New entries, or none after ``block_ms``. A lost connection counts as nothing new."""
         try:
-            entries = await self._bus.read(self.cursors, block_ms)
+            entries = await self._read(block_ms)
         except _TRANSIENT as error:
             log.warning("redis away, reading again from the cursor", error=str(error))
             await asyncio.sleep(0.1)
@@ -249,4 +287,13 @@ class Reader:
         entries.sort(key=lambda entry: order[entry.stream])  # stable: each stream keeps its order
         for entry in entries:
             self.cursors[entry.stream] = entry.id
+        return entries
+
+    async def _read(self, block_ms: int) -> list[Entry]:
+        command = ("XREAD", "BLOCK", max(1, block_ms), "STREAMS", *self.cursors, *self.cursors.values())
+        [reply] = await self._line.call([command])
+        entries: list[Entry] = []
+        for stream, rows in reply or ():
+            pairs = ((entry_id, dict(zip(fields[::2], fields[1::2], strict=True))) for entry_id, fields in rows)
+            entries += self._bus.decoded(stream.decode(), pairs)
         return entries

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ResponseError
 
 from rootstream.embedded import EmbeddedServer
 from shared.bus import Bus, Reader, Unavailable
@@ -59,6 +60,25 @@ async def test_a_transaction_writes_all_or_nothing_in_order(bus: Bus, stream: st
     await bus.transaction().remove(f"{stream}hash", ["field", "absent"]).commit()
     assert await bus.hash(f"{stream}hash") == {}
     assert await bus.transaction().commit() == []
+
+
+async def test_a_write_that_fails_inside_a_transaction_is_raised(bus: Bus, stream: str) -> None:
+    await bus.append(stream, Abort(id=1))
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await bus.transaction().append(f"{stream}2", Abort(id=2)).put(stream, "field", b"value").commit()
+    await bus.append(stream, Abort(id=3))
+    assert len(await bus.range(stream)) == 2
+
+
+async def test_a_cancelled_read_leaves_no_reply_behind(bus: Bus, stream: str) -> None:
+    reader = Reader(bus, [stream])
+    waiting = asyncio.create_task(reader.next(block_ms=5000))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await bus.append(stream, Abort(id=1))
+    assert [entry.message for entry in await reader.next(block_ms=1000)] == [Abort(id=1)]
 
 
 async def test_a_bad_entry_is_set_aside_and_reading_goes_on(bus: Bus, stream: str) -> None:
