@@ -9,7 +9,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from scheduler_svc.scheduler import Scheduler
 from shared.metrics import MICROS, SECONDS
-from shared.protocol import Step
 
 
 class Instruments:
@@ -32,21 +31,7 @@ class Instruments:
             buckets=MICROS,
             registry=registry,
         )
-        self._step = Histogram(
-            "rootstream_worker_step_seconds", "Duration of the worker's steps", buckets=SECONDS, registry=registry
-        )
-        self._gap = Histogram(
-            "rootstream_worker_gap_seconds",
-            "Time between the worker's steps while it had work",
-            buckets=MICROS,
-            registry=registry,
-        )
         registry.register(self)
-
-    def on_step(self, step: Step) -> None:
-        if step.computed:
-            self._step.observe(step.forward_us / 1e6)
-            self._gap.observe(step.gap_us / 1e6)
 
     def on_round(self, seconds: float) -> None:
         self._round.observe(seconds)
@@ -68,7 +53,6 @@ class Instruments:
         yield CounterMetricFamily("rootstream_prompt_tokens", "Prompt tokens of started requests", stats.prompt_tokens)
         yield CounterMetricFamily("rootstream_cached_tokens", "Prompt tokens found in the cache", stats.cached_tokens)
         yield CounterMetricFamily("rootstream_generated_tokens", "Tokens generated", stats.generated_tokens)
-        yield CounterMetricFamily("rootstream_computed_tokens", "Tokens through the model", stats.computed_tokens)
         yield CounterMetricFamily("rootstream_preemptions", "Requests taken off the worker", stats.preemptions)
         yield CounterMetricFamily("rootstream_epochs", "Times a worker was opened", stats.epochs)
         yield CounterMetricFamily(

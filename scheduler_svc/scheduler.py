@@ -168,7 +168,6 @@ class Scheduler:
                 self._leave(request)
                 self.cache.disown(request)
                 self._fail(request, Failure.WORKER, message)
-        self.stats.computed_tokens += step.computed
         if step.plan > self._acknowledged:
             self._on_acknowledged(step.plan)
 

@@ -162,7 +162,6 @@ class Service:
             case Step():
                 if self._log.counts(message):
                     self._scheduler.on_step(message, now)
-                    self._instruments.on_step(message)
                 return None
             case Opened():
                 self._log.on_opened(message)

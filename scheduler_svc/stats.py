@@ -14,7 +14,6 @@ class Stats:
     prompt_tokens: int = 0  # of requests that started
     cached_tokens: int = 0  # of those, not computed because the tree had them
     generated_tokens: int = 0
-    computed_tokens: int = 0  # through the model, as the worker reports
     preemptions: int = 0
     evicted_pages: int = 0  # in epochs before this one
     epochs: int = 0
