@@ -103,6 +103,9 @@ class Settings:
     cache_dir: Annotated[Path, Parameter(group=_DEPLOYMENT)] = Path("~/.cache/rootstream")
     """Where converted tokenizers and downloaded models are kept."""
 
+    pulse_file: Annotated[Path | None, Parameter(group=_DEPLOYMENT, show=False)] = None
+    """Touched with every pulse while this process is ready: a container's health check looks at its age."""
+
     parent: Annotated[int | None, Parameter(group=_DEPLOYMENT, show=False)] = None
     """Process id of the local launcher: end when it ends."""
 

@@ -73,6 +73,8 @@ class Context:
     async def beat(self) -> None:
         """Write the pulse and read the others'."""
         await self.peers.beat(self.pulse, metrics.exposition(self.metrics))
+        if self._state is State.READY and self.settings.pulse_file is not None:
+            self.settings.pulse_file.touch()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task beside ``serve``; if it raises, the whole process ends."""

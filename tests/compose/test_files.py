@@ -1,0 +1,67 @@
+"""docker-compose.yml and Dockerfile agree with the settings and the packages they are about."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shared.config import DEFAULT_MODEL, ENV_PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+PROCESSES = {"tokenizer", "scheduler", "worker", "worker-cuda", "detokenizer"}
+ELSEWHERE = {  # settings that a deployment in containers takes from somewhere else
+    "tokenizers",  # --scale
+    "detokenizers",  # --scale
+    "replica",  # the container's host name
+    "namespace",  # a Redis of its own
+    "cache_dir",  # the image
+    "parent",  # the local launcher
+}
+
+
+def test_every_setting_reaches_the_processes() -> None:
+    fields = {field.name for field in dataclasses.fields(Settings)} - ELSEWHERE
+    common = {"device"}  # the worker's alone
+    for name in PROCESSES:
+        given = {
+            key.removeprefix(ENV_PREFIX).lower()
+            for key in COMPOSE["services"][name]["environment"]
+            if key.startswith(ENV_PREFIX)
+        }
+        assert given == (fields if name.startswith("worker") else fields - common), name
+
+
+def test_the_default_model_is_the_packages_own() -> None:
+    assert COMPOSE["x-settings"]["ROOTSTREAM_MODEL"] == f"${{MODEL:-{DEFAULT_MODEL}}}"
+
+
+def test_only_the_front_publishes_a_port_and_only_on_loopback() -> None:
+    published = {name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service}
+    assert published == {"front": ["${ROOTSTREAM_BIND:-127.0.0.1}:${PORT:-30000}:30000"]}
+
+
+def test_every_container_is_checked_and_hardened() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert service["healthcheck"]["test"], name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_exactly_one_worker_starts_with_either_profile() -> None:
+    profiles = {name: service["profiles"] for name, service in COMPOSE["services"].items() if "profiles" in service}
+    assert profiles == {"worker": ["cpu"], "worker-cuda": ["cuda"]}
+    assert "COMPOSE_PROFILES=cpu" in (ROOT / ".env").read_text().splitlines()
+
+
+def test_the_build_context_has_every_package() -> None:
+    """.dockerignore names what the image is made of: a package missing there is missing in the image."""
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    allowed = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    assert {name.partition(".")[0] for name in packages} <= allowed
