@@ -45,6 +45,8 @@ def run(settings: Settings) -> int:
     """Print the report; the exit code is 1 if something is missing."""
     findings = examine(settings)
     table = Table.grid(padding=(0, 2))
+    for _ in range(3):
+        table.add_column(overflow="fold")
     for finding in findings:
         mark = "[green]✓[/green]" if finding.ok else "[red]✗[/red]"
         table.add_row(mark, finding.subject, finding.text)

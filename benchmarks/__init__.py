@@ -1,0 +1,1 @@
+"""Benchmarks: scripts that start what they measure. `make bench` runs them all."""

@@ -1,0 +1,5 @@
+"""``python -m benchmarks``: the server benchmarks."""
+
+from benchmarks.serve import app
+
+app()

@@ -1,0 +1,5 @@
+"""``python -m rootstream``."""
+
+from rootstream.cli import main
+
+main()

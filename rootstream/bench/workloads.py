@@ -1,0 +1,101 @@
+"""The named workloads, as requests to send. Pure: the same name, seed and vocabulary give the same requests.
+
+Prompts are token ids, so that their lengths are exact; only conversations, whose history holds what the
+server answered, are text.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+SHARED_PREFIX_TOKENS = 1500
+
+
+class Completion(NamedTuple):
+    """One request with a prompt of token ids."""
+
+    prompt: list[int]
+    max_tokens: int
+
+
+class Conversation(NamedTuple):
+    """A system prompt and questions, each asked once the one before is answered."""
+
+    system: str
+    questions: list[str]
+    max_tokens: int  # of each answer
+
+
+class Workload(NamedTuple):
+    """Requests and how many are under way at once."""
+
+    name: str
+    requests: list[Completion] | list[Conversation]
+    concurrency: int
+
+
+def make(name: str, *, seed: int = 0, vocab_size: int = 32000) -> Workload:
+    """A workload by its name; KeyError for an unknown one."""
+    return _MAKERS[name](random.Random(f"{name} {seed}"), vocab_size)  # noqa: S311 - repeatable on purpose
+
+
+def names() -> list[str]:
+    return list(_MAKERS)
+
+
+def _shared_prefix(rng: random.Random, vocab_size: int) -> Workload:
+    """One long system prompt and a short question each: what a radix cache is for."""
+    system = _ids(rng, vocab_size, SHARED_PREFIX_TOKENS)
+    requests = [Completion(system + _ids(rng, vocab_size, 32), max_tokens=48) for _ in range(32)]
+    return Workload("shared-prefix", requests, concurrency=8)
+
+
+def _distinct(rng: random.Random, vocab_size: int) -> Workload:
+    """Nothing in common: continuous batching alone."""
+    requests = [Completion(_ids(rng, vocab_size, 256), max_tokens=64) for _ in range(32)]
+    return Workload("distinct", requests, concurrency=8)
+
+
+def _single(rng: random.Random, vocab_size: int) -> Workload:
+    """One after the other: the latency of a token."""
+    requests = [Completion(_ids(rng, vocab_size, 128), max_tokens=128) for _ in range(4)]
+    return Workload("single", requests, concurrency=1)
+
+
+def _chat(rng: random.Random, vocab_size: int) -> Workload:
+    """Conversations that grow: every turn repeats the ones before."""
+    del vocab_size
+    system = "You are a patient teacher. " + _sentence(rng, 60)
+    requests = [
+        Conversation(system, [_sentence(rng, 30) + "?" for _ in range(4)], max_tokens=48) for _ in range(8)
+    ]  # fmt: skip
+    return Workload("chat", requests, concurrency=8)
+
+
+_MAKERS: dict[str, Callable[[random.Random, int], Workload]] = {
+    "shared-prefix": _shared_prefix,
+    "distinct": _distinct,
+    "single": _single,
+    "chat": _chat,
+}
+
+_TEXT = """
+time year people way day man thing woman life child world school state family student group country problem hand
+part place case week company system program question work government number night point home water room mother area
+money story fact month lot right study book eye job word business issue side kind head house service friend father
+power hour game line end member law car city community name president team minute idea body information back parent
+face others level office door health person art war history party result change morning reason research girl guy
+moment air teacher force education
+"""
+_WORDS = _TEXT.split()
+
+
+def _ids(rng: random.Random, vocab_size: int, count: int) -> list[int]:
+    """Random token ids; the first few of a vocabulary are often special tokens, and left out."""
+    return [rng.randrange(min(64, vocab_size // 2), vocab_size) for _ in range(count)]
+
+
+def _sentence(rng: random.Random, words: int) -> str:
+    return " ".join(rng.choice(_WORDS) for _ in range(words))

@@ -1,0 +1,197 @@
+"""The client, the benchmark's load and the terminal chat against any server of OpenAI's wire format."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rootstream.bench import run, workloads
+from rootstream.bench.figures import Timeline, summarize
+from rootstream.bench.workloads import Completion, Conversation
+from rootstream.client import Client, NoServer, Refused
+from tests.rootstream.openai_server import EchoServer, serving
+
+# --- client ------------------------------------------------------------------------------------
+
+
+async def test_events_of_a_stream_end_at_done() -> None:
+    server = EchoServer()
+    async with serving(server) as url, Client(url + "/v1/") as client:
+        body = {"messages": [{"role": "user", "content": "one two"}], "stream": True}
+        events = [event async for event in client.stream("/v1/chat/completions", body)]
+    assert [event["choices"][0]["delta"]["content"] for event in events[:-1]] == ["one ", "two "]
+    assert events[-1]["usage"]["completion_tokens"] == 2
+
+
+async def test_errors_carry_the_servers_message() -> None:
+    server = EchoServer()
+    server.fail_with = "too long by 3"
+    async with serving(server) as url, Client(url) as client:
+        with pytest.raises(Refused, match="too long by 3") as caught:
+            await client.post("/v1/completions", {})
+        assert caught.value.status == 400
+        with pytest.raises(Refused, match="404"):
+            await client.get("/nothing/here")
+
+
+async def test_no_server_is_told_apart() -> None:
+    async with Client("http://127.0.0.1:9") as client:
+        with pytest.raises(NoServer, match=r"127\.0\.0\.1:9"):
+            await client.get("/v1/models")
+
+
+async def test_closing_a_stream_disconnects() -> None:
+    server = EchoServer()
+    async with serving(server) as url, Client(url) as client:
+        body = {"messages": [{"role": "user", "content": "forever"}], "stream": True}
+        async with contextlib.aclosing(client.stream("/v1/chat/completions", body)) as events:
+            async for _ in events:
+                break
+        await asyncio.wait_for(server.disconnected.wait(), 20)
+
+
+# --- workloads and figures ---------------------------------------------------------------------
+
+
+@given(st.sampled_from(workloads.names()), st.integers(0, 1000), st.integers(300, 200_000))
+def test_workloads_are_functions_of_their_seed(name: str, seed: int, vocab_size: int) -> None:
+    workload = workloads.make(name, seed=seed, vocab_size=vocab_size)
+    assert workload == workloads.make(name, seed=seed, vocab_size=vocab_size)
+    assert workload.requests != workloads.make(name, seed=seed + 1, vocab_size=vocab_size).requests
+    for request in workload.requests:
+        if isinstance(request, Completion):
+            assert all(0 <= token < vocab_size for token in request.prompt)
+
+
+def test_workloads_have_their_named_shapes() -> None:
+    made = {name: workloads.make(name) for name in workloads.names()}
+    shared = [request.prompt for request in made["shared-prefix"].requests if isinstance(request, Completion)]
+    assert (len(shared), made["shared-prefix"].concurrency) == (32, 8)
+    assert {len(prompt) for prompt in shared} == {1532}
+    assert len({tuple(prompt[:1500]) for prompt in shared}) == 1
+    assert len({tuple(prompt[1500:]) for prompt in shared}) == 32
+    distinct = [request.prompt for request in made["distinct"].requests if isinstance(request, Completion)]
+    assert {len(prompt) for prompt in distinct} == {256}
+    assert len({tuple(prompt[:2]) for prompt in distinct}) == len(distinct)
+    assert made["single"].concurrency == 1
+    assert {(len(r.prompt), r.max_tokens) for r in made["single"].requests if isinstance(r, Completion)} == {(128, 128)}
+    chats = [request for request in made["chat"].requests if isinstance(request, Conversation)]
+    assert (len(chats), {len(chat.questions) for chat in chats}) == (8, {4})
+
+
+def test_figures_by_hand() -> None:
+    timelines = [
+        Timeline(0.0, [0.1, 0.2, 0.3], 0.4, prompt_tokens=10, cached_tokens=0, completion_tokens=3),
+        Timeline(1.0, [1.3, 1.4, 1.6], 2.0, prompt_tokens=30, cached_tokens=20, completion_tokens=3),
+        Timeline(1.0, [], 1.5, 0, 0, 0, error="refused"),
+    ]
+    figures = summarize(timelines)
+    assert (figures.requests, figures.failed, figures.seconds) == (3, 1, 2.0)
+    assert (figures.requests_per_s, figures.tokens_per_s, figures.cache_hit_rate) == (1.0, 3.0, 0.5)
+    assert figures.ttft_p50 == pytest.approx(200)
+    assert figures.itl_p50 == pytest.approx(100)
+    assert figures.per_token == pytest.approx(125)
+
+
+def test_figures_of_nothing_are_nothing() -> None:
+    figures = summarize([Timeline(0.0, [], 1.0, 0, 0, 0, error="x")])
+    assert figures.failed == 1
+    assert math.isnan(figures.ttft_p50)
+    assert run.as_json({"w": figures})["w"]["ttft_p50"] is None
+
+
+async def test_a_measured_server_sees_the_workload(capsys: pytest.CaptureFixture[str]) -> None:
+    server = EchoServer(crowd=8)
+    async with serving(server) as url:
+        results = await run.measure(url, workloads.names(), seed=3)
+    assert server.flushes == 4
+    assert server.most_running == 8
+    assert [figures.requests for figures in results.values()] == [32, 32, 4, 32]
+    assert results["shared-prefix"].prompt_tokens == 32 * 1532
+    assert results["shared-prefix"].completion_tokens == 32 * 48
+    assert results["single"].cache_hit_rate == 0.5
+    assert not any(figures.failed for figures in results.values())
+    last_turn = max((body for body in server.bodies if "messages" in body), key=lambda body: len(body["messages"]))
+    assert [message["role"] for message in last_turn["messages"]] == ["system", *["user", "assistant"] * 3, "user"]
+    assert "shared-prefix" in capsys.readouterr().out
+
+
+async def test_refused_requests_are_counted_not_hidden() -> None:
+    server = EchoServer()
+    async with serving(server) as url, Client(url) as client:
+        server.fail_with = "no"
+        timelines = await run.send(client, "echo", workloads.make("single"))
+    assert [timeline.error for timeline in timelines] == ["no (HTTP 400)"] * 4
+
+
+# --- the commands, as processes ------------------------------------------------------------------
+
+
+async def command(*words: str, stdin: bytes = b"") -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "rootstream",
+        *words,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    out, err = await asyncio.wait_for(process.communicate(stdin), 60)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_chat_answers_a_pipe_and_keeps_the_history() -> None:
+    server = EchoServer()
+    async with serving(server) as url:
+        code, out, err = await command(
+            "chat", "--url", url, "--system", "be kind", "--max-tokens", "9", stdin=b"hello you\n\nand again"
+        )
+    assert (code, out, err) == (0, "hello you \nand again \n", "")
+    assert [message["content"] for message in server.bodies[-1]["messages"]] == [
+        "be kind",
+        "hello you",
+        "hello you ",
+        "and again",
+    ]
+    assert server.bodies[-1]["max_tokens"] == 9
+    assert "temperature" not in server.bodies[-1]
+
+
+async def test_chat_without_a_server_says_how_to_start_one() -> None:
+    code, _, err = await command("chat", "--url", "http://127.0.0.1:9")
+    assert code == 2
+    assert "rootstream serve" in err
+    assert "Traceback" not in err
+
+
+async def test_chat_goes_on_after_a_refusal() -> None:
+    server = EchoServer()
+    server.fail_with = "prompt [too] long"
+    async with serving(server) as url:
+        code, out, _ = await command("chat", "--url", url, stdin=b"one\ntwo\n")
+    assert code == 1
+    assert out.count("prompt [too] long") == 2
+    assert [len(body["messages"]) for body in server.bodies] == [1, 1]
+
+
+async def test_bench_writes_json(tmp_path: Path) -> None:
+    async with serving(EchoServer()) as url:
+        output = tmp_path / "deep" / "figures.json"
+        code, out, _ = await command("bench", "single", "--url", url, "--output", str(output))
+    assert code == 0
+    assert "single" in out
+    assert "distinct" not in out
+    report = json.loads(output.read_text())
+    assert report["workloads"]["single"]["completion_tokens"] == 4 * 128
