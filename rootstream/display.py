@@ -1,11 +1,11 @@
 """What the launcher shows: the state of each process while they start, their log lines, the banner.
 
-On a terminal a live table and readable log lines; otherwise plain lines, one for each change, and the log
-lines as they are. Knows nothing of processes beyond their names.
+On a terminal a live table, otherwise plain lines, one for each change; JSON lines where machines read. Knows nothing of processes beyond their names.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -49,40 +49,53 @@ class Display(Protocol):
         ...
 
 
-def display(*, people: bool) -> Display:
-    """A display for stderr; ``people`` asks for readable log lines even where it is no terminal."""
+def display(*, machines: bool) -> Display:
+    """A display for stderr; ``machines`` asks for JSON lines."""
     console = Console(stderr=True, highlight=False)
-    return TerminalDisplay(console) if console.is_terminal else PlainDisplay(console, people=people)
+    if machines:
+        return JsonDisplay(console)
+    return TerminalDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
 class PlainDisplay:
     """One line for each change; nothing moves."""
 
-    def __init__(self, console: Console, *, people: bool) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._people = people
         self._last: dict[str, Status] = {}
         self._began = time.monotonic()
 
     def starting(self, statuses: Sequence[Status]) -> None:
         for status in statuses:
-            before = self._last.get(status.name)
-            if status == before:
-                continue
-            self._last[status.name] = status
-            detail = "ready" if status.ready else status.detail
-            self.say(f"[{time.monotonic() - self._began:5.1f} s] {status.name}: {detail}")
+            if status != self._last.get(status.name):
+                self._last[status.name] = status
+                detail = "ready" if status.ready else status.detail
+                self.say(f"[{time.monotonic() - self._began:5.1f} s] {status.name}: {detail}")
 
     def started(self) -> None:
         self._last.clear()
 
     def log(self, process: str, line: str) -> None:
-        if self._people:
-            line = f"{process}: {log_lines.read(line).text}"
-        self.say(line)
+        self.say(f"{_clock()} {process}: {log_lines.read(line).text}")
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
+
+
+class JsonDisplay(PlainDisplay):
+    """The same as JSON lines; those of the processes as they are."""
+
+    def log(self, process: str, line: str) -> None:
+        if log_lines.read(line).level:
+            super().say(line)
+        else:
+            self._write({"replica": process, "event": line})
+
+    def say(self, text: str) -> None:
+        self._write({"role": "launcher", "event": text})
+
+    def _write(self, fields: dict[str, str]) -> None:
+        super().say(json.dumps({**fields, "timestamp": _clock()}, ensure_ascii=False))
 
 
 class TerminalDisplay:
@@ -120,8 +133,13 @@ class TerminalDisplay:
     def log(self, process: str, line: str) -> None:
         level, text = log_lines.read(line)
         self._console.print(
-            Text.assemble((f"{process:15} ", "cyan"), (text, _LEVEL_STYLES.get(level, "dim"))), soft_wrap=True
+            Text.assemble((f"{_clock()} ", "dim"), (f"{process:15} ", "cyan"), (text, _LEVEL_STYLES.get(level, "dim"))),
+            soft_wrap=True,
         )
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")

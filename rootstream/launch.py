@@ -57,7 +57,7 @@ def serve(settings: Settings) -> int:
         raise UserError("--replica, --parent and --pulse-file are for single processes: `serve` sets them itself")
     check_port(settings.host, settings.port)
     locate(settings.model, settings.cache_path)  # downloads, with a progress bar, before anything runs
-    shown = display(people=settings.log_format == "text")
+    shown = display(machines=settings.log_format == "json")
     with _redis(settings, shown) as server:
         url = settings.redis_url if server is None else server.url
         launcher = Launcher(dataclasses.replace(settings, redis=url), server, shown)

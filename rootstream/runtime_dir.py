@@ -14,6 +14,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from shared.config import runtime_base
+
 _PREFIX = "rootstream-"
 _LONGEST_BASE = 70  # the path of a Unix socket is limited to about 100 bytes
 
@@ -47,5 +49,5 @@ def remove_stale(base: Path) -> None:
 
 
 def _base() -> Path:
-    base = Path(tempfile.gettempdir())
+    base = runtime_base()
     return base if len(str(base)) <= _LONGEST_BASE else Path("/tmp")  # noqa: S108 - the directory in it is private

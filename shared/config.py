@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,14 @@ def to_environment(settings: Settings) -> dict[str, str]:
         if value != getattr(defaults, field.name):
             environment[ENV_PREFIX + field.name.upper()] = str(value)
     return environment
+
+
+def runtime_base() -> Path:
+    """Where a user's private, short-lived directories belong: XDG_RUNTIME_DIR, else the temporary directory."""
+    named = os.environ.get("XDG_RUNTIME_DIR")
+    if named and os.access(named, os.W_OK | os.X_OK):
+        return Path(named)
+    return Path(tempfile.gettempdir())
 
 
 def parse_bytes(text: str) -> int:
