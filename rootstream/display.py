@@ -1,6 +1,7 @@
 """What the launcher shows: the state of each process while they start, their log lines, the banner.
 
-On a terminal a live table, otherwise plain lines, one for each change; JSON lines where machines read. Knows nothing of processes beyond their names.
+On a terminal a live table, otherwise plain lines, one for each change; JSON lines where machines
+read. Knows nothing of processes beyond their names.
 """
 
 from __future__ import annotations
