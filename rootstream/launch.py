@@ -17,6 +17,8 @@ import time
 from collections.abc import Generator
 from typing import NamedTuple
 
+from redis.exceptions import RedisError
+
 from rootstream.backoff import Backoff
 from rootstream.banner import banner, url_of
 from rootstream.child import Child, describe_exit
@@ -41,6 +43,7 @@ _GRACE_S = 10.0
 _DEATHS_AT_START = 3
 _POLL_S = 0.1
 _WATCH_S = 0.5
+_REDIS_S = 3.0
 _SHOWN_LINES = 20
 
 
@@ -93,6 +96,7 @@ def check_port(host: str, port: int) -> None:
 def _redis(settings: Settings, shown: Display) -> Generator[EmbeddedServer | None]:
     """The embedded server in a private directory, or None where the user named a server."""
     if settings.redis is not None:
+        asyncio.run(_check_redis(settings.redis, settings.namespace))
         yield None
         return
     with private_directory() as directory:
@@ -105,6 +109,20 @@ def _redis(settings: Settings, shown: Display) -> Generator[EmbeddedServer | Non
             raise
         finally:
             server.stop()
+
+
+async def _check_redis(url: str, namespace: str) -> None:
+    """Raises UserError where no server answers at ``url``."""
+    try:
+        bus = Bus.connect(url, namespace)
+        try:
+            await bus.patiently(bus.client.ping, _REDIS_S)
+        finally:
+            await bus.close()
+    except (ValueError, Unavailable, RedisError) as error:
+        shown = url.rpartition("@")[2]  # never a password
+        reason = str(error).rstrip(".")
+        raise UserError(f"--redis {shown}: {reason}: is the server running, and its URL right?") from error
 
 
 class Launcher:
@@ -216,11 +234,7 @@ class Launcher:
         try:
             registry = Registry(bus)
             while not self._ready:
-                try:
-                    await registry.refresh()
-                except Unavailable as error:
-                    self._end(Ending(2, f"{error}. Is {self._settings.redis_url} right, and the server running?"))
-                    return
+                await registry.refresh()
                 statuses = [
                     self._status(registry, role, child) for role in self._children for child in self._children[role]
                 ]
