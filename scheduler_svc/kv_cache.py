@@ -109,6 +109,8 @@ class KvCache:
         What it put into the tree leaves the tree, except where others use it already.
         """
         suspects: list[Node] = []
+        if request.node is not None:  # cut the path where its own part begins
+            self.tree.match_prefix(request.generate.namespace, request.input_ids, request.cached)
         node, end = request.node, request.shared
         while node is not None and end > request.cached:
             suspects.append(node)

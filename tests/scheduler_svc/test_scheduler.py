@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler_svc.policy import Policy
 from scheduler_svc.scheduler import Limits
+from shared import columns
 from tests.scheduler_svc.deployment import Deployment
 from tests.scheduler_svc.simulated import card, expected, generate
 
@@ -78,3 +80,146 @@ def test_random_histories_end_every_request_once_with_its_own_tokens(
             assert d.outputs[id] == whole[: len(d.outputs[id])]
     assert d.scheduler.cache.held == 0
     assert not d.worker.rows or all(id not in d.live for id in d.worker.rows)
+
+
+def test_under_pressure_the_youngest_row_makes_room_and_comes_back() -> None:
+    d = Deployment(card(20, 4, max_running=4, chunk_tokens=64), Limits(lease=4))
+    for id in range(1, 5):
+        d.submit(generate(id, [id] * 4, 40))
+    d.run()
+    assert d.scheduler.stats.preemptions > 0
+    for id, request in d.requests.items():
+        assert d.outputs[id] == expected(request)
+    chunks = [id for id, _, _ in d.worker.computed]
+    assert chunks.count(1) == 1, "the oldest was never preempted"
+    assert chunks.count(4) > 1
+
+
+def test_a_lower_priority_is_preempted_before_a_younger_request() -> None:
+    d = Deployment(card(16, 4, max_running=4, chunk_tokens=64), Limits(lease=4))
+    d.submit(generate(1, [1] * 4, 40, priority=0))
+    d.submit(generate(2, [2] * 4, 40, priority=1))
+    d.run()
+    chunks = [id for id, _, _ in d.worker.computed]
+    assert chunks.count(2) == 1
+    assert chunks.count(1) > 1
+
+
+def test_a_request_as_large_as_the_pool_runs_to_its_end_whatever_is_cached() -> None:
+    d = Deployment(card(16, 4, chunk_tokens=64), Limits())
+    d.ask(generate(1, [1] * 40, 10))
+    d.ask(generate(2, [1] * 40, 25))
+    d.ask(generate(3, [1, 2] * 28, 9))
+    assert [d.ends[id] for id in (1, 2, 3)] == [["length"]] * 3
+    d.submit(generate(4, [1] * 40, 26))
+    d.round()
+    assert d.ends[4] == ["too_large"]
+
+
+def test_with_a_lease_of_one_the_worker_is_one_slot_ahead_at_most() -> None:
+    d = Deployment(card(64, 4), Limits(lease=1))
+    d.submit(generate(1, [1] * 6, 12))
+    d.round()
+    d.forward()
+    while d.steps:
+        d.read()
+        [row] = d.worker.rows.values() or [None]
+        if row is None:
+            break
+        assert not d.worker.inbox or len(d.worker.inbox) == 1
+        known = row.prompt_len + len(d.outputs[1]) - 1
+        granted = max([row.limit, *(columns.as_int32(plan.grant_limits).tolist()[0] for plan in d.worker.inbox)])
+        assert granted == min(known + 1, row.prompt_len + 12 - 1)
+        d.forward()
+    assert d.outputs[1] == expected(d.requests[1])
+
+
+def test_with_a_lease_rows_run_on_while_the_scheduler_is_away() -> None:
+    d = Deployment(card(64, 4), Limits(lease=8))
+    for id in (1, 2):
+        d.submit(generate(id, [id] * 6, 40))
+    d.round()
+    for _ in range(20):
+        d.forward()
+    assert [len(row.tokens) - row.prompt_len for row in d.worker.rows.values()] == [9, 9]
+    assert not d.worker.busy
+    d.run()
+    assert d.scheduler.seq < 20, "a plan for every token, in spite of the leases"
+
+
+def test_at_most_two_chunk_plans_are_outstanding() -> None:
+    d = Deployment(card(400, 4, max_running=8, chunk_tokens=16), Limits())
+    for id in range(1, 7):
+        d.submit(generate(id, [id % 5, id // 5] * 40, 4))
+    while d.live:
+        d.round()
+        assert sum(bool(plan.chunk_ids) for plan in d.worker.inbox) <= 2
+        d.forward()
+        d.read()
+
+
+def test_an_aborted_row_frees_its_pages_within_two_steps() -> None:
+    d = Deployment(card(64, 4, chunk_tokens=8), Limits(radix_cache=False))
+    d.submit(generate(1, [1] * 64, 8))
+    d.submit(generate(2, [2] * 6, 80))
+    for _ in range(3):
+        d.round()
+        d.forward()
+        d.read()
+    for id in (1, 2):
+        d.abort(id)
+    d.round()
+    for _ in range(2):
+        d.forward()
+        d.read()
+    assert d.scheduler.cache.pool.available == 64
+    d.forward()
+    assert not d.worker.rows
+
+
+def test_tokens_of_a_stale_epoch_and_tokens_twice_are_ignored() -> None:
+    d = Deployment(card(64, 4), Limits())
+    d.submit(generate(1, [1] * 6, 12))
+    d.round()
+    step = d.worker.step()
+    for _ in range(3):
+        d.scheduler.on_step(step, 0.0)
+    stale = msgspec.structs.replace(d.worker.step(), epoch=99)
+    d.scheduler.on_step(stale, 0.0)
+    [request] = d.scheduler._requests.values()
+    assert list(request.output) == expected(d.requests[1])[:1]
+
+
+def test_a_hole_in_the_token_log_fails_that_request_alone() -> None:
+    d = Deployment(card(64, 4), Limits())
+    d.submit(generate(1, [1] * 6, 12))
+    d.submit(generate(2, [2] * 6, 1))
+    d.round()
+    d.worker.step()  # lost
+    d.scheduler.on_step(d.worker.step(), 0.0)
+    d.deliver()
+    assert d.ends[1] == ["unavailable"]
+
+
+def test_a_known_request_announced_again_runs_once() -> None:
+    d = Deployment(card(64, 4), Limits())
+    d.ask(generate(1, [1] * 6, 3))
+    d.scheduler.submit(d.requests[1], 1.0)
+    assert d.scheduler.plan(1.0) is None
+    assert d.scheduler.waiting == 0
+
+
+def test_nobody_starves_behind_a_stream_of_cached_prompts() -> None:
+    d = Deployment(card(400, 4, max_running=1, chunk_tokens=256), Limits())
+    d.ask(generate(1, [1] * 200, 1))
+    d.submit(generate(2, [2] * 50, 2, arrived=0.0))
+    for turn in range(100):
+        d.now += 0.1
+        d.submit(generate(100 + turn, [1] * 200 + [turn % 5], 2, arrived=d.now))
+        d.submit(generate(300 + turn, [1] * 200 + [turn % 5, 3], 2, arrived=d.now))
+        d.forward()
+        d.read()
+        if d.ends[2]:
+            break
+    assert d.ends[2] == ["length"]
+    assert turn > 1, "the cached ones went first for a while"

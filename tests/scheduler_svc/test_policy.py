@@ -1,0 +1,134 @@
+"""Who goes first."""
+
+from __future__ import annotations
+
+from scheduler_svc.policy import AGING_TOKENS, Policy, Queue
+from scheduler_svc.request import Request
+from scheduler_svc.scheduler import Limits
+from tests.scheduler_svc.deployment import Deployment
+from tests.scheduler_svc.simulated import card, generate
+
+
+class Tree:
+    """How much of each request is cached; how often somebody asked."""
+
+    def __init__(self) -> None:
+        self.cached: dict[int, int] = {}
+        self.looked_up = 0
+
+    def __call__(self, request: Request) -> int:
+        self.looked_up += 1
+        return self.cached.get(request.id, 0)
+
+
+def request(id: int, *, arrived: float = 0.0, priority: int = 0) -> Request:
+    return Request(generate(id, [1], arrived=arrived, priority=priority), 0.0, id)
+
+
+def popped(queue: Queue, version: int = 0) -> list[int]:
+    ids: list[int] = []
+    while (found := queue.pop(version)) is not None:
+        ids.append(found.id)
+    return ids
+
+
+def test_longest_cached_prefix_first_then_age() -> None:
+    tree = Tree()
+    tree.cached = {2: 100, 3: 50}
+    queue = Queue(Policy.LPM, tree)
+    for id in range(1, 6):
+        queue.push(request(id, arrived=id / 1000), 0)
+    assert popped(queue) == [2, 3, 1, 4, 5]
+
+
+def test_first_come_first_served_ignores_the_cache() -> None:
+    tree = Tree()
+    tree.cached = {3: 1000}
+    queue = Queue(Policy.FCFS, tree)
+    for id in (3, 1, 2):
+        queue.push(request(id, arrived=float(id)), 0)
+    assert popped(queue) == [1, 2, 3]
+    assert tree.looked_up == 0
+
+
+def test_a_higher_priority_goes_before_any_cached_prefix() -> None:
+    tree = Tree()
+    tree.cached = {1: 10_000}
+    queue = Queue(Policy.LPM, tree)
+    queue.push(request(1), 0)
+    queue.push(request(2, priority=1, arrived=5.0), 0)
+    assert popped(queue) == [2, 1]
+
+
+def test_waiting_outweighs_the_longest_prefix_in_the_end() -> None:
+    tree = Tree()
+    queue = Queue(Policy.LPM, tree)
+    queue.push(request(1), 0)
+    prefix = 2000
+    patience = prefix / AGING_TOKENS
+    for id, arrived in ((2, patience - 1), (3, patience + 1)):
+        tree.cached[id] = prefix
+        queue.push(request(id, arrived=arrived), 0)
+    assert popped(queue) == [2, 1, 3]
+
+
+def test_a_prefix_that_was_evicted_or_cached_meanwhile_changes_the_order() -> None:
+    tree = Tree()
+    tree.cached = {1: 500}
+    queue = Queue(Policy.LPM, tree)
+    for id in (1, 2, 3):
+        queue.push(request(id, arrived=id / 1000), 0)
+    tree.cached = {3: 500}
+    queue.refresh(1)
+    assert popped(queue, 1) == [3, 1, 2]
+
+
+def test_a_round_looks_up_only_a_few_of_thousands() -> None:
+    tree = Tree()
+    queue = Queue(Policy.LPM, tree)
+    for id in range(5000):
+        queue.push(request(id, arrived=float(id)), 0)
+    tree.looked_up = 0
+    for version in range(1, 101):
+        queue.refresh(version)
+        found = queue.pop(version)
+        assert found is not None
+        queue.push(found, version)
+    assert tree.looked_up < 100 * 20
+    assert len(queue) == 5000
+
+
+def test_everybody_is_looked_up_in_turn() -> None:
+    tree = Tree()
+    queue = Queue(Policy.LPM, tree)
+    for id in range(200):
+        queue.push(request(id, arrived=0.0), 0)
+    tree.cached = {199: 50}
+    for _ in range(40):
+        queue.refresh(1)
+    found = queue.pop(1)
+    assert found is not None
+    assert found.id == 199
+
+
+def test_who_left_the_queue_does_not_come_out() -> None:
+    queue = Queue(Policy.LPM, Tree())
+    requests = [request(id, arrived=float(id)) for id in range(10)]
+    for each in requests:
+        queue.push(each, 0)
+    for each in requests[::2]:
+        queue.remove(each)
+    queue.remove(requests[0])
+    assert len(queue) == 5
+    assert popped(queue) == [1, 3, 5, 7, 9]
+
+
+def test_the_order_of_admission_follows_the_policy() -> None:
+    for policy, order in ((Policy.LPM, [4, 2, 3]), (Policy.FCFS, [2, 3, 4])):
+        d = Deployment(card(200, 4, max_running=1, chunk_tokens=64), Limits(policy=policy))
+        d.ask(generate(1, [1] * 60, 1))
+        for id, prompt in ((2, [2] * 60), (3, [3] * 60), (4, [1] * 60)):
+            d.submit(generate(id, prompt, 2, arrived=id / 1000))
+        d.run()
+        started = list(dict.fromkeys(id for id, _, _ in d.worker.computed if id != 1))
+        assert started == order
