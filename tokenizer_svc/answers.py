@@ -1,0 +1,133 @@
+"""What comes back for one HTTP request: one or more choices, each a sequence of pieces of text.
+
+Drops what it already has by (request id, token index) and notices gaps. Knows nothing of HTTP, streams
+or clocks; the one who waits and the one who fills share an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from shared.protocol import Failed, Failure, Finish
+
+
+class Piece(NamedTuple):
+    """Some tokens of one choice. Text may lag behind its tokens."""
+
+    choice: Choice
+    text: str
+    tokens: Sequence[int]
+    finish: Finish
+    completion_tokens: int  # of the choice, up to and with this piece
+
+
+class Choice:
+    """One generated sequence: its own request to the scheduler."""
+
+    __slots__ = (
+        "admitted",
+        "cached_tokens",
+        "completion_tokens",
+        "finish",
+        "id",
+        "index",
+        "matched",
+        "prompt",
+        "prompt_tokens",
+    )
+
+    def __init__(self, id: int, index: int, prompt: int, prompt_tokens: int) -> None:
+        self.id = id
+        self.index = index  # among the choices of its HTTP request
+        self.prompt = prompt  # which prompt of the HTTP request it continues
+        self.prompt_tokens = prompt_tokens
+        self.admitted = False
+        self.cached_tokens = 0
+        self.completion_tokens = 0
+        self.finish = Finish.NONE
+        self.matched: str | int | None = None
+
+
+class Answer:
+    """All choices of one HTTP request, and the pieces not yet sent to its client."""
+
+    def __init__(self, choices: Sequence[Choice], detokenizer: str, *, shares_id: bool = True) -> None:
+        """``shares_id``: clients know all choices by the id of the first, so that to abort one is to abort all."""
+        self.choices = tuple(choices)
+        self.detokenizer = detokenizer
+        self.shares_id = shares_id
+        self.failed: Failed | None = None
+        self._pieces: list[Piece] = []
+        self._started = False
+        self._news = asyncio.Event()
+
+    @property
+    def id(self) -> int:
+        return self.choices[0].id
+
+    @property
+    def unfinished(self) -> list[Choice]:
+        return [choice for choice in self.choices if choice.finish is Finish.NONE]
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will come."""
+        return self.failed is not None or not self.unfinished
+
+    # --- filled by the dispatch of the texts stream
+
+    def admitted(self, choice: Choice, cached_tokens: int) -> None:
+        """The scheduler started a choice (again, after a preemption: the first count stands)."""
+        if not choice.admitted:
+            choice.admitted = True
+            choice.cached_tokens = cached_tokens
+        self._tell()
+
+    def advance(
+        self, choice: Choice, first: int, tokens: Sequence[int], text: str, finish: Finish, matched: str | int | None
+    ) -> None:
+        """Take tokens ``first``, … of a choice; what it already has is dropped, a gap is a failure."""
+        if choice.finish is not Finish.NONE or self.failed is not None:
+            return
+        have = choice.completion_tokens
+        if first != have:
+            if first > have or first + len(tokens) > have:
+                message = f"tokens {have} to {first - 1} were lost inside the server: send the request again"
+                self.fail(Failed(choice.id, Failure.WORKER, message))
+            return
+        choice.completion_tokens = have + len(tokens)
+        choice.finish = finish
+        choice.matched = matched
+        if text or tokens or finish is not Finish.NONE:
+            self._pieces.append(Piece(choice, text, tokens, finish, choice.completion_tokens))
+            self._tell()
+
+    def aborted(self, choice: Choice) -> None:
+        """The scheduler ended a choice on request."""
+        self.advance(choice, choice.completion_tokens, (), "", Finish.ABORT, None)
+
+    def fail(self, failed: Failed) -> None:
+        """The whole answer ends in an error."""
+        self.failed = self.failed or failed
+        self._tell()
+
+    def _tell(self) -> None:
+        self._started = True
+        self._news.set()
+
+    # --- drained by the one who writes to the client
+
+    async def started(self) -> None:
+        """Wait for the first sign that the request was taken or refused."""
+        if not self._started:
+            await self._news.wait()
+
+    async def pieces(self) -> list[Piece]:
+        """All pieces since the last call, at least one unless the answer is over."""
+        while not self._pieces and not self.is_over:
+            self._news.clear()
+            await self._news.wait()
+        pieces, self._pieces = self._pieces, []
+        return pieces

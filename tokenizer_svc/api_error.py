@@ -1,0 +1,100 @@
+"""Refusals and failures as a client sees them: OpenAI's error object and an HTTP status.
+
+Knows nothing of HTTP libraries.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from shared.protocol import Failed, Failure
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """OpenAI's error object."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorDocument(msgspec.Struct, frozen=True):
+    """What is sent: ``{"error": {...}}``."""
+
+    error: ErrorBody
+
+
+class ApiError(Exception):
+    """A request that ends in an error; the message says what to do about it."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = ErrorBody(message, type, param, code)
+        self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+
+    def json(self) -> bytes:
+        return msgspec.json.encode(ErrorDocument(self.body))
+
+
+def invalid(message: str, param: str | None, code: str | None = None) -> ApiError:
+    """400: the request cannot be served as it is."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def unsupported(field: str, what: str = "") -> ApiError:
+    """400: a field that other servers know and this one does not serve."""
+    hint = what or "leave it out"
+    return invalid(f"'{field}' is not supported by this server: {hint}", field, "unsupported_parameter")
+
+
+def unavailable(message: str, retry_after_s: int) -> ApiError:
+    """503: nothing is wrong with the request."""
+    return ApiError(
+        503, message, type="service_unavailable_error", code="service_unavailable", retry_after_s=retry_after_s
+    )
+
+
+def internal(message: str) -> ApiError:
+    """500: our fault."""
+    return ApiError(500, message, type="server_error", code="internal_error")
+
+
+def of_failure(failed: Failed, retry_after_s: int) -> ApiError:
+    """What a client is told when its request failed further down."""
+    match failed.failure:
+        case Failure.QUEUE_FULL:
+            return ApiError(
+                429, failed.message, type="rate_limit_error", code="queue_full", retry_after_s=retry_after_s
+            )
+        case Failure.TOO_LARGE:
+            return invalid(failed.message, None, "context_length_exceeded")
+        case Failure.UNAVAILABLE:
+            return unavailable(failed.message, retry_after_s)
+        case Failure.WORKER:
+            return internal(failed.message)
+
+
+_PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
+
+
+def of_validation(error: msgspec.ValidationError, prefix: str = "") -> ApiError:
+    """400 for a field of the wrong type, with the field's path as param."""
+    text = str(error)
+    found = _PATH.search(text)
+    if found is None:
+        return invalid(text, prefix or None)
+    path = f"{prefix}.{found['path']}" if prefix and found["path"] else found["path"] or prefix
+    return invalid(f"{path}: {text[: found.start()]}" if path else text[: found.start()], path or None, "invalid_type")

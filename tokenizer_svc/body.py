@@ -1,0 +1,35 @@
+"""Reading request bodies: bounded, and JSON objects or a clear refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from tokenizer_svc.api_error import ApiError, invalid
+from tokenizer_svc.limits import Limits
+
+
+async def read_object(request: web.Request, limits: Limits) -> dict[str, Any]:
+    """The JSON object in the body. Raises ApiError 413 for too large a body, 400 for anything but an object."""
+    if (request.content_length or 0) > limits.body_bytes:
+        raise _too_large(limits)
+    try:
+        data = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise _too_large(limits) from error
+    try:
+        body = msgspec.json.decode(data)
+    except msgspec.ValidationError as error:  # a number that no float holds
+        raise invalid(f"the body holds a value out of range: {error}", None, "invalid_value") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid(f"the body is no valid JSON in UTF-8: {error}", None, "invalid_json") from error
+    if not isinstance(body, dict):
+        raise invalid("the body must be a JSON object", None, "invalid_json")
+    return body
+
+
+def _too_large(limits: Limits) -> ApiError:
+    megabytes = limits.body_bytes / 2**20
+    return ApiError(413, f"the body is larger than {megabytes:g} MiB: send less", code="request_too_large")

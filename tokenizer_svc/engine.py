@@ -1,0 +1,87 @@
+"""What the HTTP side asks of the rest of the system; :mod:`tokenizer_svc.service` does it over the streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from shared.protocol import ModelCard, Sampling
+from shared.tokenizer import Tokenizer
+from tokenizer_svc.answers import Answer
+from tokenizer_svc.limits import Limits
+from tokenizer_svc.metrics import Metrics
+
+
+class Display(NamedTuple):
+    """How generated tokens become text."""
+
+    stop: tuple[str, ...] = ()
+    include_stop: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    skip_special_tokens: bool = True
+
+
+class Draft(NamedTuple):
+    """One sequence to generate, validated."""
+
+    prompt: int  # which prompt of the HTTP request
+    input_ids: Sequence[int]
+    sampling: Sampling
+    display: Display
+    namespace: str
+    priority: int
+
+
+class Engine(Protocol):
+    """The model behind the front door."""
+
+    model: str
+    """The name clients use."""
+
+    created: int
+    """Unix seconds at which this process started."""
+
+    tokenizer: Tokenizer
+    limits: Limits
+    metrics: Metrics
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this process is about to end."""
+        ...
+
+    def ready_card(self) -> ModelCard:
+        """The model's limits. Raises ApiError 503 while a process that generation needs is missing."""
+        ...
+
+    def missing(self) -> list[str]:
+        """What is not ready yet, for people; nothing when requests can be served."""
+        ...
+
+    def states(self) -> Mapping[str, object]:
+        """Every process by role, with its state."""
+        ...
+
+    def info(self) -> Mapping[str, object]:
+        """The model card and the settings of this process."""
+        ...
+
+    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool) -> Answer:
+        """Announce the sequences. Raises ApiError 503 where nobody is there to take them."""
+        ...
+
+    def abandon(self, answer: Answer) -> None:
+        """Nobody waits for this answer any more: free what it holds."""
+        ...
+
+    async def abort(self, id: int) -> None:
+        """End a request of any front door with finish_reason "abort"."""
+        ...
+
+    async def flush(self) -> int:
+        """Drop the cached pages that nobody uses; how many. Raises ApiError 503 after some seconds."""
+        ...
+
+    async def exposition(self) -> bytes:
+        """The metrics of all processes in Prometheus's text format."""
+        ...

@@ -1,0 +1,225 @@
+"""The native API, /generate, with SGLang's fields and answers.
+
+In a stream the ``text`` and ``output_ids`` of every event are cumulative, as SGLang has them.
+Sources: SGLang's documentation of its native API and sampling parameters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from shared.protocol import Finish
+from tokenizer_svc import unsupported
+from tokenizer_svc.answers import Answer, Choice, Piece
+from tokenizer_svc.api_error import invalid, of_validation
+from tokenizer_svc.engine import Draft, Engine
+from tokenizer_svc.openai import check_model, check_sequences
+from tokenizer_svc.prompts import LengthNames, Prompts, answer_length, encode
+from tokenizer_svc.sampling import Bounds, SamplingFields, Vocabulary, resolve
+from tokenizer_svc.sse import DONE, event
+
+_NEW_TOKENS = 128  # SGLang's default
+
+
+class SamplingParams(SamplingFields, kw_only=True):
+    """The ``sampling_params`` of one prompt."""
+
+    max_new_tokens: int | None = None
+    min_new_tokens: int | None = None
+    sampling_seed: int | None = None
+    no_stop_trim: bool | None = None
+
+
+class GenerateRequest(msgspec.Struct, kw_only=True):
+    """POST /generate."""
+
+    text: str | list[str] | None = None
+    input_ids: list[int | list[int]] | None = None
+    sampling_params: SamplingParams | list[SamplingParams] | None = None
+    stream: bool | None = None
+    model: str | None = None
+    cache_salt: str | None = None
+    priority: int | None = None
+
+
+class Generation(msgspec.Struct):
+    """A request, and whether its answer is one object or a list of them."""
+
+    request: GenerateRequest
+    prompts: Prompts
+    params: list[SamplingParams]
+
+    @property
+    def is_single(self) -> bool:
+        return not self.prompts.is_batch and (self.params[0].n or 1) == 1
+
+
+def read_generate(body: dict[str, Any], engine: Engine) -> Generation:
+    """The request in a decoded body. Raises ApiError 400 or 404."""
+    unsupported.refuse(body, unsupported.GENERATE)
+    raw = body.get("sampling_params")
+    for index, params in enumerate(raw if isinstance(raw, list) else [raw]):
+        if isinstance(params, dict):
+            prefix = f"sampling_params[{index}]." if isinstance(raw, list) else "sampling_params."
+            unsupported.refuse(params, unsupported.SAMPLING_PARAMS, prefix)
+    try:
+        request = msgspec.convert(body, GenerateRequest)
+    except msgspec.ValidationError as error:
+        raise of_validation(error) from error
+    check_model(request.model, engine)
+    prompts = _prompts(request)
+    return Generation(request, prompts, _params(request, len(prompts.items)))
+
+
+async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
+    """The sequences that a request asks for. Raises ApiError."""
+    request = generation.request
+    name = "text" if request.text is not None else "input_ids"
+    check_sequences(len(generation.prompts.items), max(p.n or 1 for p in generation.params), name, engine)
+    encoded = await encode(engine, generation.prompts, name, add_special_tokens=True)
+    card = engine.ready_card()
+    limits = engine.limits
+    namespace = Bounds().label("cache_salt", request.cache_salt, limits)
+    priority = Bounds().integer("priority", request.priority, -limits.priority, limits.priority, 0)
+    drafts: list[Draft] = []
+    for index, (ids, params) in enumerate(zip(encoded, generation.params, strict=True)):
+        prefix = f"sampling_params[{index}]" if isinstance(request.sampling_params, list) else "sampling_params"
+        names = LengthNames(name, f"{prefix}.max_new_tokens")
+        choosing = resolve(
+            params,
+            Bounds(prefix),
+            limits,
+            Vocabulary(card.vocab_size, engine.tokenizer.eos_ids),
+            max_tokens=answer_length(card, len(ids), params.max_new_tokens, _NEW_TOKENS, names),
+            min_tokens=params.min_new_tokens,
+            seed=params.sampling_seed,
+            include_stop=bool(params.no_stop_trim),
+        )
+        drafts += (
+            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority)
+            for choice in range(choosing.n)
+        )
+    return drafts
+
+
+def _prompts(request: GenerateRequest) -> Prompts:
+    if (request.text is None) == (request.input_ids is None):
+        raise invalid("send either text or input_ids", "text")
+    if isinstance(request.text, str):
+        return Prompts([request.text], is_batch=False)
+    if request.text is not None:
+        if not request.text:
+            raise invalid("text is an empty list", "text")
+        return Prompts(request.text, is_batch=True)
+    ids = request.input_ids or []
+    flat = [id for id in ids if isinstance(id, int)]
+    if len(flat) == len(ids):
+        return Prompts([flat], is_batch=False)
+    if flat:
+        raise invalid("input_ids mixes ids and lists of ids", "input_ids")
+    return Prompts([item for item in ids if isinstance(item, list)], is_batch=True)
+
+
+def _params(request: GenerateRequest, prompts: int) -> list[SamplingParams]:
+    params = request.sampling_params
+    if isinstance(params, list):
+        if len(params) != prompts:
+            raise invalid(f"sampling_params has {len(params)} entries for {prompts} prompts", "sampling_params")
+        return params
+    return [params or SamplingParams()] * prompts
+
+
+class FinishReason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a sequence ended, as SGLang says it."""
+
+    type: str
+    matched: str | int | None = None
+    length: int | None = None
+
+
+class MetaInfo(msgspec.Struct, frozen=True):
+    """What is known of a sequence besides its text."""
+
+    id: str
+    finish_reason: FinishReason | None
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    e2e_latency: float  # seconds since the request arrived
+
+
+class Output(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One sequence, so far or as a whole. ``index`` is there in streams of several."""
+
+    text: str
+    output_ids: Sequence[int]
+    meta_info: MetaInfo
+    index: int | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class NativeAnswers:
+    """Answers of /generate."""
+
+    def __init__(self, answer: Answer, arrived: float, *, is_single: bool) -> None:
+        """``arrived``: time.perf_counter() at the request's arrival."""
+        self._answer = answer
+        self._arrived = arrived
+        self._is_single = is_single
+        self._texts = [""] * len(answer.choices)
+        self._tokens: list[list[int]] = [[] for _ in answer.choices]
+
+    def opening(self) -> bytes:
+        """A stream starts with text."""
+        return b""
+
+    def piece(self, piece: Piece) -> bytes:
+        """One event with everything so far: none where there is no new text."""
+        index = piece.choice.index
+        self._texts[index] += piece.text
+        self._tokens[index] += piece.tokens
+        if not piece.text and piece.finish is Finish.NONE:
+            return b""
+        meta = self._meta(piece.choice, piece.completion_tokens, piece.finish)
+        output = Output(self._texts[index], self._tokens[index], meta, None if self._is_single else index)
+        return event(_encode(output))
+
+    def closing(self) -> bytes:
+        """The end of a stream that went well."""
+        return DONE
+
+    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
+        """The answer of a request that is no stream."""
+        outputs = [
+            Output(text, ids, self._meta(choice, choice.completion_tokens, choice.finish))
+            for choice, text, ids in zip(self._answer.choices, texts, tokens, strict=True)
+        ]
+        return _encode(outputs[0] if self._is_single else outputs)
+
+    def _meta(self, choice: Choice, completion_tokens: int, finish: Finish) -> MetaInfo:
+        return MetaInfo(
+            id=f"gen-{choice.id:016x}",
+            finish_reason=_finish_reason(choice, finish),
+            prompt_tokens=choice.prompt_tokens,
+            completion_tokens=completion_tokens,
+            cached_tokens=choice.cached_tokens,
+            e2e_latency=time.perf_counter() - self._arrived,
+        )
+
+
+def _finish_reason(choice: Choice, finish: Finish) -> FinishReason | None:
+    match finish:
+        case Finish.NONE:
+            return None
+        case Finish.STOP:
+            return FinishReason("stop", matched=choice.matched)
+        case Finish.LENGTH:
+            return FinishReason("length", length=choice.completion_tokens)
+        case Finish.ABORT:
+            return FinishReason("abort")

@@ -1,0 +1,123 @@
+"""Who waits for which message: takes what arrives on the texts stream to the answers it concerns.
+
+Knows nothing of streams or HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import NamedTuple
+
+from shared import columns
+from shared.protocol import Aborted, Admitted, Failed, Finish, Flushed, Message, Texts
+from tokenizer_svc.answers import Answer, Choice
+
+
+class _Expected(NamedTuple):
+    answer: Answer
+    choice: Choice
+
+
+class FollowUp(NamedTuple):
+    """What is left to say after a message."""
+
+    aborts: tuple[int, ...] = ()  # siblings of an aborted choice
+    untracks: tuple[tuple[str, int], ...] = ()  # (detokenizer, id): ended without its knowledge
+
+
+class Inbox:
+    """All answers under way in this process."""
+
+    def __init__(self) -> None:
+        self._expected: dict[int, _Expected] = {}
+        self._flushes: dict[int, asyncio.Future[int]] = {}
+        self.load: Counter[str] = Counter()  # choices under way by detokenizer
+
+    def __len__(self) -> int:
+        return len(self._expected)
+
+    def expect(self, answer: Answer) -> None:
+        """Take messages for this answer from now on."""
+        for choice in answer.choices:
+            self._expected[choice.id] = _Expected(answer, choice)
+        self.load[answer.detokenizer] += len(answer.choices)
+
+    def forget(self, answer: Answer) -> list[int]:
+        """Take no more messages for this answer; returns the ids still under way."""
+        waiting = [choice.id for choice in answer.choices if self._expected.pop(choice.id, None)]
+        self.load[answer.detokenizer] -= len(waiting)
+        return waiting
+
+    def expect_flush(self, nonce: int) -> asyncio.Future[int]:
+        """The number of pages freed, when the answer to a Flush comes."""
+        future = asyncio.get_running_loop().create_future()
+        self._flushes[nonce] = future
+        future.add_done_callback(lambda _: self._flushes.pop(nonce, None))
+        return future
+
+    def answers(self) -> set[Answer]:
+        return {expected.answer for expected in self._expected.values()}
+
+    def take(self, message: Message) -> FollowUp:
+        """Dispatch one message to the answers it concerns."""
+        match message:
+            case Texts():
+                self._texts(message)
+            case Admitted(ids, cached):
+                for id, tokens in zip(columns.as_uint64(ids).tolist(), columns.as_int32(cached).tolist(), strict=True):
+                    if expected := self._expected.get(id):
+                        expected.answer.admitted(expected.choice, tokens)
+            case Aborted(id):
+                return self._aborted(id)
+            case Failed(id):
+                if expected := self._expected.get(id):
+                    self._done(id, expected.answer)
+                    expected.answer.fail(message)
+                    return FollowUp(untracks=((expected.answer.detokenizer, id),))
+            case Flushed(nonce, pages):
+                if (future := self._flushes.get(nonce)) and not future.done():
+                    future.set_result(pages)
+            case _:
+                pass
+        return FollowUp()
+
+    def _texts(self, message: Texts) -> None:
+        rows = zip(
+            columns.as_uint64(message.ids).tolist(),
+            columns.as_int32(message.firsts).tolist(),
+            columns.as_int32(message.counts).tolist(),
+            message.texts,
+            message.finishes,
+            message.matched,
+            strict=True,
+        )
+        tokens = columns.as_int32(message.tokens).tolist()
+        end = 0
+        for id, first, count, text, finish, matched in rows:
+            start, end = end, end + count
+            expected = self._expected.get(id)
+            if expected is None:
+                continue
+            answer, choice = expected
+            answer.advance(choice, first, tokens[start:end], text, Finish(finish), matched)
+            if choice.finish is not Finish.NONE:
+                self._done(id, answer)
+
+    def _aborted(self, id: int) -> FollowUp:
+        expected = self._expected.get(id)
+        if expected is None:
+            return FollowUp()
+        answer, choice = expected
+        ended = answer.unfinished if answer.shares_id else [choice]
+        for sibling in ended:
+            answer.aborted(sibling)
+            self._done(sibling.id, answer)
+        return FollowUp(
+            aborts=tuple(sibling.id for sibling in ended if sibling.id != id),
+            untracks=tuple((answer.detokenizer, sibling.id) for sibling in ended),
+        )
+
+    def _done(self, id: int, answer: Answer) -> None:
+        if self._expected.pop(id, None):
+            self.load[answer.detokenizer] -= 1

@@ -1,0 +1,32 @@
+"""What the front door counts and times."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from shared.metrics import MICROS, SECONDS
+
+
+class Metrics:
+    """Counters and histograms of one front door."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def histogram(name: str, text: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
+            return Histogram(f"rootstream_http_{name}", text, registry=registry, buckets=buckets)
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"rootstream_http_{name}", text, labels, registry=registry)
+
+        self.requests = counter("requests", "HTTP requests by route and status.", ("route", "status"))
+        self.finished = counter("finished", "Generated sequences by how they ended.", ("reason",))
+        self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of accepted requests.")
+        self.generated_tokens = counter("generated_tokens", "Tokens received from detokenizers.")
+        self.disconnects = counter("disconnects", "Clients that left before their answer was complete.")
+        self.open = Gauge("rootstream_http_sequences", "Sequences under way in this process.", registry=registry)
+        self.ttft = histogram("ttft_seconds", "From the request's arrival to its first token.")
+        self.itl = histogram("inter_token_seconds", "Between tokens of one sequence.")
+        self.e2e = histogram("e2e_seconds", "From the request's arrival to the end of its answer.")
+        self.admission = histogram("admission_seconds", "From announcing a request to word from the scheduler.")
+        self.tokenise = histogram("tokenise_seconds", "Chat template and tokenisation of one request.")
+        self.announce = histogram("announce_seconds", "Writing a request to the streams.")
+        self.delivery = histogram("texts_hop_seconds", "From writing a texts entry to its dispatch here.", MICROS)

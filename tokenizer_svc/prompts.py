@@ -1,0 +1,115 @@
+"""Prompts: texts or token ids, one or several, made into token ids and held against the context.
+
+Knows nothing of the APIs they come from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from shared.protocol import ModelCard
+from tokenizer_svc.api_error import ApiError, invalid
+from tokenizer_svc.engine import Engine
+
+RawPrompt = str | list[str | int | list[int]]
+"""A text, texts, token ids, or lists of token ids, as clients send them."""
+
+T = TypeVar("T")
+
+
+class Prompts(NamedTuple):
+    """What a RawPrompt turns out to be."""
+
+    items: list[str] | list[list[int]]
+    is_batch: bool  # the client sent a list of prompts, be it of one
+
+
+def sort_out(raw: RawPrompt, name: str) -> Prompts:
+    """Tell the four forms apart. Raises ApiError 400 for mixed or empty ones."""
+    if isinstance(raw, str):
+        return Prompts([raw], is_batch=False)
+    if not raw:
+        raise invalid(f"{name} is empty: send a text, token ids, or a list of either", name)
+    kinds = {type(item) for item in raw}
+    if len(kinds) > 1:
+        raise invalid(f"{name} mixes texts, token ids and lists: send one kind", name)
+    if kinds == {int}:
+        return Prompts([[id for id in raw if isinstance(id, int)]], is_batch=False)
+    if kinds == {str}:
+        return Prompts([text for text in raw if isinstance(text, str)], is_batch=True)
+    return Prompts([ids for ids in raw if isinstance(ids, list)], is_batch=True)
+
+
+async def encode(engine: Engine, prompts: Prompts, name: str, *, add_special_tokens: bool) -> list[list[int]]:
+    """Token ids of every prompt. Raises ApiError 400 for empty prompts and ids beyond the vocabulary."""
+    card = engine.ready_card()
+    encoded: list[list[int]] = []
+    for index, item in enumerate(prompts.items):
+        path = f"{name}[{index}]" if prompts.is_batch else name
+        if isinstance(item, str):
+            ids = await encode_text(engine, item, add_special_tokens=add_special_tokens)
+        else:
+            ids = item
+            _check_ids(ids, card, path)
+        if not ids:
+            raise invalid(f"{path} is empty: at least one token is needed", path)
+        encoded.append(ids)
+    return encoded
+
+
+async def encode_text(engine: Engine, text: str, *, add_special_tokens: bool) -> list[int]:
+    """Token ids of a text, tokenised in a thread where it is long."""
+
+    def work() -> list[int]:
+        return engine.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    return await aside(engine, len(text), work)
+
+
+async def aside(engine: Engine, size: int, work: Callable[[], T]) -> T:
+    """Do what may take long for ``size`` characters in a thread, so that the loop goes on; short work here."""
+    started = time.perf_counter()
+    result = await asyncio.to_thread(work) if size >= engine.limits.thread_from else work()
+    engine.metrics.tokenise.observe(time.perf_counter() - started)
+    return result
+
+
+def _check_ids(ids: Sequence[int], card: ModelCard, path: str) -> None:
+    if ids and not (min(ids) >= 0 and max(ids) < card.vocab_size):
+        raise invalid(f"{path} holds token ids outside the vocabulary of {card.vocab_size} (0 is the first)", path)
+
+
+class LengthNames(NamedTuple):
+    """What an API calls the prompt and the length of the answer, for errors."""
+
+    prompt: str
+    max_tokens: str
+
+
+def answer_length(
+    card: ModelCard, prompt_tokens: int, asked: int | None, default: int | None, names: LengthNames
+) -> int:
+    """How many tokens the answer may have: as asked, else ``default`` (None: all that fit), if they fit.
+
+    The context is the model's, or the KV pool where that is smaller. Raises ApiError 400.
+    """
+    context = min(card.context_length, card.kv_tokens)
+    if asked is not None and asked < 1:
+        raise invalid(f"{names.max_tokens} must be at least 1, not {asked}", names.max_tokens)
+    room = context - prompt_tokens
+    if room < 1:
+        raise _too_long(f"the prompt has {prompt_tokens} tokens, which leaves no room to answer", context, names.prompt)
+    if asked is None:
+        return room if default is None else min(default, room)
+    if asked > room:
+        needed = f"{prompt_tokens + asked} tokens are needed ({prompt_tokens} in the prompt, {asked} for the answer)"
+        raise _too_long(needed, context, names.prompt)
+    return asked
+
+
+def _too_long(what: str, context: int, param: str) -> ApiError:
+    message = f"this model's maximum context length is {context} tokens; {what}: shorten the prompt or the answer"
+    return invalid(message, param, "context_length_exceeded")

@@ -1,0 +1,327 @@
+"""The front door as a process: announces requests on the streams, takes text from its own, listens for HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from shared import columns, metrics
+from shared.bus import Reader, Unavailable
+from shared.config import WORKER, Settings
+from shared.cursors import entry_key
+from shared.errors import UserError
+from shared.model_files import locate
+from shared.protocol import (
+    Abort,
+    Failed,
+    Failure,
+    Flush,
+    Generate,
+    Hello,
+    ModelCard,
+    ProtocolError,
+    Track,
+    Untrack,
+    decode,
+    encode,
+    new_request_id,
+)
+from shared.registry import BEAT_S, Role, State
+from shared.service import Context
+from shared.tokenizer import Tokenizer
+from tokenizer_svc.answers import Answer, Choice
+from tokenizer_svc.api_error import unavailable
+from tokenizer_svc.app import build_app
+from tokenizer_svc.engine import Draft
+from tokenizer_svc.inbox import FollowUp, Inbox
+from tokenizer_svc.limits import Limits
+from tokenizer_svc.metrics import Metrics
+
+log = structlog.get_logger("front door")
+
+_CONTEXT_IDS = 8  # prompt ids that a detokenizer looks back at
+_ANNOUNCE_PATIENCE_S = 5.0
+_FLUSH_PATIENCE_S = 10.0
+_LOST_S = 30.0  # a process that does not come back for this long takes its requests with it
+_STOP_GRACE_S = 2.0  # for answers under way at an orderly stop
+
+
+async def serve(context: Context) -> None:
+    """Run until told to stop. Raises UserError when the model or the address cannot be used."""
+    await context.announce(State.LOADING, "loading the tokenizer")
+    settings = context.settings
+    files = await asyncio.to_thread(locate, settings.model, settings.cache_path)
+    tokenizer = await asyncio.to_thread(Tokenizer.load, files, settings.cache_path)
+    door = FrontDoor(context, tokenizer, settings.served_model_name or files.name)
+    await door.begin()
+    runner = web.AppRunner(build_app(door), handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_GRACE_S)
+    try:
+        await runner.setup()
+        await _listen(runner, settings)
+        await context.announce(State.READY, f"listening on {settings.host}:{settings.port}")
+        await context.stopping.wait()
+        await context.announce(State.STOPPING, "finishing answers")
+    finally:
+        await runner.cleanup()
+    await door.end()
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+    try:
+        await web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_port=True).start()
+    except OSError as error:
+        where = f"{settings.host} port {settings.port}"
+        raise UserError(f"cannot listen on {where}: {error.strerror}; choose another --host or --port") from error
+
+
+class FrontDoor:
+    """The engine behind the HTTP application, over the streams."""
+
+    def __init__(self, context: Context, tokenizer: Tokenizer, model: str) -> None:
+        self.model = model
+        self.created = int(time.time())
+        self.tokenizer = tokenizer
+        self.limits = Limits()
+        self.metrics = Metrics(context.metrics)
+        self._context = context
+        self._bus = context.bus
+        self._names = context.bus.names
+        self._texts = self._names.texts(context.replica)
+        self._inbox = Inbox()
+        self._card: ModelCard | None = None
+        self._card_of: int | None = None  # incarnation of the worker that wrote it
+        self._absent_since: dict[str, float] = {}
+        self._writing: set[asyncio.Task[None]] = set()
+        self.metrics.open.set_function(lambda: len(self._inbox))
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._context.stopping.is_set()
+
+    # --- life
+
+    async def begin(self) -> None:
+        """Clear what an earlier process of this name left, then follow the texts stream and the others' pulses."""
+        reader = Reader(self._bus, [self._texts], {self._texts: await self._bus.last_id(self._texts)})
+        leftovers = [field for field, value in (await self._bus.hash(self._names.live)).items() if self._is_own(value)]
+        if leftovers:
+            log.warning("aborting requests of an earlier process of this name", requests=len(leftovers))
+            writes = self._bus.transaction()
+            for field in leftovers:
+                writes.append(self._names.requests, Abort(int(field)))
+            await writes.commit()
+        await self._look_around()
+        self._context.spawn(self._follow(reader))
+        self._context.spawn(self._watch())
+
+    async def end(self) -> None:
+        """Finish what is being written; nobody will read our stream any more."""
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=_STOP_GRACE_S)
+        await self._bus.patiently(lambda: self._bus.client.delete(self._texts), patience=1.0)
+
+    def _is_own(self, live: bytes) -> bool:
+        try:
+            request = decode(live)
+        except ProtocolError:
+            return False
+        return isinstance(request, Generate) and request.reply_to == self._context.replica
+
+    async def _follow(self, reader: Reader) -> None:
+        trimmed = time.monotonic()
+        while True:
+            entries = await reader.next(block_ms=1000)
+            for entry in entries:
+                self.metrics.delivery.observe(max(0.0, time.time() - entry_key(entry.id)[0] / 1000))
+                self._write(self._inbox.take(entry.message))
+            if time.monotonic() - trimmed > BEAT_S:
+                trimmed = time.monotonic()
+                await self._bus.trim(self._texts, reader.cursors[self._texts])
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            try:
+                await self._look_around()
+            except Unavailable as error:
+                log.warning("redis away", error=str(error))
+            self._fail_lost(time.monotonic())
+
+    async def _look_around(self) -> None:
+        """Read the model card where the worker is another than the one that wrote it."""
+        if not self._context.peers.pulses(Role.WORKER):
+            await self._context.peers.refresh()
+        for pulse in self._context.peers.pulses(Role.WORKER):
+            if self._card is None or pulse.incarnation != self._card_of:
+                found = (await self._bus.hash(self._names.model)).get(WORKER)
+                hello = decode(found) if found else None
+                if isinstance(hello, Hello):
+                    self._card, self._card_of = hello.card, pulse.incarnation
+
+    def _fail_lost(self, now: float) -> None:
+        """End the answers of processes that went away and did not come back."""
+        peers = self._context.peers
+        present = {pulse.replica for pulse in peers.pulses(Role.DETOKENIZER)}
+        has_scheduler = bool(peers.pulses(Role.SCHEDULER))
+        answers = self._inbox.answers()
+        absent = {a.detokenizer for a in answers} - present | (set() if has_scheduler else {Role.SCHEDULER})
+        self._absent_since = {name: self._absent_since.get(name, now) for name in absent}
+        lost = {name for name, since in self._absent_since.items() if now - since > _LOST_S}
+        for answer in answers:
+            if answer.detokenizer in lost or Role.SCHEDULER in lost:
+                message = "a process that this request needs went away: send it again"
+                answer.fail(Failed(answer.id, Failure.UNAVAILABLE, message))
+
+    # --- what is there
+
+    def missing(self) -> list[str]:
+        peers = self._context.peers
+        roles = (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER)
+        lacking = [f"{role} is not ready" for role in roles if not peers.ready(role)]
+        return lacking if lacking or self._card is not None else ["the worker has not announced its model"]
+
+    def ready_card(self) -> ModelCard:
+        peers = self._context.peers
+        dead = [role for role in (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER) if not peers.pulses(role)]
+        if dead or self._card is None or self.is_stopping:
+            reason = "the server is stopping" if self.is_stopping else "the model is not ready yet"
+            if dead:
+                reason = f"no {' and no '.join(dead)} is running"
+            raise unavailable(f"{reason}: try again in a few seconds", self.limits.unready_retry_after_s)
+        return self._card
+
+    def states(self) -> Mapping[str, object]:
+        return {
+            role: [
+                {"replica": pulse.replica, "state": pulse.state, "detail": pulse.detail}
+                for pulse in self._context.peers.pulses(role)
+            ]
+            for role in Role
+        }
+
+    def info(self) -> Mapping[str, object]:
+        card: dict[str, Any] | None = None
+        if self._card is not None:
+            card = {**msgspec.structs.asdict(self._card), "kv_tokens": self._card.kv_tokens}
+        return {
+            "model": self.model,
+            "replica": self._context.replica,
+            "started": self.created,
+            "model_card": card,
+            "limits": self.limits,
+            "processes": self.states(),
+        }
+
+    async def exposition(self) -> bytes:
+        peers = self._context.peers
+        alive = {pulse.field for role in Role for pulse in peers.pulses(role)}
+        texts = {field: text for field, text in (await self._bus.hash(self._names.metrics)).items() if field in alive}
+        texts[self._context.pulse.field] = metrics.exposition(self._context.metrics)
+        return metrics.union(texts)
+
+    # --- requests
+
+    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool) -> Answer:
+        self.ready_card()
+        detokenizer = self._pick_detokenizer()
+        choices = [
+            Choice(new_request_id(), index, draft.prompt, len(draft.input_ids)) for index, draft in enumerate(drafts)
+        ]
+        answer = Answer(choices, detokenizer, shares_id=shares_id)
+        self._inbox.expect(answer)
+        task = asyncio.create_task(self._announce(drafts, answer))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:  # the client left: once the request is there, it can be aborted
+            task.add_done_callback(lambda _: self.abandon(answer))
+            raise
+        except Unavailable as error:
+            self.abandon(answer)
+            message = "the streams cannot be reached: try again in a few seconds"
+            raise unavailable(message, self.limits.unready_retry_after_s) from error
+        self.metrics.prompt_tokens.inc(sum(len(draft.input_ids) for draft in drafts))
+        return answer
+
+    async def _announce(self, drafts: Sequence[Draft], answer: Answer) -> None:
+        """Write the live record, Track and Generate of every sequence in one transaction."""
+        started = time.perf_counter()
+        now = time.time()
+        names, replica, detokenizer = self._names, self._context.replica, answer.detokenizer
+        writes = self._bus.transaction()
+        for choice, draft in zip(answer.choices, drafts, strict=True):
+            display = draft.display
+            generate = Generate(
+                id=choice.id,
+                input_ids=columns.int32(draft.input_ids),
+                sampling=draft.sampling,
+                namespace=draft.namespace,
+                priority=draft.priority,
+                reply_to=replica,
+                detokenizer=detokenizer,
+                arrived=now,
+            )
+            track = Track(
+                id=choice.id,
+                reply_to=replica,
+                context=columns.int32(draft.input_ids[-_CONTEXT_IDS:]),
+                stop=display.stop,
+                include_stop=display.include_stop,
+                stop_token_ids=display.stop_token_ids,
+                skip_special_tokens=display.skip_special_tokens,
+                max_tokens=draft.sampling.max_tokens,
+            )
+            writes.put(names.live, str(choice.id), encode(generate))
+            writes.append(names.detok(detokenizer), track)
+            writes.append(names.requests, generate)
+        await writes.commit(_ANNOUNCE_PATIENCE_S)
+        self.metrics.announce.observe(time.perf_counter() - started)
+
+    def _pick_detokenizer(self) -> str:
+        """The one with the fewest of our own sequences."""
+        peers = self._context.peers
+        candidates = peers.ready(Role.DETOKENIZER) or peers.pulses(Role.DETOKENIZER)
+        return min((pulse.replica for pulse in candidates), key=lambda replica: self._inbox.load[replica])
+
+    def abandon(self, answer: Answer) -> None:
+        ids = self._inbox.forget(answer)
+        self._write(FollowUp(tuple(ids), tuple((answer.detokenizer, id) for id in ids)))
+
+    def _write(self, said: FollowUp) -> None:
+        if said.aborts or said.untracks:
+            task = asyncio.create_task(self._commit(said))
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+
+    async def _commit(self, said: FollowUp) -> None:
+        writes = self._bus.transaction()
+        for detokenizer, id in said.untracks:
+            writes.append(self._names.detok(detokenizer), Untrack(id))
+        for id in said.aborts:
+            writes.append(self._names.requests, Abort(id))
+        try:
+            await writes.commit()
+        except Unavailable as error:
+            log.error("requests could not be aborted", requests=len(said.aborts), error=str(error))
+
+    async def abort(self, id: int) -> None:
+        await self._bus.append(self._names.requests, Abort(id, notify=True))
+
+    async def flush(self) -> int:
+        self.ready_card()
+        nonce = new_request_id()
+        freed = self._inbox.expect_flush(nonce)
+        try:
+            await self._bus.append(self._names.requests, Flush(nonce, self._context.replica))
+            async with asyncio.timeout(_FLUSH_PATIENCE_S):
+                return await freed
+        except TimeoutError as error:
+            message = f"the scheduler did not answer within {_FLUSH_PATIENCE_S:g} s: try again"
+            raise unavailable(message, self.limits.unready_retry_after_s) from error
