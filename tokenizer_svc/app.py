@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from contextvars import ContextVar
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from tokenizer_svc.admin import AdminRoutes
+from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, internal
 from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
@@ -24,7 +26,7 @@ from tokenizer_svc.responding import respond
 
 log = structlog.get_logger("http")
 
-_REQUEST_ID = "request_id"
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
 
 
@@ -52,6 +54,7 @@ class GenerationRoutes:
         engine = self._engine
         asked = read_chat(await read_object(request, engine.limits), engine)
         answer = await engine.submit(await draft_chat(asked, engine), shares_id=True)
+        _log_accepted(answer, asked.user)
         shape = ChatAnswers(answer, engine.model, int(time.time()), include_usage=asked.include_usage)
         return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.stream))
 
@@ -61,6 +64,7 @@ class GenerationRoutes:
         engine = self._engine
         asked = read_completion(await read_object(request, engine.limits), engine)
         answer = await engine.submit(await draft_completion(asked, engine), shares_id=True)
+        _log_accepted(answer, asked.user)
         shape = CompletionAnswers(answer, engine.model, int(time.time()), include_usage=asked.include_usage)
         return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.stream))
 
@@ -70,8 +74,20 @@ class GenerationRoutes:
         engine = self._engine
         asked = read_generate(await read_object(request, engine.limits), engine)
         answer = await engine.submit(await draft_generate(asked, engine), shares_id=False)
+        _log_accepted(answer, None)
         shape = NativeAnswers(answer, arrived, is_single=asked.is_single)
         return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.request.stream))
+
+
+def _log_accepted(answer: Answer, user: str | None) -> None:
+    """Say who asked for what, without a word of the prompt."""
+    log.debug(
+        "accepted",
+        request=_request_id.get(),
+        ids=[f"{choice.id:016x}" for choice in answer.choices],
+        prompt_tokens=answer.choices[0].prompt_tokens,
+        user=user,
+    )
 
 
 def _errors_and_ids(engine: Engine) -> Middleware:
@@ -80,7 +96,7 @@ def _errors_and_ids(engine: Engine) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         asked = request.headers.get("X-Request-Id", "")
-        request[_REQUEST_ID] = asked if _SANE_ID.fullmatch(asked) else uuid.uuid4().hex
+        _request_id.set(asked if _SANE_ID.fullmatch(asked) else uuid.uuid4().hex)
         status = 499  # the client left; nginx's number for it
         try:
             response = await _answer(request, handler)
@@ -102,8 +118,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as refused:
         return _error_response(_of_http(refused, request), refused.headers.get("Allow"))
     except Exception:
-        log.exception("request failed", request=request[_REQUEST_ID], path=request.path)
-        return _error_response(internal(f"the server failed; its log has the reason under {request[_REQUEST_ID]}"))
+        log.exception("request failed", request=_request_id.get(), path=request.path)
+        return _error_response(internal(f"the server failed; its log has the reason under {_request_id.get()}"))
 
 
 def _error_response(error: ApiError, allow: str | None = None) -> web.Response:
@@ -124,4 +140,5 @@ def _of_http(refused: web.HTTPException, request: web.Request) -> ApiError:
 
 
 async def _name_request(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["X-Request-Id"] = request.get(_REQUEST_ID, "")
+    del request
+    response.headers["X-Request-Id"] = _request_id.get()

@@ -46,27 +46,20 @@ def sort_out(raw: RawPrompt, name: str) -> Prompts:
 async def encode(engine: Engine, prompts: Prompts, name: str, *, add_special_tokens: bool) -> list[list[int]]:
     """Token ids of every prompt. Raises ApiError 400 for empty prompts and ids beyond the vocabulary."""
     card = engine.ready_card()
-    encoded: list[list[int]] = []
-    for index, item in enumerate(prompts.items):
+
+    def work() -> list[list[int]]:
+        return [
+            engine.tokenizer.encode(item, add_special_tokens=add_special_tokens) if isinstance(item, str) else item
+            for item in prompts.items
+        ]
+
+    encoded = await aside(engine, sum(map(len, prompts.items)), work)
+    for index, ids in enumerate(encoded):
         path = f"{name}[{index}]" if prompts.is_batch else name
-        if isinstance(item, str):
-            ids = await encode_text(engine, item, add_special_tokens=add_special_tokens)
-        else:
-            ids = item
-            _check_ids(ids, card, path)
         if not ids:
             raise invalid(f"{path} is empty: at least one token is needed", path)
-        encoded.append(ids)
+        _check_ids(ids, card, path)
     return encoded
-
-
-async def encode_text(engine: Engine, text: str, *, add_special_tokens: bool) -> list[int]:
-    """Token ids of a text, tokenised in a thread where it is long."""
-
-    def work() -> list[int]:
-        return engine.tokenizer.encode(text, add_special_tokens=add_special_tokens)
-
-    return await aside(engine, len(text), work)
 
 
 async def aside(engine: Engine, size: int, work: Callable[[], T]) -> T:
@@ -78,7 +71,7 @@ async def aside(engine: Engine, size: int, work: Callable[[], T]) -> T:
 
 
 def _check_ids(ids: Sequence[int], card: ModelCard, path: str) -> None:
-    if ids and not (min(ids) >= 0 and max(ids) < card.vocab_size):
+    if not (min(ids) >= 0 and max(ids) < card.vocab_size):
         raise invalid(f"{path} holds token ids outside the vocabulary of {card.vocab_size} (0 is the first)", path)
 
 

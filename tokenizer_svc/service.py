@@ -155,14 +155,12 @@ class FrontDoor:
 
     async def _look_around(self) -> None:
         """Read the model card where the worker is another than the one that wrote it."""
-        if not self._context.peers.pulses(Role.WORKER):
-            await self._context.peers.refresh()
         for pulse in self._context.peers.pulses(Role.WORKER):
-            if self._card is None or pulse.incarnation != self._card_of:
+            if pulse.incarnation != self._card_of:
                 found = (await self._bus.hash(self._names.model)).get(WORKER)
                 hello = decode(found) if found else None
                 if isinstance(hello, Hello):
-                    self._card, self._card_of = hello.card, pulse.incarnation
+                    self._card, self._card_of = hello.card, hello.incarnation
 
     def _fail_lost(self, now: float) -> None:
         """End the answers of processes that went away and did not come back."""

@@ -130,8 +130,9 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
 
 def refuse(body: Mapping[str, Any], fields: Mapping[str, str], prefix: str = "") -> None:
     """Raises ApiError 400 naming the first field that asks for what is not served."""
-    for name in body.keys() & fields.keys():
-        value = body[name]
+    for name, value in body.items():
+        if name not in fields:
+            continue
         nothing = value is None or value is False or value in ("", [], {}) or _is_neutral(name, value, body)
         if not nothing:
             raise unsupported(f"{prefix}{name}", fields[name])

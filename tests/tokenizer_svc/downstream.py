@@ -1,0 +1,196 @@
+"""The rest of the system as the front door sees it, played by the test over the real streams."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from shared import columns
+from shared.bus import Bus, Reader
+from shared.config import WORKER
+from shared.metrics import exposition
+from shared.protocol import (
+    Abort,
+    Aborted,
+    Admitted,
+    Failed,
+    Failure,
+    Finish,
+    Flush,
+    Flushed,
+    Generate,
+    Hello,
+    Message,
+    ModelCard,
+    Texts,
+    encode,
+)
+from shared.registry import Pulse, Registry, Role, State
+
+CARD = ModelCard(
+    model="toy",
+    architecture="llama",
+    dtype="float32",
+    device="cpu",
+    vocab_size=320,
+    context_length=200,
+    page_size=16,
+    num_pages=100,
+    max_running=64,
+    chunk_tokens=256,
+)
+
+Script = Callable[["Downstream", Generate], Awaitable[None]]
+
+
+class Downstream:
+    """Scheduler, worker and detokenizer in one: reads what is announced and answers by a script."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.script: Script = hello_world
+        self.generates: dict[int, Generate] = {}
+        self.messages: list[Message] = []  # all that came on `requests` and `detok`, in order
+        self.card = CARD
+        self._registry = Registry(bus)
+        self._news = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._states = {
+            (Role.SCHEDULER, "s"): State.READY,
+            (Role.WORKER, WORKER): State.READY,
+            (Role.DETOKENIZER, "d"): State.READY,
+        }
+
+    async def start(self) -> None:
+        names = self.bus.names
+        await self.bus.transaction().put(names.model, WORKER, encode(Hello(1, self.card))).commit()
+        await self.beat()
+        for replica in ("d", "d2"):
+            self._spawn(self._follow(Reader(self.bus, [names.detok(replica)])))
+        self._spawn(self._follow(Reader(self.bus, [names.requests])))
+        self._spawn(self._pulse())
+
+    async def stop(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        for result in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+
+    async def set_state(self, role: Role, replica: str, state: State | None) -> None:
+        """Change what a process says of itself; None: it is gone."""
+        if state is None:
+            self._states.pop((role, replica), None)
+            await self.bus.transaction().remove(self.bus.names.alive, [f"{role}:{replica}"]).commit()
+        else:
+            self._states[role, replica] = state
+        await self.beat()
+
+    async def beat(self) -> None:
+        metrics = exposition(CollectorRegistry())
+        for (role, replica), state in self._states.items():
+            await self._registry.beat(Pulse(role, replica, 1, time.time(), state), metrics)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until what was received fulfils a condition."""
+        async with asyncio.timeout(20), self._news:
+            await self._news.wait_for(condition)
+
+    def received(self, kind: type[Any]) -> list[Any]:
+        return [message for message in self.messages if isinstance(message, kind)]
+
+    @property
+    def aborted(self) -> set[int]:
+        return {abort.id for abort in self.received(Abort)}
+
+    # --- answers
+
+    async def say(self, replica: str, message: Message) -> None:
+        await self.bus.append(self.bus.names.texts(replica), message)
+
+    async def admit(self, generate: Generate, cached: int = 0) -> None:
+        await self.say(generate.reply_to, Admitted(columns.uint64([generate.id]), columns.int32([cached])))
+
+    async def fail(self, generate: Generate, failure: Failure, message: str = "no") -> None:
+        await self.say(generate.reply_to, Failed(generate.id, failure, message))
+
+    async def texts(self, generate: Generate, *rows: tuple[int, Sequence[int], str, Finish, str | int | None]) -> None:
+        """One Texts entry for one request; a row is (first, tokens, text, finish, matched)."""
+        await self.say(generate.reply_to, texts(*((generate.id, *row) for row in rows)))
+
+    # --- inside
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+
+    async def _pulse(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            await self.beat()
+
+    async def _follow(self, reader: Reader) -> None:
+        while True:
+            for entry in await reader.next(block_ms=200):
+                await self._take(entry.message)
+
+    async def _take(self, message: Message) -> None:
+        match message:
+            case Generate():
+                self.generates[message.id] = message
+                self._spawn(self._play(message))
+            case Abort(id, True) if id in self.generates:
+                await self.say(self.generates[id].reply_to, Aborted(id))
+            case Flush(nonce, reply_to):
+                await self.say(reply_to, Flushed(nonce, 7))
+            case _:
+                pass
+        async with self._news:
+            self.messages.append(message)
+            self._news.notify_all()
+
+    async def _play(self, generate: Generate) -> None:
+        await self.script(self, generate)
+
+
+Row = tuple[int, int, Sequence[int], str, Finish, str | int | None]
+
+
+def texts(*rows: Row) -> Texts:
+    """A Texts entry; a row is (id, first, tokens, text, finish, matched)."""
+    ids, firsts, tokens, words, finishes, matched = zip(*rows, strict=True) if rows else ((),) * 6
+    return Texts(
+        ids=columns.uint64(ids),
+        firsts=columns.int32(firsts),
+        counts=columns.int32(len(row) for row in tokens),
+        tokens=columns.int32(token for row in tokens for token in row),
+        texts=tuple(words),
+        finishes=columns.uint8(finishes),
+        matched=tuple(matched),
+    )
+
+
+async def hello_world(downstream: Downstream, generate: Generate) -> None:
+    """Three tokens, of which the last ends the answer and has no text."""
+    await downstream.admit(generate, cached=2)
+    await downstream.texts(generate, (0, [10], "Hello", Finish.NONE, None))
+    await downstream.texts(generate, (1, [11], " wörld", Finish.NONE, None), (2, [2], "", Finish.STOP, 2))
+
+
+async def endless(downstream: Downstream, generate: Generate) -> None:
+    """An answer that has started and goes on."""
+    await downstream.admit(generate)
+    await downstream.texts(generate, (0, [10], "once", Finish.NONE, None))
+
+
+async def admitted_only(downstream: Downstream, generate: Generate) -> None:
+    """A prompt that is being computed."""
+    await downstream.admit(generate)
+
+
+async def silent(downstream: Downstream, generate: Generate) -> None:
+    """A request in the queue."""
