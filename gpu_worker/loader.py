@@ -7,6 +7,7 @@ the peak is one copy of the weights and one layer. Knows nothing of names on the
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -43,11 +44,18 @@ def open_weights(files: ModelFiles) -> Weights:
 
 
 def load_decoder(
-    files: ModelFiles, device: torch.device | str, dtype: torch.dtype, progress: Progress | None = None
+    files: ModelFiles,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    progress: Progress | None = None,
+    cache_dir: Path | None = None,
 ) -> Decoder:
-    """Load all weights. Raises UserError for models that are broken or not supported."""
+    """Load all weights. Kernels compile in the first forward pass, and are kept under ``cache_dir`` if given.
+
+    Raises UserError for models that are broken or not supported.
+    """
     device = torch.device(device)
-    return build_decoder(open_weights(files), kernels_for(device, dtype), device, dtype, progress)
+    return build_decoder(open_weights(files), kernels_for(device, dtype, cache_dir), device, dtype, progress)
 
 
 def build_decoder(

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import structlog
 import torch
 
 from gpu_worker.kernels.interface import Kernels
 from gpu_worker.kernels.plain import PlainKernels
 
+log = structlog.get_logger("kernels")
 
-def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
-    """The fastest kernels there are for this device and dtype."""
-    return PlainKernels()
+
+def kernels_for(device: torch.device, dtype: torch.dtype, cache_dir: Path | None = None) -> Kernels:
+    """The fastest kernels there are for this device and dtype; machine code is kept under ``cache_dir``."""
+    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+        return PlainKernels()
+    try:
+        from gpu_worker.kernels.compiling import cache_in
+        from gpu_worker.kernels.cpu import CpuKernels
+    except ImportError as error:
+        log.warning("kernels cannot be compiled, plain torch is several times slower", error=str(error))
+        return PlainKernels()
+    if cache_dir is not None:
+        cache_in(cache_dir / "kernels")
+    return CpuKernels(dtype)

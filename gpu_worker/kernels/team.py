@@ -1,0 +1,54 @@
+"""Running a compiled kernel on several threads: those that torch already has.
+
+Torch's operators run on the OpenMP team of the libgomp that comes with it. A second pool of threads
+would fight with that one for the cores, because both spin while they wait; so kernels are started
+with GOMP_parallel of the same library, on the same team. Where torch has another OpenMP runtime,
+kernels run on the calling thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import torch
+
+
+class Team:
+    """The OpenMP team of the calling thread."""
+
+    def __init__(self) -> None:
+        self._parallel = _gomp_parallel()
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether kernels can run on more than the calling thread."""
+        return self._parallel is not None
+
+    def run(self, kernel: int, arguments: int) -> None:
+        """Call the kernel at an address on all of torch's threads; returns when all are done."""
+        if self._parallel is None:
+            self.run_alone(kernel, arguments)
+        else:
+            self._parallel(kernel, arguments, torch.get_num_threads(), 0)
+
+    def run_alone(self, kernel: int, arguments: int) -> None:
+        """Call the kernel on this thread only, holding the interpreter lock: for what takes microseconds."""
+        _KERNEL(kernel)(arguments)
+
+
+_KERNEL = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
+
+
+def _gomp_parallel() -> ctypes._NamedFuncPointer | None:  # pyright: ignore[reportPrivateUsage]
+    found = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
+    found += sorted((Path(torch.__file__).parent.parent / "torch.libs").glob("libgomp*.so*"))
+    for path in found:
+        try:
+            function = ctypes.CDLL(str(path)).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+        function.restype = None
+        return function
+    return None
