@@ -45,3 +45,9 @@ async def bus(redis_url: str, namespace: str) -> AsyncIterator[Bus]:
 def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama directory with random weights and a tokenizer of its own, made once."""
     return make_toy_model(tmp_path_factory.mktemp("models") / "toy-llama")
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where services keep converted tokenizers and compiled kernels: made once per session."""
+    return tmp_path_factory.mktemp("cache")

@@ -21,10 +21,10 @@ def cached(answer: dict) -> int:
 
 
 async def test_sixteen_simultaneous_requests_compute_their_prefix_once(
-    redis_url: str, namespace: str, toy_model: Path, tmp_path: Path
+    redis_url: str, namespace: str, toy_model: Path, cache_dir: Path
 ) -> None:
     prefix = tokens(1, 1500)
-    async with running(redis_url, namespace, toy_model, tmp_path, page_size=PAGE) as stack:
+    async with running(redis_url, namespace, toy_model, cache_dir, page_size=PAGE) as stack:
         answers = await asyncio.gather(*(stack.generate([*prefix, *tokens(100 + i, 20)], 4) for i in range(16)))
         shared = 1500 // PAGE * PAGE
         assert sorted(map(cached, answers)) == [0] + [shared] * 15
@@ -33,9 +33,9 @@ async def test_sixteen_simultaneous_requests_compute_their_prefix_once(
 
 
 async def test_a_conversation_finds_all_it_has_said(
-    redis_url: str, namespace: str, toy_model: Path, tmp_path: Path
+    redis_url: str, namespace: str, toy_model: Path, cache_dir: Path
 ) -> None:
-    async with running(redis_url, namespace, toy_model, tmp_path, page_size=PAGE) as stack:
+    async with running(redis_url, namespace, toy_model, cache_dir, page_size=PAGE) as stack:
         history = tokens(2, 50)
         known = 0
         for turn in range(6):
@@ -47,9 +47,9 @@ async def test_a_conversation_finds_all_it_has_said(
 
 
 async def test_salts_keep_tenants_apart_and_a_flush_empties_the_cache(
-    redis_url: str, namespace: str, toy_model: Path, tmp_path: Path
+    redis_url: str, namespace: str, toy_model: Path, cache_dir: Path
 ) -> None:
-    async with running(redis_url, namespace, toy_model, tmp_path, page_size=1) as stack:
+    async with running(redis_url, namespace, toy_model, cache_dir, page_size=1) as stack:
         prompt = tokens(3, 40)
         assert cached(await stack.generate(prompt, 2, cache_salt="a")) == 0
         assert cached(await stack.generate(prompt, 2, cache_salt="b")) == 0
@@ -60,17 +60,17 @@ async def test_salts_keep_tenants_apart_and_a_flush_empties_the_cache(
 
 
 async def test_without_the_cache_nothing_is_reused(
-    redis_url: str, namespace: str, toy_model: Path, tmp_path: Path
+    redis_url: str, namespace: str, toy_model: Path, cache_dir: Path
 ) -> None:
-    async with running(redis_url, namespace, toy_model, tmp_path, radix_cache=False) as stack:
+    async with running(redis_url, namespace, toy_model, cache_dir, radix_cache=False) as stack:
         prompt = tokens(4, 100)
         assert [cached(await stack.generate(prompt, 2)) for _ in range(3)] == [0, 0, 0]
 
 
 async def test_a_client_that_leaves_frees_its_pages(
-    redis_url: str, namespace: str, toy_model: Path, tmp_path: Path
+    redis_url: str, namespace: str, toy_model: Path, cache_dir: Path
 ) -> None:
-    async with running(redis_url, namespace, toy_model, tmp_path, radix_cache=False) as stack:
+    async with running(redis_url, namespace, toy_model, cache_dir, radix_cache=False) as stack:
         body = {"input_ids": tokens(5, 64), "sampling_params": {"max_new_tokens": 1900, "ignore_eos": True}}
         requests = [asyncio.create_task(stack.post("/generate", body)) for _ in range(4)]
         requests += [asyncio.create_task(stack.post("/generate", body | {"stream": True})) for _ in range(4)]

@@ -77,17 +77,17 @@ async def test_settings(
     redis_url: str,
     namespace: str,
     toy_model: Path,
-    tmp_path: Path,
+    cache_dir: Path,
     oracle: dict[tuple[int, ...], list[int]],
 ) -> None:
-    async with running(redis_url, namespace, toy_model, tmp_path, **settings) as stack:
+    async with running(redis_url, namespace, toy_model, cache_dir, **settings) as stack:
         await check_all(stack, oracle)
 
 
 async def test_a_forced_preemption_changes_nothing(
-    redis_url: str, namespace: str, toy_model: Path, tmp_path: Path, oracle: dict[tuple[int, ...], list[int]]
+    redis_url: str, namespace: str, toy_model: Path, cache_dir: Path, oracle: dict[tuple[int, ...], list[int]]
 ) -> None:
-    async with running(redis_url, namespace, toy_model, tmp_path, kv_memory="120KiB", page_size=4) as stack:
+    async with running(redis_url, namespace, toy_model, cache_dir, kv_memory="120KiB", page_size=4, lease=1) as stack:
         for _ in range(3):
             found = await asyncio.gather(*(output(stack, list(prompt)) for prompt in oracle))
             assert found == list(oracle.values())
