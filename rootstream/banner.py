@@ -7,10 +7,14 @@ import json
 from shared.protocol import ModelCard
 
 
+def reachable_host(host: str) -> str:
+    """The address under which a client on this machine reaches a server that listens on ``host``."""
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
 def url_of(host: str, port: int) -> str:
-    """Where a client on this machine reaches a server that listens on ``host``."""
-    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
-        host = "127.0.0.1"
+    """The URL for clients on this machine."""
+    host = reachable_host(host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -20,11 +20,12 @@ from typing import NamedTuple
 from redis.exceptions import RedisError
 
 from rootstream.backoff import Backoff
-from rootstream.banner import banner, url_of
+from rootstream.banner import banner, reachable_host, url_of
 from rootstream.child import Child, describe_exit
 from rootstream.display import Display, Status, display
 from rootstream.embedded import EmbeddedServer
 from rootstream.log_lines import last_error, read
+from rootstream.probe import all_ready
 from rootstream.runtime_dir import private_directory
 from shared.bus import Bus, Unavailable
 from shared.config import WORKER, Settings, to_environment, without_settings
@@ -239,7 +240,7 @@ class Launcher:
                     self._status(registry, role, child) for role in self._children for child in self._children[role]
                 ]
                 self._display.starting(statuses)
-                self._ready = all(status.ready for status in statuses)
+                self._ready = all(status.ready for status in statuses) and await self._doors_open()
                 if not self._ready:
                     await asyncio.sleep(_POLL_S)
             card = await _card(bus)
@@ -250,6 +251,11 @@ class Launcher:
         seconds = time.monotonic() - self._began
         name = settings.served_model_name or card.model
         print(banner(card, name, url_of(settings.host, settings.port), seconds), flush=True)
+
+    async def _doors_open(self) -> bool:
+        """Whether the front doors see all others ready too: they look only once a second."""
+        settings = self._settings
+        return await all_ready(reachable_host(settings.host), settings.port, settings.tokenizers)
 
     def _status(self, registry: Registry, role: Role, child: Child) -> Status:
         if not child.running:
