@@ -51,7 +51,11 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
     torch.set_grad_enabled(False)
     files = locate(settings.model, settings.cache_path)
     decoder = load_decoder(
-        files, device, _dtype(settings, device), lambda fraction: progress(f"loading weights {fraction:.0%}")
+        files,
+        device,
+        _dtype(settings, device),
+        lambda fraction: progress(f"loading weights {fraction:.0%}"),
+        settings.cache_path,
     )
     config = decoder.config
     num_pages = _kv_bytes(settings, device) // bytes_per_page(config, settings.page_size, decoder.dtype)
@@ -73,7 +77,7 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
         chunk_tokens=settings.chunk_tokens or (256 if on_cpu else 4096),
     )
     model = Model(decoder, pool)
-    progress("warming up")
+    progress("compiling kernels, or taking them from the cache" if on_cpu else "warming up")
     _warm_up(model, num_pages, settings.page_size, device)
     return Loaded(model, card)
 
