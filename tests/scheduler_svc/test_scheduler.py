@@ -223,3 +223,50 @@ def test_nobody_starves_behind_a_stream_of_cached_prompts() -> None:
             break
     assert d.ends[2] == ["length"]
     assert turn > 1, "the cached ones went first for a while"
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32), page_size=st.sampled_from([1, 4]), lease=st.sampled_from([4, 16]))
+def test_preempted_rows_go_on_where_they_were(seed, page_size, lease):
+    """Long outputs in little memory, and plans that reach the worker late."""
+    random = Random(seed)
+    d = Deployment(card(72 // page_size, page_size, max_running=6, chunk_tokens=32), Limits(lease=lease), random)
+    preemptions = 0
+    for turn in range(120):
+        if d.scheduler.stats.preemptions > preemptions and random.random() < 0.7:
+            preemptions = d.scheduler.stats.preemptions
+            for id in sorted(d.live)[:-1]:  # room for the victim, at the worst moment
+                d.abort(id)
+        elif len(d.live) < 6:
+            d.submit(generate(turn + 1, prompt(random, 8), random.randint(20, 60)))
+        elif random.random() < 0.06:
+            d.abort(random.choice(sorted(d.live)))
+        d.round()
+        d.forward(plans=random.choice([0, 1, 1, 2]))
+        while d.steps and random.random() < 0.55:
+            d.read()
+    d.run()
+    for id, request in d.requests.items():
+        assert d.ends[id] in (["abort"], ["length"])
+        assert d.outputs[id] == expected(request)[: len(d.outputs[id])]
+    assert d.scheduler.cache.held == 0
+
+
+def test_a_preempted_row_comes_back_only_when_the_worker_has_let_go() -> None:
+    d = Deployment(card(64, 4), Limits(lease=8))
+    d.submit(generate(1, [1] * 6, 30))
+    d.round()
+    d.forward()
+    d.read()
+    d.submit(generate(2, [2] * 6, 30))
+    d.round()
+    [first, _] = d.scheduler._rows
+    d.scheduler._preempt(first)
+    d.round()
+    d.forward(plans=1)  # the admission of 2, not yet the release of 1, which goes on
+    d.forward(plans=0)
+    d.read()
+    assert not any(admit.id == 1 for plan in d.worker.inbox for admit in plan.admits)
+    d.run()
+    for id in (1, 2):
+        assert d.outputs[id] == expected(d.requests[id])
