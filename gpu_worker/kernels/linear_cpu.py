@@ -22,9 +22,9 @@ def prepacked_linear(weight: Tensor, bias: Tensor | None) -> Linear:
     """[T, in] -> [T, out] with a packed copy of ``weight`` [out, in]; plain where oneDNN cannot."""
     mkldnn: Any = torch.ops.mkldnn
     try:
-        packed: Tensor = mkldnn._reorder_linear_weight(weight, _EXPECTED_ROWS)
-        mkldnn._linear_pointwise(weight.new_zeros(1, weight.shape[1]), packed, bias, "none", [], "")
+        packed: Tensor = mkldnn._reorder_linear_weight(weight, _EXPECTED_ROWS)  # noqa: SLF001
+        pointwise = mkldnn._linear_pointwise.default  # noqa: SLF001
+        pointwise(weight.new_zeros(1, weight.shape[1]), packed, bias, "none", [], "")
     except (RuntimeError, AttributeError):
         return partial(F.linear, weight=weight, bias=bias)
-    pointwise = mkldnn._linear_pointwise.default
     return lambda x: pointwise(x, packed, bias, "none", [], "")

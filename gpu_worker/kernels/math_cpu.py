@@ -1,5 +1,7 @@
 """Elementary functions for compiled kernels, written so that LLVM turns loops over them into vectors."""
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 import math

@@ -1,11 +1,13 @@
 """RMSNorm compiled for the CPU, alone and fused with the residual addition."""
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import carray
+from numba import carray  # pyright: ignore[reportPrivateImportUsage]
 
 from gpu_worker.kernels.compiling import Body
 from gpu_worker.kernels.simd import claim, narrow, pointer, widen

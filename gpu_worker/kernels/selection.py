@@ -23,6 +23,6 @@ def kernels_for(device: torch.device, dtype: torch.dtype, cache_dir: Path | None
     except ImportError as error:
         log.warning("kernels cannot be compiled, plain torch is several times slower", error=str(error))
         return PlainKernels()
-    if cache_dir is not None:
-        cache_in(cache_dir / "kernels")
+    if cache_dir is not None and not cache_in(cache_dir / "kernels"):
+        log.warning("kernels are compiled at every start: the cache directory cannot be written", path=str(cache_dir))
     return CpuKernels(dtype)

@@ -1,11 +1,13 @@
 """silu(gate) * up compiled for the CPU."""
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import carray
+from numba import carray  # pyright: ignore[reportPrivateImportUsage]
 
 from gpu_worker.kernels.compiling import Body
 from gpu_worker.kernels.math_cpu import LOG2_E, exp2

@@ -1,0 +1,172 @@
+"""The bare decoder in a loop, without any service: what the model itself takes, against transformers' generate.
+
+    .venv/bin/python benchmarks/decode_loop.py [MODEL] [--dtype bfloat16] [--json FILE]
+
+Prints milliseconds per decode step, prefill speed, what attention alone takes on one and on all threads, and
+transformers' figures for the same weights in the same run. Medians; compare ratios within one run only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpu_worker.flat_batch import FlatBatch
+from gpu_worker.kernels.interface import AttentionShape
+from gpu_worker.kernels.selection import kernels_for
+from gpu_worker.kv_pool import KVPool
+from gpu_worker.loader import load_decoder, open_weights
+from gpu_worker.models.decoder import Decoder
+from gpu_worker.models.rope import inverse_frequencies
+from shared.config import Settings
+from shared.model_files import ModelFiles, locate
+
+PAGE_SIZE = 16
+CHUNK = 256
+
+
+def batch(rows: int, new: int, context: int, vocab: int) -> FlatBatch:
+    """``rows`` rows that each compute ``new`` tokens, the last of which sees ``context``; pages shuffled."""
+    generator = torch.Generator().manual_seed(rows * context)
+    width = -(-context // PAGE_SIZE)
+    tables = torch.randperm(rows * width, generator=generator).view(rows, width)
+    positions = torch.arange(context - new, context)
+    slots = tables[:, positions // PAGE_SIZE] * PAGE_SIZE + positions % PAGE_SIZE
+    return FlatBatch(
+        input_ids=torch.randint(3, vocab, (rows * new,), generator=generator),
+        positions=positions.repeat(rows),
+        slots=slots.flatten(),
+        starts=torch.arange(0, rows * new + 1, new, dtype=torch.int32),
+        kv_lens=torch.full((rows,), context, dtype=torch.int32),
+        page_tables=tables.to(torch.int32),
+        num_decodes=rows if new == 1 else 0,
+        logit_indices=torch.arange(new - 1, rows * new, new),
+    )
+
+
+def median_ms(step: Callable[[], Any], repeats: int) -> float:
+    """After one run to warm up."""
+    step()
+    times: list[float] = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times) * 1e3
+
+
+def measure_decoder(decoder: Decoder, repeats: int) -> dict[str, float]:
+    """Milliseconds per step, and prefill in tokens per second."""
+    config, figures = decoder.config, dict[str, float]()
+    pool = KVPool(config, 32 * -(-1504 // PAGE_SIZE), PAGE_SIZE, decoder.dtype, decoder.device)
+    for layer in range(config.num_layers):
+        pool.keys[layer].normal_()
+        pool.values[layer].normal_()
+    for context in (256, 1500):
+        for rows in (1, 8, 32):
+            inputs = batch(rows, 1, context, config.vocab_size)
+            figures[f"decode_{rows}x{context}_ms"] = median_ms(lambda i=inputs: decoder.forward(i, pool), repeats)
+        inputs = batch(1, CHUNK, context, config.vocab_size)
+        elapsed = median_ms(lambda i=inputs: decoder.forward(i, pool), max(3, repeats // 5))
+        figures[f"prefill_{CHUNK}_of_{context}_tokens_per_s"] = CHUNK / elapsed * 1e3
+    return figures
+
+
+def measure_attention(decoder: Decoder, repeats: int, cache_dir: Path) -> dict[str, float]:
+    """Attention of all layers alone, on one thread and on all of them."""
+    config = decoder.config
+    shape = AttentionShape(config.num_heads, config.num_kv_heads, config.head_dim, config.rms_norm_eps)
+    kernels = kernels_for(decoder.device, decoder.dtype, cache_dir)
+    frequencies = inverse_frequencies(config.rope, config.head_dim)
+    pool = KVPool(config, 8 * -(-1504 // PAGE_SIZE), PAGE_SIZE, decoder.dtype, decoder.device)
+    for layer in range(config.num_layers):
+        pool.keys[layer].normal_()
+        pool.values[layer].normal_()
+    threads, figures = torch.get_num_threads(), dict[str, float]()
+    for rows, context in ((1, 256), (1, 1500), (8, 1500)):
+        inputs = batch(rows, 1, context, config.vocab_size)
+        qkv = torch.randn(rows, config.q_size + 2 * config.kv_size).to(decoder.dtype)
+
+        def all_layers(inputs: FlatBatch = inputs, qkv: Tensor = qkv) -> None:
+            attention = kernels.attention(shape, inputs, frequencies, 1.0, pool)
+            for layer in range(config.num_layers):
+                attention.attend(qkv, layer, None, None)
+
+        for count in (1, threads):
+            torch.set_num_threads(count)
+            figures[f"attention_{rows}x{context}_{count}_threads_ms"] = median_ms(all_layers, repeats)
+        torch.set_num_threads(threads)
+    return figures
+
+
+def measure_transformers(files: ModelFiles, dtype: torch.dtype, repeats: int) -> dict[str, float]:
+    """transformers' greedy generate: milliseconds per token of one sequence, and per step of eight."""
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    options: dict[str, Any] = {}
+    directory = files.path
+    if files.format == "gguf":
+        directory = files.path.parent
+        options = {"gguf_file": files.path.name, "quantization_config": GgufConfig(dequantize=True)}
+    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, **options)
+    model.generation_config.eos_token_id = None
+    figures: dict[str, float] = {}
+    for rows, context in ((1, 256), (1, 1500), (8, 256)):
+        ids = torch.randint(3, 1000, (rows, context))
+
+        def generate(count: int, ids: Tensor = ids) -> float:
+            begin = time.perf_counter()
+            model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)
+            return time.perf_counter() - begin
+
+        generate(2)
+        prefill = min(generate(1) for _ in range(3))
+        times = [(generate(repeats + 1) - prefill) / repeats for _ in range(3)]
+        figures[f"transformers_{rows}x{context}_ms"] = statistics.median(times) * 1e3
+    return figures
+
+
+def main() -> None:
+    settings = Settings()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default=settings.model)
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--no-transformers", action="store_true")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_grad_enabled(False)
+    files, dtype = locate(arguments.model, settings.cache_path), getattr(torch, arguments.dtype)
+    begin = time.perf_counter()
+    open_weights(files)
+    opened = time.perf_counter()
+    decoder = load_decoder(files, "cpu", dtype, cache_dir=settings.cache_path)
+    loaded = time.perf_counter()
+    pool = KVPool(decoder.config, 1, PAGE_SIZE, dtype, "cpu")
+    for new in (2, 1):
+        decoder.forward(batch(1, new, new, decoder.config.vocab_size), pool)
+    figures = {
+        "open_s": opened - begin,
+        "load_s": loaded - opened,
+        "compile_or_read_kernels_s": time.perf_counter() - loaded,
+    }
+    figures |= measure_decoder(decoder, arguments.repeats)
+    figures |= measure_attention(decoder, arguments.repeats, settings.cache_path)
+    if not arguments.no_transformers:
+        figures |= measure_transformers(files, dtype, arguments.repeats)
+    for name, value in figures.items():
+        print(f"{name:45} {value:10.2f}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
