@@ -13,6 +13,7 @@ from tokenizer_svc.api_error import ApiError, invalid
 from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openai import check_model
+from tokenizer_svc.prompts import context_of
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _EXTERNAL_ID = re.compile(r"(?:chatcmpl-|cmpl-|gen-)?(?P<id>[0-9a-f]{16})")
@@ -94,7 +95,7 @@ class AdminRoutes:
             card = self._engine.ready_card()
         except ApiError:  # the worker has not said yet
             return model
-        return {**model, "max_model_len": min(card.context_length, card.kv_tokens)}
+        return {**model, "max_model_len": context_of(card)}
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -87,14 +87,17 @@ def of_failure(failed: Failed, retry_after_s: int) -> ApiError:
             return internal(failed.message)
 
 
-_PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
+_PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
+_MISSING = re.compile(r"^Object missing required field `(?P<field>\w+)`")
 
 
-def of_validation(error: msgspec.ValidationError, prefix: str = "") -> ApiError:
-    """400 for a field of the wrong type, with the field's path as param."""
+def of_validation(error: msgspec.ValidationError) -> ApiError:
+    """400 for a field that is missing or of the wrong type, with the field's path as param."""
     text = str(error)
-    found = _PATH.search(text)
-    if found is None:
-        return invalid(text, prefix or None)
-    path = f"{prefix}.{found['path']}" if prefix and found["path"] else found["path"] or prefix
-    return invalid(f"{path}: {text[: found.start()]}" if path else text[: found.start()], path or None, "invalid_type")
+    at = _PATH.search(text)
+    path = at["path"].removesuffix("[...]") if at else ""
+    if missing := _MISSING.search(text):
+        path = f"{path}.{missing['field']}".lstrip(".")
+        return invalid(f"{path} is missing", path, "missing_field")
+    path = path.lstrip(".")
+    return invalid(f"{path}: {text[: at.start()] if at else text}" if path else text, path or None, "invalid_type")

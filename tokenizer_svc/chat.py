@@ -10,7 +10,7 @@ import msgspec
 from shared.chat_template import ChatTemplateError
 from tokenizer_svc.api_error import invalid, unsupported
 from tokenizer_svc.engine import Engine
-from tokenizer_svc.prompts import aside
+from tokenizer_svc.prompts import aside, tokenise
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _RESERVED = {"messages", "tools", "documents", "add_generation_prompt"}
@@ -49,11 +49,12 @@ async def encode_chat(
     if reserved := sorted(variables.keys() & _RESERVED):
         path = f"chat_template_kwargs.{reserved[0]}"
         raise invalid(f"{path} cannot be set: it has a field of its own", path)
+    card = engine.ready_card()
     plain = [_plain(message, f"messages[{index}]") for index, message in enumerate(messages)]
 
     def work() -> list[int]:
         text = engine.tokenizer.render_chat(plain, add_generation_prompt=add_generation_prompt, **variables)
-        return engine.tokenizer.encode(text, add_special_tokens=False)
+        return tokenise(engine, card, text, "messages", add_special_tokens=False)
 
     try:
         ids = await aside(engine, sum(len(message["content"]) for message in plain), work)

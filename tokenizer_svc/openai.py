@@ -81,7 +81,6 @@ def read_completion(body: dict[str, Any], engine: Engine) -> CompletionRequest:
 
 async def draft_chat(request: ChatRequest, engine: Engine) -> list[Draft]:
     """The sequences that a chat request asks for. Raises ApiError."""
-    engine.ready_card()
     ids = await encode_chat(
         engine,
         request.messages,

@@ -49,7 +49,7 @@ async def encode(engine: Engine, prompts: Prompts, name: str, *, add_special_tok
 
     def work() -> list[list[int]]:
         return [
-            engine.tokenizer.encode(item, add_special_tokens=add_special_tokens) if isinstance(item, str) else item
+            tokenise(engine, card, item, name, add_special_tokens=add_special_tokens) if isinstance(item, str) else item
             for item in prompts.items
         ]
 
@@ -60,6 +60,15 @@ async def encode(engine: Engine, prompts: Prompts, name: str, *, add_special_tok
             raise invalid(f"{path} is empty: at least one token is needed", path)
         _check_ids(ids, card, path)
     return encoded
+
+
+def tokenise(engine: Engine, card: ModelCard, text: str, name: str, *, add_special_tokens: bool) -> list[int]:
+    """Token ids of a text. Raises ApiError 400, without the work, where it cannot possibly fit."""
+    if len(text) >= engine.limits.thread_from:
+        least = engine.tokenizer.least_tokens(text)
+        if least >= context_of(card):
+            raise _too_long(f"the prompt has more than {least} tokens", context_of(card), name)
+    return engine.tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
 
 async def aside(engine: Engine, size: int, work: Callable[[], T]) -> T:
@@ -82,14 +91,19 @@ class LengthNames(NamedTuple):
     max_tokens: str
 
 
+def context_of(card: ModelCard) -> int:
+    """Tokens of prompt and answer together: the model's limit, or the KV pool where that is smaller."""
+    return min(card.context_length, card.kv_tokens)
+
+
 def answer_length(
     card: ModelCard, prompt_tokens: int, asked: int | None, default: int | None, names: LengthNames
 ) -> int:
     """How many tokens the answer may have: as asked, else ``default`` (None: all that fit), if they fit.
 
-    The context is the model's, or the KV pool where that is smaller. Raises ApiError 400.
+    Raises ApiError 400.
     """
-    context = min(card.context_length, card.kv_tokens)
+    context = context_of(card)
     if asked is not None and asked < 1:
         raise invalid(f"{names.max_tokens} must be at least 1, not {asked}", names.max_tokens)
     room = context - prompt_tokens

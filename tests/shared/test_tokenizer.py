@@ -107,6 +107,16 @@ def test_streamed_text_equals_decode(pair: Pair, data: st.DataObject) -> None:
     assert "".join(shown) + stream.flush() == pair.ours.decode(ids, skip_special_tokens=skip)
 
 
+@given(text=st.text(max_size=200) | st.text(alphabet=" \n-=a", max_size=300))
+@settings(max_examples=200, deadline=None)
+def test_bound_on_tokens(pair: Pair, text: str) -> None:
+    assert pair.ours.least_tokens(text) <= len(pair.ours.encode(text, add_special_tokens=False))
+
+
+def test_bound_grows_with_the_text(pair: Pair) -> None:
+    assert pair.ours.least_tokens("ab " * 100_000) > 1000
+
+
 def test_half_an_emoji_is_held_back(pair: Pair) -> None:
     ids = pair.ours.encode("😀", add_special_tokens=False)
     assert len(ids) > 1

@@ -58,10 +58,11 @@ async def start_door(
         )
         context = Context(Role.TOKENIZER, settings, Bus.connect(redis_url, namespace))
         task = asyncio.create_task(run(context, serve))
-        running.append((context, task))
         while context.pulse.state is not State.READY:
-            assert not task.done(), task.result()
+            if task.done():
+                task.result()
             await asyncio.sleep(0.005)
+        running.append((context, task))
         return context
 
     yield start
