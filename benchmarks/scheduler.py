@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scheduler_svc.limits import Limits
 from scheduler_svc.pages import page_array
 from scheduler_svc.radix_tree import RadixTree
-from scheduler_svc.scheduler import Limits, Scheduler
+from scheduler_svc.scheduler import Scheduler
 from shared import columns
 from shared.protocol import Generate, ModelCard, Plan, Sampling, Step, decode, encode
 

@@ -55,12 +55,13 @@ class Instruments:
         yield CounterMetricFamily("rootstream_generated_tokens", "Tokens generated", stats.generated_tokens)
         yield CounterMetricFamily("rootstream_preemptions", "Requests taken off the worker", stats.preemptions)
         yield CounterMetricFamily("rootstream_epochs", "Times a worker was opened", stats.epochs)
-        yield CounterMetricFamily(
-            "rootstream_evicted_pages", "KV pages evicted", scheduler.stats.evicted_pages + scheduler.cache.evicted
-        )
+        cache = scheduler.batch.cache if scheduler.batch else None
+        evicted = stats.evicted_pages + (cache.evicted if cache else 0)
+        yield CounterMetricFamily("rootstream_evicted_pages", "KV pages evicted", evicted)
         yield GaugeMetricFamily("rootstream_queue_requests", "Requests waiting", scheduler.waiting)
         yield GaugeMetricFamily("rootstream_running_requests", "Requests on the worker", scheduler.running)
-        cache = scheduler.cache
+        if cache is None:
+            return
         yield GaugeMetricFamily("rootstream_kv_pages", "KV pages in all", cache.pool.num_pages)
         yield GaugeMetricFamily("rootstream_kv_pages_used", "KV pages held by requests", cache.held)
         yield GaugeMetricFamily("rootstream_kv_pages_cached", "KV pages in the radix tree", cache.tree.cached_pages)

@@ -116,8 +116,9 @@ class KvCache:
             suspects.append(node)
             node, end = node.parent, end - len(node.pages)
         self._let_go(request)
-        for suspect in reversed(suspects):
-            self.pool.give(self.tree.discard(suspect))
+        unused = next((suspect for suspect in reversed(suspects) if suspect.pins == 0), None)  # and all below it
+        if unused is not None:
+            self.pool.give(self.tree.discard(unused))
 
     def flush(self) -> int:
         """Drop everything that no request holds. Returns the number of pages."""

@@ -80,3 +80,8 @@ class Request:
         self.input_ids = b""
         self.planned = self.limit = self.cached = self.shared = self.chunk_seq = self.release_seq = 0
         self.pages, self.duplicates, self.node = page_array(), page_array(), None
+
+
+def seniority(request: Request) -> tuple[int, int]:
+    """Smaller for the row to keep: a higher priority, an older request."""
+    return -request.generate.priority, request.order

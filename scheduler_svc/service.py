@@ -12,9 +12,10 @@ import time
 import structlog
 
 from scheduler_svc.instruments import Instruments
+from scheduler_svc.limits import Limits
 from scheduler_svc.policy import Policy
 from scheduler_svc.recovery import StepLog
-from scheduler_svc.scheduler import Limits, Scheduler
+from scheduler_svc.scheduler import Scheduler
 from scheduler_svc.trimming import Trimming
 from shared.bus import Entry, Reader
 from shared.config import WORKER
@@ -87,6 +88,7 @@ class Service:
 
     async def _recovered(self) -> Reader:
         """Fold what the streams hold, in the order that loses nothing: announcements, live requests, steps."""
+        await self._context.peers.refresh()
         now = time.time()
         announced = await self._bus.range(self._requests)
         live = await self._bus.hash(self._bus.names.live)
@@ -215,12 +217,15 @@ class Service:
     async def _chores(self, reader: Reader) -> None:
         """Trim the streams, and end the requests of front doors that are gone."""
         await self._bus.trim(self._requests, reader.cursors[self._requests])
-        applied = self._trimming.acknowledged(self._scheduler.acknowledged)
+        batch = self._scheduler.batch
+        applied = self._trimming.acknowledged(batch.acknowledged) if batch else None
         if applied is not None:
             await self._bus.trim(self._plans, applied)
-        watermarks = [pulse.watermark for pulse in self._context.peers.pulses(Role.DETOKENIZER)]
-        await self._bus.trim(self._steps, self._trimming.steps(reader.cursors[self._steps], watermarks))
-        self._abort_orphans(time.monotonic())
+        now = time.monotonic()
+        for pulse in self._context.peers.pulses(Role.DETOKENIZER):
+            self._trimming.needs(pulse.replica, pulse.watermark, now)
+        await self._bus.trim(self._steps, self._trimming.steps(reader.cursors[self._steps], now))
+        self._abort_orphans(now)
         await self._commit(self._planned(), reader.cursors[self._steps])
 
     def _abort_orphans(self, now: float) -> None:

@@ -6,9 +6,16 @@ Entry ids are those of the streams.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from typing import NamedTuple
 
-from shared.cursors import START, entry_key
+from shared.cursors import entry_key
+
+_GRACE_S = 60.0  # how long what a reader still needed is kept after its last sign of life
+
+
+class _Watermark(NamedTuple):
+    entry_id: str
+    at: float
 
 
 class Trimming:
@@ -17,6 +24,7 @@ class Trimming:
     def __init__(self) -> None:
         self._plans: deque[tuple[int, str]] = deque()  # (seq, entry id) of plans not acknowledged
         self._since: dict[int, str] = {}  # live request: a step log entry before its first token
+        self._readers: dict[str, _Watermark] = {}
 
     def opened(self) -> None:
         """A new epoch: sequence numbers start again."""
@@ -39,6 +47,12 @@ class Trimming:
     def ended(self, id: int) -> None:
         self._since.pop(id, None)
 
-    def steps(self, cursor: str, watermarks: Iterable[str]) -> str:
+    def needs(self, reader: str, watermark: str, now: float) -> None:
+        """Another reader of the step log lives, and needs everything from ``watermark`` on."""
+        self._readers[reader] = _Watermark(watermark, now)
+
+    def steps(self, cursor: str, now: float) -> str:
         """The oldest entry of the step log that somebody needs: we, a live request, another reader."""
-        return min((cursor, *self._since.values(), *watermarks), key=entry_key, default=START)
+        self._readers = {reader: mark for reader, mark in self._readers.items() if now - mark.at < _GRACE_S}
+        marks = [mark.entry_id for mark in self._readers.values()]
+        return min([cursor, *self._since.values(), *marks], key=entry_key)

@@ -6,7 +6,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from random import Random
 
-from scheduler_svc.scheduler import Limits, Scheduler
+from scheduler_svc.batch import Batch
+from scheduler_svc.limits import Limits
+from scheduler_svc.scheduler import Scheduler
 from shared import columns
 from shared.protocol import Aborted, Admitted, Failed, Finish, Generate, ModelCard, Step
 from tests.scheduler_svc.simulated import SimulatedWorker
@@ -43,6 +45,11 @@ class Deployment:
         self.worker.open(self.epoch)
         self.scheduler.reopen(self.epoch, self.card)
         self.round()
+
+    @property
+    def batch(self) -> Batch:
+        assert self.scheduler.batch is not None
+        return self.scheduler.batch
 
     def submit(self, request: Generate) -> None:
         self.requests[request.id] = request

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.scheduler import Limits
+from scheduler_svc.limits import Limits
 from shared import columns
 from shared.protocol import Generate
 from tests.scheduler_svc.deployment import Deployment
@@ -82,7 +82,7 @@ def test_with_memory_for_all_every_turn_finds_what_was_ever_computed(seed, page_
     for request in conversations(Random(seed), 25, 150):
         d.ask(request)
         assert d.cached[request.id] == oracle.serve(request)
-    assert d.scheduler.cache.evicted == 0
+    assert d.batch.cache.evicted == 0
     assert d.scheduler.stats.cached_tokens == sum(d.cached.values())
 
 
@@ -129,7 +129,7 @@ def test_identical_prompts_compute_only_their_last_page_again() -> None:
         d.submit(generate(id, [1, 2, 3, 4] * 10, 3))
     d.run()
     assert sorted(d.cached.values()) == [0, 36, 36, 36, 36]
-    assert d.scheduler.cache.tree.cached_pages == 10
+    assert d.batch.cache.tree.cached_pages == 10
 
 
 def test_an_aborted_prefill_leaves_what_was_computed_and_lets_the_waiting_go_on() -> None:
@@ -153,7 +153,7 @@ def test_the_cache_off_reuses_nothing_and_keeps_nothing() -> None:
     for id in range(1, 5):
         d.ask(generate(id, [1] * 30, 4))
     assert set(d.cached.values()) == {0}
-    assert d.scheduler.cache.pool.available == 64
+    assert d.batch.cache.pool.available == 64
 
 
 def test_a_failed_row_leaves_nothing_of_its_own_in_the_cache() -> None:

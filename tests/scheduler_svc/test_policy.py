@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from scheduler_svc.limits import Limits
 from scheduler_svc.policy import AGING_TOKENS, Policy, Queue
 from scheduler_svc.request import Request
-from scheduler_svc.scheduler import Limits
 from tests.scheduler_svc.deployment import Deployment
 from tests.scheduler_svc.simulated import card, generate
 

@@ -8,8 +8,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler_svc.limits import Limits
 from scheduler_svc.policy import Policy
-from scheduler_svc.scheduler import Limits
 from shared import columns
 from tests.scheduler_svc.deployment import Deployment
 from tests.scheduler_svc.simulated import card, expected, generate
@@ -59,7 +59,7 @@ def test_random_histories_end_every_request_once_with_its_own_tokens(
         elif what < 0.42 and d.requests:
             d.abort(random.choice(list(d.requests)), notify=random.random() < 0.5)
         elif what < 0.44:
-            d.scheduler.cache.flush()
+            d.batch.cache.flush()
         elif what < 0.46:
             d.reopen()
         elif what < 0.5 and d.live:
@@ -78,7 +78,7 @@ def test_random_histories_end_every_request_once_with_its_own_tokens(
             assert d.outputs[id] == whole
         else:
             assert d.outputs[id] == whole[: len(d.outputs[id])]
-    assert d.scheduler.cache.held == 0
+    assert d.batch.cache.held == 0
     assert not d.worker.rows or all(id not in d.live for id in d.worker.rows)
 
 
@@ -144,7 +144,7 @@ def test_with_a_lease_rows_run_on_while_the_scheduler_is_away() -> None:
     assert [len(row.tokens) - row.prompt_len for row in d.worker.rows.values()] == [9, 9]
     assert not d.worker.busy
     d.run()
-    assert d.scheduler.seq < 20, "a plan for every token, in spite of the leases"
+    assert d.batch.seq < 20, "a plan for every token, in spite of the leases"
 
 
 def test_at_most_two_chunk_plans_are_outstanding() -> None:
@@ -172,7 +172,7 @@ def test_an_aborted_row_frees_its_pages_within_two_steps() -> None:
     for _ in range(2):
         d.forward()
         d.read()
-    assert d.scheduler.cache.pool.available == 64
+    assert d.batch.cache.pool.available == 64
     d.forward()
     assert not d.worker.rows
 
@@ -249,7 +249,7 @@ def test_preempted_rows_go_on_where_they_were(seed, page_size, lease):
     for id, request in d.requests.items():
         assert d.ends[id] in (["abort"], ["length"])
         assert d.outputs[id] == expected(request)[: len(d.outputs[id])]
-    assert d.scheduler.cache.held == 0
+    assert d.batch.cache.held == 0
 
 
 def test_a_preempted_row_comes_back_only_when_the_worker_has_let_go() -> None:
@@ -260,8 +260,8 @@ def test_a_preempted_row_comes_back_only_when_the_worker_has_let_go() -> None:
     d.read()
     d.submit(generate(2, [2] * 6, 30))
     d.round()
-    [first, _] = d.scheduler._rows
-    d.scheduler._preempt(first)
+    [first, _] = d.batch._rows
+    d.batch._preempt(first)
     d.round()
     d.forward(plans=1)  # the admission of 2, not yet the release of 1, which goes on
     d.forward(plans=0)

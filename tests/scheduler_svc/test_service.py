@@ -163,9 +163,17 @@ class World:
         return not await self.bus.hash(self.bus.names.live)
 
 
+async def beat(context: Context) -> None:
+    while True:
+        await context.beat()
+        await asyncio.sleep(0.2)
+
+
 @pytest_asyncio.fixture
 async def world(redis_url: str, namespace: str, bus: Bus) -> AsyncIterator[World]:
     world = World(redis_url, namespace, bus)
+    reader = Context(Role.DETOKENIZER, world.settings, bus)  # needs the step log from its beginning, like the tests
+    world.tasks["reader"] = asyncio.create_task(beat(reader))
     yield world
     for name in list(world.tasks):
         await world.kill(name)
@@ -336,14 +344,34 @@ async def test_requests_of_a_front_door_that_is_gone_are_aborted(
     beating.cancel()
 
 
-async def beat(context: Context) -> None:
-    while True:
-        await context.beat()
-        await asyncio.sleep(0.2)
-
-
 async def only_live(world: World, ids: set[str]) -> bool:
     return (await world.bus.hash(world.bus.names.live)).keys() == ids
+
+
+async def test_streams_are_trimmed_up_to_what_somebody_needs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_svc.service, "_CHORES_S", 0.01)
+    names, client = world.bus.names, world.bus.client
+    world.start_worker()
+    world.start_scheduler()
+    await world.submit(*some_requests(60, 30))
+    await world.until(world.idle)
+    await world.submit(*some_requests(30, 30, first=100))
+    await world.until(world.idle)
+    await assert_all_served(world)  # the reader's watermark keeps the whole step log
+    steps = await client.xlen(names.steps(WORKER))
+    assert await client.xlen(names.plans(WORKER)) < steps / 2
+    await world.kill("reader")
+    reader = Context(Role.DETOKENIZER, world.settings, world.bus)
+    reader.watermark = await world.bus.last_id(names.steps(WORKER))
+    world.tasks["reader"] = asyncio.create_task(beat(reader))
+    await asyncio.sleep(1.2)  # until the scheduler has read that pulse
+    await world.submit(*some_requests(2, 120, first=200))
+    await world.until(world.idle)
+    assert await client.xlen(names.steps(WORKER)) < steps
+    await world.kill("scheduler")  # the Hello and the Opened are gone with the rest
+    world.start_scheduler()
+    await world.submit(*some_requests(2, 5, first=300))
+    await world.until(world.idle)
 
 
 async def test_the_clients_hear_of_an_admission_before_its_tokens(world: World) -> None:

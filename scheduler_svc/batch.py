@@ -1,0 +1,269 @@
+"""The rows of one worker in one epoch, the queue before them, and the plans that change them.
+
+Every row holds its pages here until the plan that releases it, or until the worker says that it has
+finished. A row with chunks the worker has not acknowledged is not released: what is planned is always
+executed, so what is in the tree is always computed. Knows nothing of replies, or of what becomes of a
+request that has left.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from scheduler_svc import leases
+from scheduler_svc.draft import Draft
+from scheduler_svc.in_flight import InFlight
+from scheduler_svc.kv_cache import KvCache
+from scheduler_svc.limits import Limits
+from scheduler_svc.outbox import Outbox
+from scheduler_svc.policy import Queue
+from scheduler_svc.prefill import ChunkBudget
+from scheduler_svc.request import Request, State, seniority
+from scheduler_svc.stats import Stats
+from shared.protocol import ModelCard, Plan
+
+_CHUNK_PLANS = 2  # outstanding at most: one being executed, one at hand
+_CANDIDATES = 64  # waiting requests looked at in one plan
+
+
+class Batch:
+    """Waiting requests and rows. Made anew for every epoch."""
+
+    def __init__(self, epoch: int, card: ModelCard, limits: Limits, stats: Stats, outbox: Outbox) -> None:
+        self.epoch = epoch
+        self.card = card
+        self.seq = 0  # of the last plan
+        self.acknowledged = 0  # the last plan that the worker is known to have applied
+        self.cache = KvCache(card.num_pages, card.page_size, sharing=limits.radix_cache)
+        self._lease = limits.lease
+        self._stats = stats
+        self._outbox = outbox
+        self._queue = Queue(limits.policy, self._cached_tokens)
+        self._in_flight = InFlight(card.page_size)
+        self._rows: dict[Request, None] = {}  # prefilling and decoding
+        self._prefilling: dict[Request, None] = {}
+        self._hungry: dict[Request, None] = {}  # rows whose lease runs low
+        self._ending: list[Request] = []  # ended, but the worker has chunks of them to execute
+        self._preempted: list[Request] = []  # released, but the worker may not know yet
+        self._releases: list[int] = []
+        self._chunk_plans: deque[int] = deque()  # seqs not acknowledged
+
+    @property
+    def rows(self) -> int:
+        return len(self._rows)
+
+    def enqueue(self, request: Request) -> None:
+        """Let a request wait for its turn."""
+        request.state = State.WAITING
+        self._queue.push(request, self.cache.tree.version)
+
+    def withdraw(self, request: Request) -> None:
+        """A request ends here, not at the worker: its pages are free once that is safe."""
+        is_row = request in self._rows
+        self._leave(request)
+        if is_row and request.chunk_seq > self.acknowledged:
+            self._ending.append(request)
+        elif is_row:
+            self._releases.append(request.id)
+            self.cache.drop(request)
+
+    def finished(self, request: Request) -> None:
+        """The worker has ended a row: its pages are free, what it computed stays cached."""
+        self._leave(request)
+        self.cache.drop(request)
+
+    def failed(self, request: Request) -> None:
+        """The worker has given up a row: its pages are free, and nobody should trust them."""
+        self._leave(request)
+        self.cache.disown(request)
+
+    def advanced(self, request: Request) -> None:
+        """A row has new output: it may need a longer lease."""
+        computed = request.prompt_len + len(request.output) - 1
+        if (
+            request.limit < request.max_positions
+            and request.state is State.DECODING
+            and leases.runs_low(request.limit, computed, self._lease)
+        ):
+            self._hungry[request] = None
+
+    def on_acknowledged(self, seq: int) -> None:
+        """The worker has applied the plans up to ``seq`` and executed their chunks."""
+        if seq <= self.acknowledged:
+            return
+        self.acknowledged = seq
+        while self._chunk_plans and self._chunk_plans[0] <= seq:
+            self._chunk_plans.popleft()
+        if self._ending:
+            done = [request for request in self._ending if request.chunk_seq <= seq]
+            self._ending = [request for request in self._ending if request.chunk_seq > seq]
+            for request in done:
+                self._releases.append(request.id)
+                self.cache.drop(request)
+        if self._preempted:
+            returning = [request for request in self._preempted if request.release_seq <= seq]
+            self._preempted = [request for request in self._preempted if request.release_seq > seq]
+            self._requeue(returning)
+
+    def plan(self, now: float) -> Plan | None:
+        """The next plan, None if there is nothing to tell the worker now."""
+        draft = Draft(self.epoch, self.seq + 1)
+        if self._hungry:
+            self._extend_leases(draft)
+        if len(self._chunk_plans) < _CHUNK_PLANS:
+            self._prefill(draft, now)
+        for id in self._releases:
+            draft.release(id)
+        self._releases = []
+        if draft.empty:
+            return None
+        self.seq = draft.seq
+        if draft.chunks:
+            self._chunk_plans.append(draft.seq)
+        for request, _, end in draft.chunks:
+            self._planned(request, end)
+        return draft.plan()
+
+    def check(self, requests: Iterable[Request]) -> None:
+        """Prove the accounts right, given all live requests. Raises AssertionError."""
+        holders = [*self._rows, *self._ending]
+        self.cache.check(holders)
+        strays = [request for request in requests if request not in self._rows and request.pages]
+        if strays or len(set(holders)) != len(holders):
+            raise AssertionError("pages held by a request that is no row")
+
+    # --- leases
+
+    def _extend_leases(self, draft: Draft) -> None:
+        lease = self._lease
+        decoding = len(self._rows) - len(self._prefilling)
+        if self.cache.available >= decoding * (1 + self.cache.pages_for(lease)):
+            rows: Sequence[Request] = list(self._rows)  # enough for all: then all run low together again
+        else:
+            lease = leases.affordable(lease, self.cache.available * self.cache.page_size, decoding)
+            rows = sorted(self._hungry, key=seniority)
+        for request in rows:
+            if request.state is State.DECODING and self._extended(draft, request, lease):
+                self._hungry.pop(request, None)
+
+    def _extended(self, draft: Draft, request: Request, lease: int) -> bool:
+        """Grant a row more positions, as many as there is room for. False if it still needs some."""
+        computed = request.computed
+        wanted = leases.limit(computed, lease, request.max_positions)
+        limit = min(wanted, self._holdable(request))
+        if limit <= request.limit < wanted:
+            if request.limit > computed or not self._make_room(request):
+                return False
+            limit = min(wanted, self._holdable(request))
+        if limit > request.limit:
+            request.limit = limit
+            draft.grant(request, self.cache.grow(request, limit))
+        return True
+
+    def _holdable(self, request: Request) -> int:
+        return (len(request.pages) + self.cache.available) * self.cache.page_size
+
+    def _make_room(self, request: Request) -> bool:
+        """Preempt the youngest rows of the lowest priority until a page can be had. False if none can for now."""
+        while not self.cache.available:
+            victim = max(self._rows, key=seniority)
+            if self._ending or victim.chunk_seq > self.acknowledged:
+                return False  # pages come with the next acknowledgement
+            self._preempt(victim)
+            if victim is request:
+                return False
+        return True
+
+    def _preempt(self, victim: Request) -> None:
+        self._stats.preemptions += 1
+        self._leave(victim)
+        self.cache.drop(victim)
+        self._releases.append(victim.id)
+        self._preempted.append(victim)
+        victim.state, victim.release_seq = State.PREEMPTED, self.seq + 1
+
+    # --- prefill
+
+    def _prefill(self, draft: Draft, now: float) -> None:
+        budget = ChunkBudget(self.card.chunk_tokens, self.card.page_size)
+        for request in self._prefilling:
+            length = budget.chunk(request.planned, request.input_len)
+            if length == 0:
+                return
+            draft.chunk(request, length)
+            budget.spend(length)
+        if not len(self._queue):
+            return
+        self._queue.refresh(self.cache.tree.version)
+        while budget.left and len(self._rows) + len(self._ending) < self.card.max_running and not self._hungry:
+            request = self._candidate()
+            if request is None:
+                return
+            if not self._admitted(draft, request, budget, now):
+                self._queue.push(request, self.cache.tree.version)
+                return
+
+    def _candidate(self) -> Request | None:
+        """Take the first waiting request whose next page nobody is about to prefill."""
+        for _ in range(_CANDIDATES):
+            request = self._queue.pop(self.cache.tree.version)
+            if request is None:
+                return None
+            prefix = self.cache.prefix(request)
+            owner = self._in_flight.owner(prefix.node, request.tokens(), prefix.pages)
+            if owner is None:
+                return request
+            self._in_flight.park(request, owner)
+        return None
+
+    def _admitted(self, draft: Draft, request: Request, budget: ChunkBudget, now: float) -> bool:
+        """Make a waiting request a row, with pages for its input and a lease, if there is room."""
+        input_len = request.prompt_len + len(request.output)
+        positions = leases.limit(input_len, self._lease, request.max_positions)
+        spare = len(self._rows) * self.cache.pages_for(self._lease)  # for those that run already
+        room = self.cache.room(request, positions, spare)
+        length = budget.chunk(room.prefix.pages * self.cache.page_size, input_len)
+        if room.short > 0 or length == 0:
+            return False
+        cached = self.cache.admit(request, positions)
+        request.limit = positions
+        request.state = State.PREFILLING
+        self._rows[request] = self._prefilling[request] = None
+        draft.admit(request)
+        draft.chunk(request, length)
+        budget.spend(length)
+        self._in_flight.advance(request)
+        first = not request.announced and not request.output
+        self._outbox.started(request.id, request.generate.reply_to, cached if first else None)
+        if first:
+            self._stats.queue_s.append(now - request.submitted)
+            self._stats.prompt_tokens += request.prompt_len
+            self._stats.cached_tokens += cached
+        request.announced = True
+        return True
+
+    def _planned(self, request: Request, end: int) -> None:
+        request.planned, request.chunk_seq = end, self.seq
+        self.cache.share(request, end, request.input_ids)
+        if end == request.input_len:
+            request.state = State.DECODING
+            del self._prefilling[request]
+            self._requeue(self._in_flight.end(request))
+        else:
+            self._requeue(self._in_flight.advance(request))
+
+    def _leave(self, request: Request) -> None:
+        self._rows.pop(request, None)
+        self._prefilling.pop(request, None)
+        self._hungry.pop(request, None)
+        self._queue.remove(request)
+        self._requeue(self._in_flight.end(request))
+
+    def _requeue(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            if request.state is not State.ENDED:
+                self.enqueue(request)
+
+    def _cached_tokens(self, request: Request) -> int:
+        return self.cache.prefix(request).pages * self.cache.page_size
