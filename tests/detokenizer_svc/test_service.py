@@ -44,7 +44,7 @@ async def running(bus: Bus, model: Path, cache: Path) -> AsyncGenerator[Context]
 
 async def eventually(question: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(20):
-        while not await question():  # noqa: ASYNC110 - it asks a server
+        while not await question():
             await asyncio.sleep(0.02)
 
 
