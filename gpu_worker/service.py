@@ -7,6 +7,7 @@ every step it has granted slots for, and its reports queue up here in order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 
@@ -111,12 +112,12 @@ class WorkerMetrics:
 async def serve(context: Context) -> None:
     """Load the model, say hello, obey plans until stopped."""
     await context.announce(State.LOADING, "loading model")
-    loading = asyncio.create_task(asyncio.to_thread(load, context.settings, context.progress))
+    loading = _load(context)
     stopping = asyncio.create_task(context.stopping.wait())
     await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
         return
-    loaded: Loaded = await loading
+    loaded = await loading
     log.info("model loaded", model=loaded.card.model, dtype=loaded.card.dtype, kv_tokens=loaded.card.kv_tokens)
     outbox: asyncio.Queue[FromWorker] = asyncio.Queue()
     engine = EngineThread(Engine(loaded.model, loaded.card, context.incarnation), outbox)
@@ -127,6 +128,36 @@ async def serve(context: Context) -> None:
     context.spawn(engine.ended())
     await stopping
     await engine.stop()
+
+
+def _load(context: Context) -> asyncio.Future[Loaded]:
+    """Load in a daemon thread: a process that is told to stop meanwhile need not wait for it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Loaded] = loop.create_future()
+
+    def work() -> None:
+        try:
+            loaded = load(context.settings, context.progress)
+        except Exception as error:  # noqa: BLE001 - carried over to the event loop
+            _settle(loop, future, error)
+        else:
+            _settle(loop, future, loaded)
+
+    threading.Thread(target=work, name="load", daemon=True).start()
+    return future
+
+
+def _settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Loaded], outcome: Loaded | Exception) -> None:
+    def settle() -> None:
+        if future.cancelled():
+            return
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(settle)
 
 
 async def _say_hello(context: Context, hello: Hello) -> None:
