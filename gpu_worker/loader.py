@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from gpu_worker.gguf_weights import GGUFWeights
-from gpu_worker.kernels.interface import HeadNorms, Kernels
+from gpu_worker.kernels.interface import HeadNorms, Kernels, Linear
 from gpu_worker.kernels.selection import kernels_for
 from gpu_worker.models.config import ModelConfig
 from gpu_worker.models.decoder import Decoder, Layer
 from gpu_worker.models.rope import inverse_frequencies
 from gpu_worker.safetensors_weights import SafetensorsWeights
+from shared.errors import UserError
 from shared.model_files import ModelFiles
 
 Progress = Callable[[float], None]
@@ -62,56 +63,82 @@ def build_decoder(
     weights: Weights, kernels: Kernels, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
 ) -> Decoder:
     """Convert, fuse and prepack ``weights`` for ``kernels``."""
-    config = weights.config
-    report = progress or (lambda _: None)
-
-    def load(name: str) -> Tensor:
-        return weights.tensor(name).to(device=device, dtype=dtype)
-
-    def fused(prefix: str, *parts: str) -> Callable[[Tensor], Tensor]:
-        names = [f"{prefix}.{part}" for part in parts]
-        weight = torch.cat([load(f"{name}.weight") for name in names])
-        biased = f"{names[0]}.bias" in weights
-        bias = torch.cat([load(f"{name}.bias") for name in names]) if biased else None
-        return kernels.linear(weight, bias)
-
     with torch.inference_mode():
-        embedding = load("model.embed_tokens.weight")
+        return _Builder(weights, kernels, device, dtype).decoder(progress or (lambda _: None))
+
+
+class _Builder:
+    """One model on its way into memory. Every tensor's shape is checked against the configuration."""
+
+    def __init__(self, weights: Weights, kernels: Kernels, device: torch.device, dtype: torch.dtype) -> None:
+        self._weights = weights
+        self._config = weights.config
+        self._kernels = kernels
+        self._device = device
+        self._dtype = dtype
+
+    def decoder(self, report: Progress) -> Decoder:
+        config = self._config
+        embedding = self._load("model.embed_tokens.weight", config.vocab_size, config.hidden_size)
         layers: list[Layer] = []
         for index in range(config.num_layers):
             report(index / (config.num_layers + 1))
-            prefix = f"model.layers.{index}"
-            attention = f"{prefix}.self_attn"
-            norms = (
-                HeadNorms(load(f"{attention}.q_norm.weight"), load(f"{attention}.k_norm.weight"))
-                if config.qk_norm
-                else None
-            )
-            layers.append(
-                Layer(
-                    input_norm=load(f"{prefix}.input_layernorm.weight"),
-                    qkv=fused(attention, "q_proj", "k_proj", "v_proj"),
-                    head_norms=norms,
-                    out=fused(attention, "o_proj"),
-                    post_norm=load(f"{prefix}.post_attention_layernorm.weight"),
-                    gate_up=fused(f"{prefix}.mlp", "gate_proj", "up_proj"),
-                    down=fused(f"{prefix}.mlp", "down_proj"),
-                    window=config.windows[index],
-                )
-            )
-        frequencies = inverse_frequencies(config.rope, config.head_dim)
-        divisors = weights.frequency_divisors()
-        if divisors is not None:
-            frequencies = frequencies / divisors
+            layers.append(self._layer(index))
         report(config.num_layers / (config.num_layers + 1))
         decoder = Decoder(
             config,
-            kernels,
+            self._kernels,
             embedding=embedding,
             layers=tuple(layers),
-            final_norm=load("model.norm.weight"),
-            lm_head=kernels.linear(embedding if config.tied_embeddings else load("lm_head.weight"), None),
-            frequencies=frequencies.to(device),
+            final_norm=self._load("model.norm.weight", config.hidden_size),
+            lm_head=self._lm_head(embedding),
+            frequencies=self._frequencies(),
         )
-    report(1.0)
-    return decoder
+        report(1.0)
+        return decoder
+
+    def _layer(self, index: int) -> Layer:
+        config, prefix = self._config, f"model.layers.{index}"
+        attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
+        hidden, inner = config.hidden_size, config.intermediate_size
+        norms = None
+        if config.qk_norm:
+            norms = HeadNorms(
+                self._load(f"{attention}.q_norm.weight", config.head_dim),
+                self._load(f"{attention}.k_norm.weight", config.head_dim),
+            )
+        qkv = {"q_proj": config.q_size, "k_proj": config.kv_size, "v_proj": config.kv_size}
+        return Layer(
+            input_norm=self._load(f"{prefix}.input_layernorm.weight", hidden),
+            qkv=self._fused(attention, qkv, hidden),
+            head_norms=norms,
+            out=self._fused(attention, {"o_proj": hidden}, config.q_size),
+            post_norm=self._load(f"{prefix}.post_attention_layernorm.weight", hidden),
+            gate_up=self._fused(mlp, {"gate_proj": inner, "up_proj": inner}, hidden),
+            down=self._fused(mlp, {"down_proj": hidden}, inner),
+            window=config.windows[index],
+        )
+
+    def _fused(self, prefix: str, parts: dict[str, int], inputs: int) -> Linear:
+        """One linear layer for several that share their input; ``parts`` are names and output sizes."""
+        weight = torch.cat([self._load(f"{prefix}.{part}.weight", size, inputs) for part, size in parts.items()])
+        if not any(f"{prefix}.{part}.bias" in self._weights for part in parts):
+            return self._kernels.linear(weight, None)
+        bias = torch.cat([self._load(f"{prefix}.{part}.bias", size) for part, size in parts.items()])
+        return self._kernels.linear(weight, bias)
+
+    def _lm_head(self, embedding: Tensor) -> Linear:
+        if self._config.tied_embeddings:
+            return self._kernels.linear(embedding, None)
+        return self._kernels.linear(self._load("lm_head.weight", *embedding.shape), None)
+
+    def _frequencies(self) -> Tensor:
+        frequencies = inverse_frequencies(self._config.rope, self._config.head_dim)
+        divisors = self._weights.frequency_divisors()
+        return (frequencies if divisors is None else frequencies / divisors).to(self._device)
+
+    def _load(self, name: str, *shape: int) -> Tensor:
+        weight = self._weights.tensor(name)
+        if weight.shape != shape:
+            raise UserError(f"{name} has the shape {tuple(weight.shape)} where the configuration asks for {shape}")
+        return weight.to(device=self._device, dtype=self._dtype)

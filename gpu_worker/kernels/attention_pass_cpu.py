@@ -57,6 +57,8 @@ class CpuAttentionPass:
         self._slots = batch.slots.contiguous()
         self._positions = batch.positions.contiguous()
         self._tables = batch.page_tables.contiguous()
+        if int(self._slots.max()) >= pool.capacity or int(self._tables.max()) >= pool.num_pages:
+            raise IndexError("the batch names pages beyond the pool: compiled kernels would write outside it")
         decode, extend = attention_tasks(batch.starts.numpy(), calls.block)
         self._work = [(call, tasks) for call, tasks in ((calls.decode, decode), (calls.extend, extend)) if len(tasks)]
         for call, tasks in self._work:

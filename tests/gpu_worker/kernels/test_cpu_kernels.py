@@ -22,12 +22,15 @@ TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
 DTYPES = (torch.float32, torch.bfloat16)
 CPU = {dtype: CpuKernels(dtype) for dtype in DTYPES}
 PLAIN = PlainKernels()
-SHAPES = (  # heads, kv_heads, dim
-    AttentionShape(4, 2, 16, 1e-5),
-    AttentionShape(9, 3, 64, 1e-5),
-    AttentionShape(7, 1, 64, 1e-6),
-    AttentionShape(2, 2, 24, 1e-5),
-    AttentionShape(8, 1, 128, 1e-6),
+SMALL = AttentionShape(4, 2, 16, 1e-5)  # heads, KV heads, head_dim, eps
+CASES = (
+    (SMALL, torch.float32),
+    (SMALL, torch.bfloat16),
+    (AttentionShape(9, 3, 64, 1e-5), torch.float32),
+    (AttentionShape(9, 3, 64, 1e-5), torch.bfloat16),
+    (AttentionShape(7, 1, 64, 1e-6), torch.bfloat16),
+    (AttentionShape(2, 2, 24, 1e-5), torch.float32),
+    (AttentionShape(8, 1, 128, 1e-6), torch.bfloat16),
 )
 
 
@@ -86,9 +89,8 @@ def attend(
     return attention.attend(qkv, 0, case.window, norms), pool
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize(("shape", "dtype"), CASES)
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases())
 def test_attention_equals_the_plain_one(case: Case, shape: AttentionShape, dtype: torch.dtype) -> None:
     expected, expected_pool = attend(PLAIN, shape, case, dtype, None)
@@ -100,7 +102,7 @@ def test_attention_equals_the_plain_one(case: Case, shape: AttentionShape, dtype
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_head_norms_are_applied_before_rotation(dtype: torch.dtype) -> None:
-    shape = SHAPES[0]
+    shape = SMALL
     norms = HeadNorms(torch.linspace(0.5, 2, 16).to(dtype), torch.linspace(2, 0.5, 16).to(dtype))
     case = Case([(40, 1), (3, 1), (0, 37), (20, 5)], 16, None, 5)
     expected, expected_pool = attend(PLAIN, shape, case, dtype, norms)
@@ -110,7 +112,7 @@ def test_head_norms_are_applied_before_rotation(dtype: torch.dtype) -> None:
 
 
 def test_large_scores_do_not_overflow() -> None:
-    shape, case = SHAPES[0], Case([(200, 1), (0, 30)], 16, None, 1)
+    shape, case = SMALL, Case([(200, 1), (0, 30)], 16, None, 1)
     outputs: list[torch.Tensor] = []
     for kernels in (PLAIN, CPU[torch.float32]):
         batch, pool, qkv = build(case, shape, torch.float32)

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from gpu_worker.loader import load_decoder
+from gpu_worker.kernels.plain import PlainKernels
+from gpu_worker.kernels.selection import kernels_for
+from gpu_worker.loader import build_decoder, open_weights
 from shared.model_files import ModelFiles
 from tests.gpu_worker.forward import whole_forward
 from tests.toy import make_toy_model
 
+CPU = torch.device("cpu")
 LLAMA3 = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -47,8 +50,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_logits_equal_transformers(case: str, tmp_path: Path) -> None:
+COMPILED = ("llama", "mistral, sliding window", "qwen3")  # the rest is covered by comparing kernels
+
+
+@pytest.mark.parametrize(("case", "compiled"), [(case, False) for case in CASES] + [(case, True) for case in COMPILED])
+def test_logits_equal_transformers(case: str, compiled: bool, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     architecture, overrides = CASES[case]
@@ -57,5 +63,7 @@ def test_logits_equal_transformers(case: str, tmp_path: Path) -> None:
     ids = torch.randint(0, oracle.config.vocab_size, (120,), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = oracle(ids[None]).logits[0]
-    decoder = load_decoder(ModelFiles("toy", "huggingface", directory), "cpu", torch.float32)
+    kernels = kernels_for(CPU, torch.float32) if compiled else PlainKernels()
+    weights = open_weights(ModelFiles("toy", "huggingface", directory))
+    decoder = build_decoder(weights, kernels, CPU, torch.float32)
     torch.testing.assert_close(whole_forward(decoder, ids.tolist()), expected, rtol=0, atol=1e-3)
