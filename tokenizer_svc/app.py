@@ -142,3 +142,4 @@ def _of_http(refused: web.HTTPException, request: web.Request) -> ApiError:
 async def _name_request(request: web.Request, response: web.StreamResponse) -> None:
     del request
     response.headers["X-Request-Id"] = _request_id.get()
+    response.headers["Server"] = "rootstream"

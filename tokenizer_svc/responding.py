@@ -84,8 +84,8 @@ async def _stream(
     request: web.Request, engine: Engine, answer: Answer, rendering: Rendering, timing: _Timing
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers=HEADERS)
-    await response.prepare(request)
     try:
+        await response.prepare(request)
         await response.write(rendering.opening())
         over = False
         while not over:

@@ -109,7 +109,6 @@ GENERATE = COMMON | {
     "logprob_start_len": _LOGPROBS,
     "top_logprobs_num": _LOGPROBS,
     "token_ids_logprob": _LOGPROBS,
-    "return_text_in_logprobs": _LOGPROBS,
 }
 
 SAMPLING_PARAMS = COMMON | {"stop_regex": _STRUCTURE, "stream_interval": "every token is sent as it comes"}

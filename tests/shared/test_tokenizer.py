@@ -52,6 +52,26 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+LOAD = (
+    "import sys; from pathlib import Path; "
+    "from shared.model_files import locate; from shared.tokenizer import Tokenizer; "
+    "cache = Path(sys.argv[2]); tokenizer = Tokenizer.load(locate(sys.argv[1], cache), cache); "
+    "print(tokenizer.vocab_size, *sorted({'transformers', 'torch', 'gguf', 'huggingface_hub'} & set(sys.modules)))"
+)
+
+
+def loading(model: str, cache: Path) -> subprocess.Popen[str]:
+    """A process that loads a tokenizer and prints its size and which heavy modules it imported."""
+    return subprocess.Popen([sys.executable, "-c", LOAD, model, str(cache)], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="session")
+def conversions(cache: Path) -> list[list[str]]:
+    """What three processes print that load the packaged model at once with a cold cache."""
+    processes = [loading(DEFAULT_MODEL, cache) for _ in range(3)]
+    return [process.communicate(timeout=100)[0].split() for process in processes]
+
+
 @pytest.fixture(scope="session", params=["toy", "smollm2"])
 def pair(request: pytest.FixtureRequest, toy_model: Path, cache: Path) -> Pair:
     from transformers import AutoTokenizer
@@ -60,6 +80,7 @@ def pair(request: pytest.FixtureRequest, toy_model: Path, cache: Path) -> Pair:
         return Pair(
             Tokenizer.load(ModelFiles("toy", "huggingface", toy_model), cache), AutoTokenizer.from_pretrained(toy_model)
         )
+    request.getfixturevalue("conversions")
     files = locate(DEFAULT_MODEL, cache)
     ours = Tokenizer.load(files, cache)
     return Pair(ours, AutoTokenizer.from_pretrained(files.path.parent, gguf_file=files.path.name))
@@ -263,25 +284,10 @@ def test_template_faults_are_values(source: str, reason: str) -> None:
         ChatTemplate(source, {}).render(MESSAGES)
 
 
-LOAD = (
-    "import sys; from pathlib import Path; "
-    "from shared.model_files import locate; from shared.tokenizer import Tokenizer; "
-    "cache = Path(sys.argv[2]); tokenizer = Tokenizer.load(locate(sys.argv[1], cache), cache); "
-    "print(tokenizer.vocab_size, *sorted({'transformers', 'torch', 'gguf', 'huggingface_hub'} & set(sys.modules)))"
-)
-
-
-def loading(model: str, cache: Path) -> subprocess.Popen[str]:
-    """A process that loads a tokenizer and prints its size and which heavy modules it imported."""
-    return subprocess.Popen([sys.executable, "-c", LOAD, model, str(cache)], stdout=subprocess.PIPE, text=True)
-
-
-def test_conversion_happens_once_for_several_processes(tmp_path: Path) -> None:
-    processes = [loading(DEFAULT_MODEL, tmp_path) for _ in range(3)]
-    outputs = [process.communicate(timeout=100)[0].split() for process in processes]
-    assert [output[0] for output in outputs] == ["49152"] * 3
-    assert sum("transformers" in output for output in outputs) == 1
-    assert not list((tmp_path / "tokenizers").glob(".new-*"))
+def test_conversion_happens_once_for_several_processes(conversions: list[list[str]], cache: Path) -> None:
+    assert [size for size, *_ in conversions] == ["49152"] * 3
+    assert sum("transformers" in imported for _, *imported in conversions) == 1
+    assert not list((cache / "tokenizers").glob(".new-*"))
 
 
 def test_loading_from_the_cache_imports_nothing_heavy(cache: Path, toy_model: Path) -> None:

@@ -44,6 +44,7 @@ async def test_a_client_that_leaves(
         asking.cancel()
     await downstream.until(lambda: len(downstream.aborted) == count)
     assert downstream.aborted == downstream.generates.keys()
+    await downstream.until(lambda: len(downstream.received(Untrack)) == count)
     assert {untrack.id for untrack in downstream.received(Untrack)} == downstream.aborted
 
 
