@@ -48,6 +48,7 @@ log = structlog.get_logger("front door")
 _CONTEXT_IDS = 8  # prompt ids that a detokenizer looks back at
 _ANNOUNCE_PATIENCE_S = 5.0
 _FLUSH_PATIENCE_S = 10.0
+_TRIM_S = 1.0
 _LOST_S = 30.0  # a process that does not come back for this long takes its requests with it
 _STOP_GRACE_S = 2.0  # for answers under way at an orderly stop
 
@@ -140,7 +141,7 @@ class FrontDoor:
             for entry in entries:
                 self.metrics.delivery.observe(max(0.0, time.time() - entry_key(entry.id)[0] / 1000))
                 self._write(self._inbox.take(entry.message))
-            if time.monotonic() - trimmed > BEAT_S:
+            if time.monotonic() - trimmed > _TRIM_S:
                 trimmed = time.monotonic()
                 await self._bus.trim(self._texts, reader.cursors[self._texts])
 

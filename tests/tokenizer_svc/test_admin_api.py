@@ -138,7 +138,7 @@ async def test_a_taken_port_is_a_clear_error(start_door: StartDoor, port: int) -
 async def test_texts_stream_is_trimmed_and_deleted(
     start_door: StartDoor, downstream: Downstream, bus: Bus, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tokenizer_svc.service.BEAT_S", 0.0)
+    monkeypatch.setattr("tokenizer_svc.service._TRIM_S", 0.0)
     door: Context = await start_door()
     names = bus.names.texts("t")
     async with aiohttp.ClientSession(url) as http:
