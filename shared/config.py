@@ -183,3 +183,8 @@ def without_settings(environment: Mapping[str, str] | None = None) -> dict[str, 
     """The environment with no ROOTSTREAM_ variable: the base for a child that gets its own."""
     source = os.environ if environment is None else environment
     return {name: value for name, value in source.items() if not name.startswith(ENV_PREFIX)}
+
+
+def set_default_environment(name: str, value: str) -> None:
+    """Set a variable for libraries that read it when they are imported, unless the user has set it."""
+    os.environ.setdefault(name, value)

@@ -149,13 +149,17 @@ def end_with_parent(parent: int | None) -> None:
         raise SystemExit(0)
 
 
-def main(role: Role, serve: Serve) -> None:
-    """Entry point of ``python -m <package>``: settings from flags and environment, then serve."""
+def main(role: Role, serve: Serve, prepare: Callable[[Settings], None] = lambda _: None) -> None:
+    """Entry point of ``python -m <package>``: settings from flags and environment, then serve.
+
+    ``prepare`` runs first of all, for what must be decided before a library is imported.
+    """
     app = App(name=f"python -m {_PACKAGES[role]}", help=f"The {role} process of rootstream.", config=settings_sources())
 
     @app.default
     def start(settings: Settings = Settings()) -> None:  # pyright: ignore[reportUnusedFunction]
         end_with_parent(settings.parent)
+        prepare(settings)
         logs.configure(settings, role=role, replica=settings.replica_name)
         raise SystemExit(uvloop.run(_process(role, settings, serve)))
 
