@@ -50,6 +50,7 @@ _ANNOUNCE_PATIENCE_S = 5.0
 _FLUSH_PATIENCE_S = 10.0
 _TRIM_S = 1.0
 _LOST_S = 30.0  # a process that does not come back for this long takes its requests with it
+_IMPATIENT_S = 0.1  # between looks at the others while one of them is missing
 _STOP_GRACE_S = 2.0  # for answers under way at an orderly stop
 
 
@@ -147,8 +148,10 @@ class FrontDoor:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(_IMPATIENT_S if self.missing() else BEAT_S)
             try:
+                if self.missing():
+                    await self._context.peers.refresh()
                 await self._look_around()
             except Unavailable as error:
                 log.warning("redis away", error=str(error))
