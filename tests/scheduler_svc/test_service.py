@@ -49,8 +49,6 @@ class World:
         self.requests: dict[int, Generate] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.incarnation = 0
-        self.paused = asyncio.Event()
-        self.paused.set()
         self.hello_in_stream = True
 
     def start_scheduler(self) -> Context:
@@ -77,9 +75,28 @@ class World:
         if self.hello_in_stream:
             transaction.append(names.steps(WORKER), hello)
         await transaction.commit()
+        news = asyncio.Event()
+        reading = asyncio.create_task(self._obey(worker, incarnation, namespaces, news))
+        try:
+            while True:
+                await news.wait()
+                news.clear()
+                while worker.busy:
+                    await self.bus.append(names.steps(WORKER), worker.step())
+                    await asyncio.sleep(0.001)
+                    if reading.done():
+                        reading.result()
+        finally:
+            reading.cancel()
+
+    async def _obey(
+        self, worker: SimulatedWorker, incarnation: int, namespaces: dict[int, str], news: asyncio.Event
+    ) -> None:
+        names = self.bus.names
         reader = Reader(self.bus, [names.plans(WORKER)])
         while True:
-            for entry in await reader.next(block_ms=0 if worker.busy else 5000):
+            for entry in await reader.next():
+                namespaces.update({id: request.namespace for id, request in self.requests.items()})
                 match entry.message:
                     case Open(epoch, mine) if mine == incarnation:
                         worker.open(epoch)
@@ -88,11 +105,7 @@ class World:
                         worker.obey(plan)
                     case _:
                         pass
-            namespaces.update({id: request.namespace for id, request in self.requests.items()})
-            await self.paused.wait()
-            if worker.busy:
-                await self.bus.append(names.steps(WORKER), worker.step())
-            await asyncio.sleep(0)
+            news.set()
 
     async def submit(self, *requests: Generate) -> None:
         transaction = self.bus.transaction()
