@@ -1,10 +1,11 @@
-"""transformers' own model of the packaged SmolLM2, dequantised to float32: what our text is compared with.
+"""Transformers' own model of the packaged SmolLM2, dequantised to float32: what our text is compared with.
 
 Built from the parts of from_pretrained, which for GGUF files asks for the package accelerate.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -20,8 +21,9 @@ class Oracle(NamedTuple):
     model: Any
 
 
+@cache
 def load_oracle(dtype: torch.dtype = torch.float32) -> Oracle:
-    """Read the packaged GGUF file with transformers' reader. Takes several seconds."""
+    """Read the packaged GGUF file with transformers' reader. Takes many seconds, once per session: don't change it."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 

@@ -60,12 +60,13 @@ def expected() -> Expected:
         for q in QUESTIONS
     ]
     prompts: list[list[int]] = [tokenizer(text).input_ids for text in PROMPTS + chats]
-    model.generation_config.eos_token_id = None  # as many tokens from every prompt
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     with torch.inference_mode():
-        generated = model.generate(ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0)
+        generated = model.generate(
+            ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=[], pad_token_id=0
+        )
         logits = model(torch.tensor([prompts[-1]])).logits[0]
     return Expected(prompts, generated[:, width:].tolist(), logits)
 
