@@ -78,14 +78,9 @@ class Batch:
         self._leave(request)
         self.cache.disown(request)
 
-    def advanced(self, request: Request) -> None:
-        """A row has new output: it may need a longer lease."""
-        computed = request.prompt_len + len(request.output) - 1
-        if (
-            request.limit < request.max_positions
-            and request.state is State.DECODING
-            and leases.runs_low(request.limit, computed, self._lease)
-        ):
+    def runs_low(self, request: Request) -> None:
+        """A row's output has reached ``low_at``: it needs a longer lease."""
+        if request.state is State.DECODING:
             self._hungry[request] = None
 
     def on_acknowledged(self, seq: int) -> None:
@@ -157,9 +152,14 @@ class Batch:
                 return False
             limit = min(wanted, self._holdable(request))
         if limit > request.limit:
-            request.limit = limit
-            draft.grant(request, self.cache.grow(request, limit))
+            pages = self.cache.grow(request, limit)
+            self._lend(request, limit)
+            draft.grant(request, pages)
         return True
+
+    def _lend(self, request: Request, limit: int) -> None:
+        low = leases.runs_low_at(limit, self._lease, request.max_positions)
+        request.limit, request.low_at = limit, low - request.prompt_len + 1
 
     def _holdable(self, request: Request) -> int:
         return (len(request.pages) + self.cache.available) * self.cache.page_size
@@ -227,7 +227,7 @@ class Batch:
         if room.short > 0 or length == 0:
             return False
         cached = self.cache.admit(request, positions)
-        request.limit = positions
+        self._lend(request, positions)
         request.state = State.PREFILLING
         self._rows[request] = self._prefilling[request] = None
         draft.admit(request)

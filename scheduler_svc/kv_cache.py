@@ -133,7 +133,7 @@ class KvCache:
             self.tree.unpin(request.node)
         request.node, request.shared = None, 0
         request.pages, request.duplicates = page_array(), page_array()
-        request.planned = request.limit = 0
+        request.planned = request.limit = request.low_at = 0
 
     def check(self, requests: Iterable[Request]) -> None:
         """Prove that every page has one owner and every pin a request. Raises AssertionError."""

@@ -8,9 +8,12 @@ def affordable(lease: int, available_slots: int, rows: int) -> int:
     return max(1, min(lease, available_slots // max(1, rows)))
 
 
-def runs_low(granted: int, computed: int, lease: int) -> bool:
-    """Is less than half of a lease left? With a lease of 1: is it used up?"""
-    return 2 * (granted - computed) < lease
+def runs_low_at(granted: int, lease: int, max_positions: int) -> int:
+    """From how many computed positions on less than half of a lease is left; with a lease of 1: none.
+
+    Beyond ``max_positions`` for a row that has all it can use.
+    """
+    return max_positions + 1 if granted >= max_positions else granted - (lease + 1) // 2 + 1
 
 
 def limit(computed: int, lease: int, max_positions: int) -> int:

@@ -39,11 +39,10 @@ class StepLog:
         return step.epoch == self.fence
 
     def on_hello(self, hello: Hello) -> bool:
-        """Note a worker. False if it is the one already known, or an older one."""
-        if self.hello is not None and hello.incarnation <= self.hello.incarnation:
-            return False
+        """Note a worker that has started. False if it is the one already known."""
+        known = self.hello is not None and self.hello.incarnation == hello.incarnation
         self.hello = hello
-        return True
+        return not known
 
     def on_opened(self, opened: Opened) -> None:
         self.fence = opened.epoch

@@ -40,6 +40,7 @@ class Request:
     input_ids: bytes = b""  # prompt, and the output before the admission
     planned: int = 0  # tokens of the input whose KV is computed or planned
     limit: int = 0  # KV positions granted
+    low_at: int = 0  # output length from which on more should be granted
     pages: array[int] = field(default_factory=page_array)  # the page table
     cached: int = 0  # leading pages found in the tree at admission
     shared: int = 0  # leading pages whose tokens are in the tree
@@ -78,7 +79,7 @@ class Request:
         """Forget the row: the worker has lost it, and all pages with it."""
         self.state = State.WAITING
         self.input_ids = b""
-        self.planned = self.limit = self.cached = self.shared = self.chunk_seq = self.release_seq = 0
+        self.planned = self.limit = self.low_at = self.cached = self.shared = self.chunk_seq = self.release_seq = 0
         self.pages, self.duplicates, self.node = page_array(), page_array(), None
 
 

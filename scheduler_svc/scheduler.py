@@ -149,8 +149,8 @@ class Scheduler:
                 if batch is not None:
                     batch.finished(request)
                 self._end(request, _OUTCOMES[Finish(finish)])
-            elif batch is not None:
-                batch.advanced(request)
+            elif known + new >= request.low_at and batch is not None:
+                batch.runs_low(request)
 
     def _withdraw(self, request: Request) -> None:
         if self.batch is not None:

@@ -66,6 +66,7 @@ class Service:
         self._log = StepLog()
         self._trimming = Trimming()
         self._asked: int | None = None  # the epoch asked for and not opened yet
+        self._epoch: int | None = None  # the epoch opened last
         self._chores_at = 0.0
         self._seen: dict[str, float] = {}  # front doors, and when they last showed a pulse
 
@@ -102,7 +103,7 @@ class Service:
         for entry in announced:
             if not isinstance(entry.message, Generate):  # those are in `live`, or ended
                 self._on_request(entry.message, now)
-        if card := await self._bus.client.hget(self._bus.names.model, WORKER):
+        if self._log.hello is None and (card := (await self._bus.hash(self._bus.names.model)).get(WORKER)):
             self._on_card(card)
         if live:
             log.info("recovered", requests=len(live), steps=len(steps))
@@ -174,13 +175,15 @@ class Service:
                 return None
 
     async def _on_opened(self, opened: Opened) -> None:
-        if self._asked is not None and opened.epoch < self._asked:
-            return  # an answer to what was asked before us
-        if self._asked != opened.epoch or self._log.hello is None:
+        newest = self._asked or self._epoch
+        if newest is None or opened.epoch > newest or self._log.hello is None:
             raise UserError(
                 f"another scheduler took over namespace {self._bus.names.prefix!r}: there must be only one; "
                 "stop one of them, or give each a namespace of its own"
             )
+        if opened.epoch != self._asked:
+            return  # an answer to what was asked before, or the same answer again
+        self._epoch = opened.epoch
         self._asked = None
         self._trimming.opened()
         self._scheduler.reopen(opened.epoch, self._log.hello.card)

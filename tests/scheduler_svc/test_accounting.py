@@ -74,7 +74,7 @@ def conversations(random: Random, turns: int, longest: int) -> list[Generate]:
     return found
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**32), page_size=st.sampled_from([1, 4, 16]), chunk_tokens=st.sampled_from([7, 64]))
 def test_with_memory_for_all_every_turn_finds_what_was_ever_computed(seed, page_size, chunk_tokens) -> None:
     d = Deployment(card(20_000 // page_size, page_size, chunk_tokens=chunk_tokens), Limits())
@@ -86,7 +86,7 @@ def test_with_memory_for_all_every_turn_finds_what_was_ever_computed(seed, page_
     assert d.scheduler.stats.cached_tokens == sum(d.cached.values())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**32), page_size=st.sampled_from([1, 4, 16]), lease=st.sampled_from([1, 5]))
 def test_with_little_memory_the_least_recently_used_pages_go_first(seed, page_size, lease) -> None:
     num_pages = 160 // page_size

@@ -22,7 +22,7 @@ def prompt(random: Random, longest: int = 60) -> list[int]:
     return (shared + [random.randint(0, 4) for _ in range(random.randint(1, longest))])[:longest]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(
     seed=st.integers(0, 2**32),
     page_size=st.sampled_from([1, 4, 16]),
@@ -225,7 +225,7 @@ def test_nobody_starves_behind_a_stream_of_cached_prompts() -> None:
     assert turn > 1, "the cached ones went first for a while"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32), page_size=st.sampled_from([1, 4]), lease=st.sampled_from([4, 16]))
 def test_preempted_rows_go_on_where_they_were(seed, page_size, lease):
     """Long outputs in little memory, and plans that reach the worker late."""

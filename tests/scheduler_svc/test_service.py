@@ -258,6 +258,25 @@ async def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(world: Wo
     await assert_all_served(world)
 
 
+async def test_both_killed_at_once_lose_and_double_nothing(world: World) -> None:
+    for restart in range(3):
+        world.start_worker()
+        world.start_scheduler()
+        await world.submit(*some_requests(4, 40, first=1 + 10 * restart))
+        target = 50 * (restart + 1)
+
+        async def enough(target: int = target) -> bool:
+            return sum(map(len, (await world.tokens()).values())) >= target
+
+        await world.until(enough)
+        await world.kill("worker")
+        await world.kill("scheduler")
+    world.start_scheduler()
+    world.start_worker()
+    await world.until(world.idle)
+    await assert_all_served(world)
+
+
 async def test_aborts_sent_while_no_scheduler_lives_are_obeyed(world: World) -> None:
     world.start_worker()
     world.start_scheduler()
