@@ -47,21 +47,23 @@ RUN groupadd --gid 10001 rootstream && \
         --shell /usr/sbin/nologin rootstream && \
     install -d -o rootstream -g rootstream /var/cache/rootstream
 COPY --from=packages /opt/rootstream /opt/rootstream
+# Compiled kernels are kept by their source's time, which image layers round to seconds.
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    PIP_ROOT_USER_ACTION=ignore pip --python /opt/rootstream/bin/python install --no-cache-dir --no-deps --no-index /wheel/*.whl
-# The writable directory holds converted tokenizers, downloaded models, compiled kernels.
+    pip --python /opt/rootstream/bin/python install --no-cache-dir --no-compile --no-deps --no-index \
+        --root-user-action ignore /wheel/*.whl && \
+    cd /opt/rootstream/lib/python*/site-packages && \
+    find gpu_worker -name '*.py' -exec touch --date=2026-01-01T00:00:00Z {} + && \
+    python -m compileall -q shared rootstream tokenizer_svc scheduler_svc gpu_worker detokenizer_svc
+# The one writable directory: converted tokenizers, compiled kernels, downloaded models.
 ENV PATH=/opt/rootstream/bin:$PATH \
     HOME=/var/cache/rootstream \
     ROOTSTREAM_CACHE_DIR=/var/cache/rootstream \
-    NUMBA_CACHE_DIR=/var/cache/rootstream/numba \
-    TRITON_CACHE_DIR=/var/cache/rootstream/triton \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 USER 10001:10001
 WORKDIR /var/cache/rootstream
-# The default model's tokenizer, converted now rather than at the first start. A new cache volume begins with it.
-RUN python -c 'from pathlib import Path; from shared.config import DEFAULT_MODEL; \
-from shared.model_files import locate; from shared.tokenizer import Tokenizer; \
-cache = Path("/var/cache/rootstream"); Tokenizer.load(locate(DEFAULT_MODEL, cache), cache)'
+# What would be slow at the first start is done now. A new cache volume begins with it.
+RUN --mount=type=bind,source=docker/warm_cache.py,target=/tmp/warm_cache.py \
+    python /tmp/warm_cache.py /var/cache/rootstream
 EXPOSE 30000
 CMD ["rootstream", "serve", "--host", "0.0.0.0"]
