@@ -107,16 +107,41 @@ def measure_attention(decoder: Decoder, repeats: int, cache_dir: Path) -> dict[s
     return figures
 
 
-def measure_transformers(files: ModelFiles, dtype: torch.dtype, repeats: int) -> dict[str, float]:
-    """transformers' greedy generate: milliseconds per token of one sequence, and per step of eight."""
-    from transformers import AutoModelForCausalLM, GgufConfig
+def transformers_model(files: ModelFiles, dtype: torch.dtype) -> Any:
+    """The same weights in transformers' own Llama. GGUF files go through our reader: only its speed matters here."""
+    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-    options: dict[str, Any] = {}
-    directory = files.path
-    if files.format == "gguf":
-        directory = files.path.parent
-        options = {"gguf_file": files.path.name, "quantization_config": GgufConfig(dequantize=True)}
-    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, **options)
+    if files.format == "huggingface":
+        return AutoModelForCausalLM.from_pretrained(files.path, dtype=dtype)
+    weights = open_weights(files)
+    config = weights.config
+    model: Any = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            max_position_embeddings=config.context_length,
+            rms_norm_eps=config.rms_norm_eps,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope.theta},
+            tie_word_embeddings=config.tied_embeddings,
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+    )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights.tensor(name))
+    return model.to(dtype).eval()
+
+
+def measure_transformers(files: ModelFiles, dtype: torch.dtype, repeats: int) -> dict[str, float]:
+    """Greedy generate of transformers: milliseconds per token of one sequence, and per step of eight."""
+    model = transformers_model(files, dtype)
     model.generation_config.eos_token_id = None
     figures: dict[str, float] = {}
     for rows, context in ((1, 256), (1, 1500), (8, 256)):
