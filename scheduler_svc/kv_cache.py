@@ -20,8 +20,7 @@ class Room(NamedTuple):
     """What admitting a request would take."""
 
     prefix: Prefix
-    pages: int  # to take from the pool, beyond the cached ones
-    short: int  # how many of them cannot be had; at most 0 if it fits
+    short: int  # pages that cannot be had; at most 0 if it fits
 
 
 class KvCache:
@@ -58,7 +57,7 @@ class KvCache:
         """Could ``positions`` of a waiting request be held, with ``spare`` pages left over?"""
         prefix = self.prefix(request)
         pages = self.pages_for(positions) - prefix.pages
-        return Room(prefix, pages, pages + spare - (self.available - prefix.unpinned))
+        return Room(prefix, pages + spare - (self.available - prefix.unpinned))
 
     def admit(self, request: Request, positions: int) -> int:
         """Pin the longest cached prefix and take pages for the rest. Returns the cached tokens.

@@ -32,9 +32,6 @@ class Outbox:
         self._started: list[int] = []
         self._ended: list[int] = []
 
-    def __len__(self) -> int:
-        return len(self._started) + len(self._replies) + len(self._ended)
-
     def reply(self, to: str, message: ToFrontDoor) -> None:
         self._replies.append(Reply(to, message))
 

@@ -33,7 +33,7 @@ class Request:
     submitted: float  # unix seconds, when this process learnt of it
     order: int  # of submission: a smaller one is older
     state: State = State.WAITING
-    output: array[int] = field(default_factory=page_array)  # token ids generated so far
+    output: array[int] = field(default_factory=lambda: array("i"))  # token ids generated so far
     announced: bool = False  # the client was told that it started
 
     # as a row of the worker, from admission on
