@@ -1,6 +1,6 @@
 """CPU time of the scheduler's core: rounds while decoding, rounds with a long queue, radix matches.
 
-    python benchmarks/scheduler.py [--rows 64] [--lease 16] [--waiting 2000] [--cached-tokens 1000000]
+    python -m benchmarks.scheduler [--rows 64] [--lease 16] [--waiting 2000] [--cached-tokens 1000000]
 
 Measures the pure core only, in process CPU time: on_step, plan, and the decoding and encoding of their
 messages. The hop through Redis is the streams' business.
