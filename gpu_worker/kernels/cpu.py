@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from gpu_worker.kernels.launch import KernelCall
 from gpu_worker.kernels.linear_cpu import prepacked_linear
 from gpu_worker.kernels.rotary import cos_sin
 from gpu_worker.kernels.team import Team
+from gpu_worker.kernels.thread_policy import ThreadPolicy
 from gpu_worker.kv_pool import KVPool
 
 _ELEMENTS: dict[torch.dtype, type] = {torch.float32: np.float32, torch.bfloat16: np.uint16}
@@ -29,6 +33,19 @@ class CpuKernels:
         self._element = _ELEMENTS[dtype]
         self._team = Team()
         self._compiled: dict[Any, Any] = {}
+        self._threads: ThreadPolicy | None = None
+
+    @contextmanager
+    def running(self) -> Generator[None]:
+        """Run a pass on as many threads as get a core."""
+        if self._threads is None:
+            self._threads = ThreadPolicy(torch.get_num_threads())
+        elif torch.get_num_threads() != self._threads.count:
+            torch.set_num_threads(self._threads.count)
+        begin, used = time.perf_counter(), time.process_time()
+        yield  # a pass that raises is not counted
+        now = time.perf_counter()
+        self._threads.observe(now - begin, time.process_time() - used, now)
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> Linear:
         return prepacked_linear(weight, bias)

@@ -6,6 +6,7 @@ Shapes: T flat tokens, H hidden size, D head_dim. Activations have the model's d
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -48,6 +49,10 @@ class AttentionPass(Protocol):
 
 class Kernels(Protocol):
     """The operations of one device."""
+
+    def running(self) -> AbstractContextManager[None]:
+        """Held around every forward pass."""
+        ...
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> Linear:
         """Prepack ``weight`` [out, in] once; the result keeps what it needs of it."""

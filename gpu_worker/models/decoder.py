@@ -57,6 +57,10 @@ class Decoder:
     @torch.inference_mode()
     def forward(self, batch: FlatBatch, pool: KVPool) -> Tensor:
         """Compute all T tokens, writing their KV; float32 logits [L, vocab_size] of ``batch.logit_indices``."""
+        with self._kernels.running():
+            return self._forward(batch, pool)
+
+    def _forward(self, batch: FlatBatch, pool: KVPool) -> Tensor:
         kernels, eps = self._kernels, self.config.rms_norm_eps
         attention = kernels.attention(self._shape, batch, self._frequencies, self.config.rope.attention_factor, pool)
         residual = self._embedding[batch.input_ids]
