@@ -80,7 +80,7 @@ def measure_decoder(decoder: Decoder, repeats: int) -> dict[str, float]:
     return figures
 
 
-def measure_attention(decoder: Decoder, repeats: int, cache_dir: Path) -> dict[str, float]:
+def measure_attention(decoder: Decoder, repeats: int, threads: int, cache_dir: Path) -> dict[str, float]:
     """Attention of all layers alone, on one thread and on all of them."""
     config = decoder.config
     shape = AttentionShape(config.num_heads, config.num_kv_heads, config.head_dim, config.rms_norm_eps)
@@ -90,7 +90,7 @@ def measure_attention(decoder: Decoder, repeats: int, cache_dir: Path) -> dict[s
     for layer in range(config.num_layers):
         pool.keys[layer].normal_()
         pool.values[layer].normal_()
-    threads, figures = torch.get_num_threads(), dict[str, float]()
+    figures: dict[str, float] = {}
     for rows, context in ((1, 256), (1, 1500), (8, 1500)):
         inputs = batch(rows, 1, context, config.vocab_size)
         qkv = torch.randn(rows, config.q_size + 2 * config.kv_size).to(decoder.dtype)
@@ -170,6 +170,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
     files, dtype = locate(arguments.model, settings.cache_path), getattr(torch, arguments.dtype)
+    threads = torch.get_num_threads()  # a pass beside other programs may use fewer
     begin = time.perf_counter()
     open_weights(files)
     opened = time.perf_counter()
@@ -184,7 +185,7 @@ def main() -> None:
         "compile_or_read_kernels_s": time.perf_counter() - loaded,
     }
     figures |= measure_decoder(decoder, arguments.repeats)
-    figures |= measure_attention(decoder, arguments.repeats, settings.cache_path)
+    figures |= measure_attention(decoder, arguments.repeats, threads, settings.cache_path)
     if not arguments.no_transformers:
         figures |= measure_transformers(files, dtype, arguments.repeats)
     for name, value in figures.items():
