@@ -47,7 +47,8 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
     Raises UserError for a model or a setting that cannot work here.
     """
     device = _device(settings)
-    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     torch.set_grad_enabled(False)
     files = locate(settings.model, settings.cache_path)
     decoder = load_decoder(
@@ -110,8 +111,8 @@ def _kv_bytes(settings: Settings, device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info()
         return int(free * _GPU_KV_SHARE)
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(_CPU_KV_MEMORY, available // 4)
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(_CPU_KV_MEMORY, physical // 8)
 
 
 def _context_length(settings: Settings, limit: int) -> int:

@@ -53,7 +53,8 @@ class Settings:
     """Most tokens of prompt and answer together; the model's own limit by default."""
 
     kv_memory: Annotated[str, Parameter(group=_MODEL)] = "auto"
-    """Memory for the KV pool, such as 2GiB or 512MiB; auto takes a share of what is free."""
+    """Memory for the KV pool, such as 2GiB or 512MiB; auto: 85% of what is free on a GPU; on a CPU
+    1 GiB, or an eighth of a smaller memory."""
 
     page_size: Annotated[int, Parameter(group=_MODEL, validator=Number(gte=1, lte=256))] = 16
     """Tokens per KV page: the grain in which prefixes are shared."""

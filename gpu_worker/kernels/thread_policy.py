@@ -9,7 +9,7 @@ is what other programs took. Knows nothing of torch or of clocks.
 
 from __future__ import annotations
 
-_WINDOW_S = 0.02  # judge over at least so long
+_WINDOW_S = 0.1  # judge over at least so long: a team that has slept takes a moment to be whole
 _SHORTEST_PAUSE_S = 1.0  # before trying one thread more again
 _LONGEST_PAUSE_S = 32.0
 
