@@ -131,7 +131,7 @@ def test_ctrl_c_leaves_nothing(running: Running) -> None:
 def test_kill_9_leaves_no_process_and_the_next_start_no_directory(tmp_path: Path, model: Path) -> None:
     launcher = Running(tmp_path, model)
     try:
-        launcher.wait_for("loading model")
+        launcher.wait_for("worker-0: ")
         family = launcher.family()
         launcher.process.kill()
         _, left = psutil.wait_procs(family, timeout=60)
@@ -142,7 +142,7 @@ def test_kill_9_leaves_no_process_and_the_next_start_no_directory(tmp_path: Path
         end(launcher)
     following = Running(tmp_path, model)
     try:
-        following.wait_for("starting Python")
+        following.wait_for("worker-0: ")
         assert len(following.directories()) == 1
         assert following.directories() != stale
     finally:
