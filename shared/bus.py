@@ -70,6 +70,9 @@ class Names:
     def texts(self, replica: str) -> str:
         return f"{self.prefix}:texts:{replica}"
 
+    def grammar(self, key: str) -> str:
+        return f"{self.prefix}:grammar:{key}"
+
 
 class Transaction:
     """Writes collected now and made together, in order and atomically, by ``await commit()``."""

@@ -42,6 +42,21 @@ class Failure(enum.StrEnum):
     UNAVAILABLE = "unavailable"
 
 
+class Jump(enum.StrEnum):
+    """Which tokens of a constrained answer are appended without a draw."""
+
+    CANONICAL = "canonical"  # text with one way on, in the tokens that the tokenizer itself would take
+    EXACT = "exact"  # only where a single token is legal: the same output as without
+    OFF = "off"
+
+
+class Grammar(Wire, frozen=True):
+    """The grammar that a request's output obeys. The worker reads its compiled form from the streams' server."""
+
+    key: str  # see shared.grammar
+    jump: Jump = Jump.CANONICAL
+
+
 class Sampling(Wire, frozen=True):
     """How the worker picks tokens. All values are validated, all defaults resolved, at the door."""
 
@@ -57,6 +72,7 @@ class Sampling(Wire, frozen=True):
     logit_bias: tuple[tuple[int, float], ...] = ()
     min_tokens: int = 0  # stop tokens are masked before this many tokens
     stop_token_ids: tuple[int, ...] = ()  # includes the model's end-of-sequence ids unless ignored
+    grammar: Grammar | None = None
 
 
 # --- `requests`: tokenizer_svc and detokenizer_svc -> scheduler_svc -----------------------------
@@ -165,6 +181,7 @@ class ModelCard(Wire, frozen=True):
     num_pages: int  # usable KV pages
     max_running: int  # rows in one step
     chunk_tokens: int  # prefill budget per step
+    structured: bool = False  # whether output can be constrained: its vocabulary is known byte by byte
 
     @property
     def kv_tokens(self) -> int:
@@ -193,7 +210,8 @@ class Step(Wire, frozen=True, tag=22):
     """One forward pass (or only an acknowledgement of plans, then without rows).
 
     Row i produced ``counts[i]`` tokens, the first of which has token index ``firsts[i]``; their ids are
-    concatenated in ``tokens``. Rows with a finish code have left the batch.
+    concatenated in ``tokens``. Rows with a finish code have left the batch. The KV of a row's last
+    ``pending[i]`` tokens does not exist yet: 1 for the token just drawn, more where tokens were forced after it.
     """
 
     epoch: int
@@ -204,6 +222,8 @@ class Step(Wire, frozen=True, tag=22):
     counts: bytes = b""  # int32
     tokens: bytes = b""  # int32
     finishes: bytes = b""  # uint8, Finish
+    pending: bytes = b""  # int32; empty where all are 1
+    forced: bytes = b""  # uint8, one per token: 1 where the grammar left no choice; empty where none is
     errors: tuple[tuple[int, str], ...] = ()  # (request id, message): rows that ended in an error
     computed: int = 0  # tokens that went through the model
     forward_us: int = 0  # duration of the step
@@ -255,6 +275,7 @@ class Texts(Wire, frozen=True, tag=40):
     texts: tuple[str, ...]
     finishes: bytes  # uint8, Finish
     matched: tuple[str | int | None, ...]
+    forced: bytes = b""  # int32, per row: tokens that the grammar forced; empty where none is
 
 
 class Admitted(Wire, frozen=True, tag=41):

@@ -1,0 +1,1 @@
+"""Grammars where the logits are: vocabulary, masks, transitions and forced runs."""

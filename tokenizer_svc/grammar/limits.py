@@ -1,0 +1,25 @@
+"""Every bound on a grammar, in one place."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class GrammarLimits(msgspec.Struct, frozen=True):
+    """Bounds are inclusive."""
+
+    regex_bytes: int = 64 * 1024
+    schema_bytes: int = 256 * 1024
+    lark_bytes: int = 256 * 1024
+    depth: int = 32  # of groups in a pattern, of subschemas in a schema
+    enum_values: int = 1000  # of one enum or choice
+    enum_values_in_all: int = 20_000
+    repeat: int = 4096  # the largest bound of a repetition
+    nfa_states: int = 60_000
+    dfa_states: int = 20_000
+    compile_s: float = 2.0  # wall clock of one compile
+    compile_bytes: int = 512 * 1024 * 1024  # address space of a compiling child
+    compiles_per_client: int = 2  # at once
+
+
+LIMITS = GrammarLimits()

@@ -1,0 +1,38 @@
+"""What a client asks its output to look like, in one canonical form for all APIs.
+
+Two requests that ask for the same have the same spec and so the same key: it is compiled once.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+
+import msgspec
+
+from shared.grammar import FORMAT, Whitespace
+
+
+class Kind(enum.StrEnum):
+    """How ``text`` of a spec is to be read."""
+
+    REGEX = "regex"  # a pattern in our dialect
+    CHOICE = "choice"  # a JSON list of texts
+    JSON_SCHEMA = "json_schema"  # a JSON Schema
+    JSON_OBJECT = "json_object"  # any JSON object; no text
+    LARK = "lark"  # a grammar in llguidance's variant of Lark, or GBNF-like EBNF
+    TOOLS = "tools"  # calls of tools: a JSON ToolsSpec
+    TEMPLATE = "template"  # fixed and generated segments: a JSON TemplateSpec
+
+
+class GrammarSpec(msgspec.Struct, frozen=True):
+    """A grammar before it is compiled."""
+
+    kind: Kind
+    text: str = ""
+    whitespace: Whitespace = Whitespace.SPACED
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over all that decides what it compiles to."""
+        return hashlib.sha256(f"{FORMAT}\0".encode() + msgspec.json.encode(self)).hexdigest()
