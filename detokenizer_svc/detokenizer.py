@@ -83,8 +83,10 @@ class _Rows:
         self._texts: list[str] = []
         self._finishes: list[int] = []
         self._matched: list[str | int | None] = []
+        self._forced: list[int] = []
 
-    def add(self, request: int, first: int, tokens: Sequence[int], piece: _Piece) -> None:
+    def add(self, request: int, first: int, tokens: Sequence[int], forced: bytes, piece: _Piece) -> None:
+        """``forced`` has a flag per token, or is empty where none is."""
         self._ids.append(request)
         self._firsts.append(first)
         self._counts.append(piece.consumed)
@@ -92,6 +94,7 @@ class _Rows:
         self._texts.append(piece.text)
         self._finishes.append(piece.finish)
         self._matched.append(piece.matched)
+        self._forced.append(sum(forced[: piece.consumed]))
 
     def packed(self) -> Texts:
         return Texts(
@@ -102,6 +105,7 @@ class _Rows:
             texts=tuple(self._texts),
             finishes=columns.uint8(self._finishes),
             matched=tuple(self._matched),
+            forced=columns.int32(self._forced) if any(self._forced) else b"",
         )
 
 
@@ -182,7 +186,9 @@ class Detokenizer:
         ):
             request = self._requests.get(request_id)
             if request is not None:
-                self._row(request, first, tokens[start : start + count], Finish(finish))
+                self._row(
+                    request, first, tokens[start : start + count], step.forced[start : start + count], Finish(finish)
+                )
             start += count
         for request_id, _ in step.errors:  # the scheduler tells the front door
             self.untrack(request_id)
@@ -195,16 +201,17 @@ class Detokenizer:
         self._tokens = self._stop_matches = 0
         return output
 
-    def _row(self, request: _Request, first: int, tokens: list[int], finish: Finish) -> None:
+    def _row(self, request: _Request, first: int, tokens: list[int], forced: bytes, finish: Finish) -> None:
         if first > request.tokens:
             self._lost(request, first)
             return
-        new = tokens[request.tokens - first :]
+        known = request.tokens - first
+        new = tokens[known:]
         if not new and finish is Finish.NONE:
             return
         track = request.track
         piece = request.advance(new, finish)
-        self._rows.setdefault(track.reply_to, _Rows()).add(track.id, request.tokens, new, piece)
+        self._rows.setdefault(track.reply_to, _Rows()).add(track.id, request.tokens, new, forced[known:], piece)
         request.tokens += piece.consumed
         self._tokens += piece.consumed
         if piece.finish is Finish.NONE:

@@ -4,7 +4,8 @@ Pure numpy: plans in, flat index arrays out. Knows nothing of tensors, models or
 
 A row occupies one index from admission to its end. Its tokens (prompt and output) stand in one line
 of ``tokens``; ``computed`` of them have their KV in the pool; KV of positions below ``limit`` may be
-written. A row whose prompt is computed has exactly one token without KV, the last one sampled.
+written. A row whose input is computed has one token without KV, the last one drawn, and more where a
+grammar forced tokens after it: all of them that fit go through the model together.
 """
 
 from __future__ import annotations
@@ -44,17 +45,19 @@ class StepInputs(NamedTuple):
     starts: Int32  # [R + 1]
     kv_lens: Int32  # [R]
     page_tables: Int32  # [R, P]
-    num_decodes: int
+    num_decodes: int  # leading rows of one token
     sampling_rows: Int64  # [L] row indices whose next token is drawn
     logit_indices: Int64  # [L] flat positions of their last tokens
 
 
 class Outcome(NamedTuple):
-    """What one row's new token led to."""
+    """What is new of one row."""
 
     id: int
-    token_index: int
-    token: int
+    first: int  # token index of the first new token
+    tokens: list[int]
+    forced: list[int]  # 1 for each token that a grammar forced
+    pending: int  # tokens of the row without KV
     finish: Finish
 
 
@@ -74,10 +77,14 @@ class Batch:
         self.computed: Int32 = np.zeros(max_rows, np.int32)  # tokens with KV
         self.limit: Int32 = np.zeros(max_rows, np.int32)  # granted slots
         self.prompt_len: Int32 = np.zeros(max_rows, np.int32)
-        self.decoding = np.zeros(max_rows, np.bool_)  # occupied, and its whole input is computed
+        self.input_len: Int32 = np.zeros(max_rows, np.int32)  # tokens it was admitted with
+        self.reported: Int32 = np.zeros(max_rows, np.int32)  # tokens the scheduler knows of
+        self.occupied = np.zeros(max_rows, np.bool_)
+        self.finish: list[Finish] = [Finish.NONE] * max_rows
         self.ids: list[int] = [0] * max_rows
         self.sampling: list[Sampling | None] = [None] * max_rows
-        self._stops: list[frozenset[int]] = [frozenset()] * max_rows
+        self.stops: list[frozenset[int]] = [frozenset()] * max_rows
+        self._forced = np.zeros((max_rows, context_length + 1), np.uint8)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -106,7 +113,7 @@ class Batch:
         """Forget a row; harmless when it has ended by itself meanwhile."""
         row = self._index.pop(request_id, None)
         if row is not None:
-            self.decoding[row] = False
+            self.occupied[row] = False
             self.sampling[row] = None
             self._free.append(row)
 
@@ -121,12 +128,15 @@ class Batch:
         self._index[admit.id] = row
         self.ids[row] = admit.id
         self.sampling[row] = admit.sampling
-        self._stops[row] = frozenset(admit.sampling.stop_token_ids)
+        self.stops[row] = frozenset(admit.sampling.stop_token_ids)
         self.tokens[row, : len(input_ids)] = input_ids
         self.page_tables[row, : len(pages)] = pages
         self.num_pages[row] = len(pages)
-        self.length[row] = len(input_ids)
+        self.length[row] = self.input_len[row] = self.reported[row] = len(input_ids)
         self.prompt_len[row] = admit.prompt_len
+        self.occupied[row] = True
+        self.finish[row] = Finish.NONE
+        self._forced[row] = 0
         self.computed[row] = admit.cached_len
         self.limit[row] = admit.cached_len
 
@@ -162,36 +172,50 @@ class Batch:
             chunks.append(Chunk(row, start, length))
         return chunks
 
+    def row_of(self, request_id: int) -> int | None:
+        """Where a request stands, None if it has left."""
+        return self._index.get(request_id)
+
     @property
     def runnable(self) -> bool:
-        """Whether a decode row holds a free granted slot."""
-        return bool((self.decoding & (self.computed < self.limit)).any())
+        """Whether a row whose input is computed has a token to compute and a granted slot for it."""
+        return bool(self._runnable().any())
 
-    def gather(self, chunks: Sequence[Chunk]) -> StepInputs:
-        """Everything that can run now: all decode rows with a free slot, and these chunks."""
-        decode = np.flatnonzero(self.decoding & (self.computed < self.limit))
+    def _runnable(self) -> NDArray[np.bool_]:
+        return self.occupied & (self.computed >= self.input_len) & (self.computed < np.minimum(self.length, self.limit))
+
+    def gather(self, chunks: Sequence[Chunk], extra: int) -> StepInputs:
+        """Everything that can run now: these chunks, and all rows whose input is computed.
+
+        Such a row computes its next token, and as many more of those forced on it as are left of ``extra``.
+        """
+        active = np.flatnonzero(self._runnable())
+        counts = (np.minimum(self.length[active], self.limit[active]) - self.computed[active]).astype(np.int64)
+        spans: list[Chunk] = []
+        if (counts > 1).any():
+            counts, spans = self._extends(active, counts, extra)
+        decode = active[counts == 1]
         at = self.computed[decode].astype(np.int64)
         rows, ids, positions = [decode], [self.tokens[decode, at].astype(np.int64)], [at]
         slots = [self._slots(decode, at)]
         lengths = [np.ones(len(decode), np.int32)]
-        ends_prompt: list[bool] = []
-        for row, start, length in chunks:
+        spans += chunks
+        for row, start, length in spans:
             span = np.arange(start, start + length)
             rows.append(np.array([row]))
             ids.append(self.tokens[row, start : start + length].astype(np.int64))
             positions.append(span)
             slots.append(self._slots(np.full(length, row), span))
             lengths.append(np.array([length], np.int32))
-            ends_prompt.append(start + length == self.length[row])
         all_rows = np.concatenate(rows)
         row_lengths = np.concatenate(lengths)
         starts = np.zeros(len(all_rows) + 1, np.int32)
         np.cumsum(row_lengths, out=starts[1:])
         kv_lens = np.empty(len(all_rows), np.int32)
         kv_lens[: len(decode)] = at + 1
-        kv_lens[len(decode) :] = [chunk.start + chunk.length for chunk in chunks]
+        kv_lens[len(decode) :] = [span.start + span.length for span in spans]
         widest = -(-int(kv_lens.max()) // self.page_size)
-        samples = np.concatenate([np.ones(len(decode), np.bool_), np.array(ends_prompt, np.bool_)])
+        samples = kv_lens == self.length[all_rows]
         return StepInputs(
             rows=all_rows,
             input_ids=np.concatenate(ids),
@@ -205,26 +229,57 @@ class Batch:
             logit_indices=(starts[1:][samples] - 1).astype(np.int64),
         )
 
+    def _extends(self, active: Int64, counts: Int64, extra: int) -> tuple[Int64, list[Chunk]]:
+        """Cut ``counts`` to the budget; the rows that compute more than one token, as spans."""
+        spans: list[Chunk] = []
+        for place in np.flatnonzero(counts > 1).tolist():
+            count = 1 + min(int(counts[place]) - 1, max(0, extra))
+            extra -= count - 1
+            counts[place] = count
+            if count > 1:
+                row = int(active[place])
+                spans.append(Chunk(row, int(self.computed[row]), count))
+        return counts, spans
+
     def computed_now(self, inputs: StepInputs) -> None:
         """The step ran: KV of its tokens is in the pool."""
         self.computed[inputs.rows] = inputs.kv_lens
 
-    def append(self, row: int, token: int) -> Outcome:
-        """A token was drawn for this row. A row that finishes leaves the batch."""
+    def extend(self, row: int, tokens: Sequence[int], *, forced: bool = False) -> int:
+        """Append tokens, up to the one that ends the row, if one does. Returns how many it took."""
         sampling = self.sampling[row]
-        assert sampling is not None, "a free row cannot sample"
-        length = int(self.length[row])
+        assert sampling is not None, "a free row cannot grow"
+        stops, length = self.stops[row], int(self.length[row])
         index = length - int(self.prompt_len[row])
-        self.tokens[row, length] = token
-        self.length[row] = length + 1
-        self.decoding[row] = True
-        finish = Finish.NONE
-        if token in self._stops[row] and index >= sampling.min_tokens:
-            finish = Finish.STOP
-        elif index + 1 >= sampling.max_tokens or length + 1 >= self.context_length:
-            finish = Finish.LENGTH
-        outcome = Outcome(self.ids[row], index, token, finish)
-        if finish is not Finish.NONE:
+        taken = 0
+        for token in tokens:
+            self.tokens[row, length] = token
+            self._forced[row, length] = forced
+            length += 1
+            taken += 1
+            if token in stops and index >= sampling.min_tokens:
+                self.finish[row] = Finish.STOP
+            elif index + 1 >= sampling.max_tokens or length >= self.context_length:
+                self.finish[row] = Finish.LENGTH
+            if self.finish[row] is not Finish.NONE:
+                break
+            index += 1
+        self.length[row] = length
+        return taken
+
+    def outcome(self, row: int) -> Outcome:
+        """What became of a row since this was asked last. A row that has ended leaves the batch."""
+        begin, end, prompt_len = int(self.reported[row]), int(self.length[row]), int(self.prompt_len[row])
+        self.reported[row] = end
+        outcome = Outcome(
+            id=self.ids[row],
+            first=begin - prompt_len,
+            tokens=self.tokens[row, begin:end].tolist(),
+            forced=self._forced[row, begin:end].tolist(),
+            pending=end - int(self.computed[row]),
+            finish=self.finish[row],
+        )
+        if outcome.finish is not Finish.NONE:
             self.release(outcome.id)
         return outcome
 

@@ -3,15 +3,15 @@
 Every row is treated on its own: what it draws depends on its logits, its parameters, its seed and
 the index of the token, and on nothing else in the batch. Knows nothing of the model or of KV.
 
-In this order: repetition, frequency and presence penalties, logit bias, masked stop tokens,
-temperature, top-k, top-p of what top-k left, min-p. Truncation is by value: tokens that tie with
+In this order: repetition, frequency and presence penalties, logit bias, masked stop tokens, the mask of a
+grammar, temperature, top-k, top-p of what top-k left, min-p. Truncation is by value: tokens that tie with
 the last one kept are kept too, so a set never depends on the order of a sort. (Ties are common:
 bfloat16 logits around 20 lie 0.125 apart.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -56,13 +56,17 @@ class Sampled(NamedTuple):
 
 
 @torch.inference_mode()
-def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> Sampled:
+def sample(logits: Tensor, rows: Sequence[SamplingRow], mask: Callable[[Tensor], None] | None = None) -> Sampled:
     """Choose one token per row from float32 logits [L, V], which are overwritten.
+
+    ``mask`` sets the logits of tokens that may not be drawn to minus infinity, after penalties and bias.
 
     A greedy batch is chosen where the logits are; otherwise rows are drawn in host memory, one by one. Measured for 8
     rows of 49,152 and top-p 0.9 on a CPU: 3.9 ms, where topk and cumsum over the batch took 29.
     """
     bad_rows = {n for n, row in enumerate(rows) if _is_adjusted(row) and not _adjust(logits[n], row)}
+    if mask is not None:
+        mask(logits)
     drawn = [n for n, row in enumerate(rows) if row.sampling.temperature >= GREEDY_BELOW]
     if not drawn:
         best = logits.max(dim=-1)
@@ -149,7 +153,8 @@ def _draw(logits: np.ndarray, sampling: Sampling, index: int) -> int | None:
     ids = None if threshold == -np.inf else np.flatnonzero(scaled >= threshold)
     cumulative = np.exp(scaled if ids is None else scaled[ids]).cumsum(dtype=np.float64)
     place = int(np.searchsorted(cumulative, uniform(sampling.seed, index) * cumulative[-1], side="right"))
-    place = min(place, len(cumulative) - 1)
+    if place == len(cumulative):  # the product was rounded up: the last token that has any weight
+        place = int(np.searchsorted(cumulative, cumulative[-1]))
     return place if ids is None else int(ids[place])
 
 

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from gpu_worker.engine import Engine
-from gpu_worker.startup import Loaded, load
+from gpu_worker.engine import Engine, Structure
+from gpu_worker.grammar.loading import GrammarLoader, GrammarReady
+from gpu_worker.startup import Loaded, Structured, load
 from shared.bus import Reader
 from shared.config import WORKER
 from shared.metrics import SECONDS
@@ -25,13 +27,15 @@ from shared.service import Context
 
 log = structlog.get_logger("worker")
 
+_GRAMMAR_PATIENCE_S = 60.0  # a grammar is compiled in 2 s, but others may be before it
+
 
 class EngineThread:
     """Runs the engine for as long as the process lives; blocks, using no CPU, when there is no work."""
 
     def __init__(self, engine: Engine, outbox: asyncio.Queue[FromWorker]) -> None:
         self._engine = engine
-        self._inbox: queue.SimpleQueue[Open | Plan | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Open | Plan | GrammarReady | None] = queue.SimpleQueue()
         self._outbox = outbox
         self._loop = asyncio.get_running_loop()
         self._failure: asyncio.Future[None] = self._loop.create_future()
@@ -40,7 +44,7 @@ class EngineThread:
     def start(self) -> None:
         self._thread.start()
 
-    def send(self, message: Open | Plan) -> None:
+    def send(self, message: Open | Plan | GrammarReady) -> None:
         """Hand a message to the engine."""
         self._inbox.put(message)
 
@@ -85,6 +89,56 @@ class EngineThread:
         self._loop.call_soon_threadsafe(self._outbox.put_nowait, report)
 
 
+class Grammars:
+    """Fetches compiled grammars for the engine, as soon as they are there, and makes them ready in a thread."""
+
+    def __init__(self, context: Context, structured: Structured) -> None:
+        self._context = context
+        self._loader = GrammarLoader(structured.lexicon)
+        self._loop = asyncio.get_running_loop()
+        self._fetching: set[str] = set()
+        self._engine: EngineThread
+        vocabulary = structured.lexicon.vocabulary
+        self.structure = Structure(structured.masks, vocabulary.eos_ids, self._want)
+        masks = structured.masks
+        for name, text, read in (
+            ("built", "Token masks built", lambda: masks.built),
+            ("reused", "Token masks found in the pool", lambda: masks.hits),
+        ):
+            gauge = Gauge(f"rootstream_worker_masks_{name}", text, registry=context.metrics)
+            gauge.set_function(read)
+        self._loaded = Counter("rootstream_worker_grammars", "Grammars made ready", registry=context.metrics)
+
+    def begin(self, engine: EngineThread) -> None:
+        self._engine = engine
+
+    def _want(self, key: str) -> None:
+        """Called in the engine's thread."""
+        self._loop.call_soon_threadsafe(self._start, key)
+
+    def _start(self, key: str) -> None:
+        if key not in self._fetching:
+            self._fetching.add(key)
+            self._context.spawn(self._fetch(key))
+
+    async def _fetch(self, key: str) -> None:
+        """The grammar may still be under way: its request was announced before it was compiled."""
+        deadline = time.monotonic() + _GRAMMAR_PATIENCE_S
+        delay = 0.001
+        while (data := await self._context.bus.value(self._context.bus.names.grammar(key))) is None:
+            if time.monotonic() > deadline:
+                self._deliver(GrammarReady(key, "the compiled grammar did not arrive: send the request again"))
+                return
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, 0.05)
+        self._deliver(await asyncio.to_thread(self._loader.load, key, data))
+        self._loaded.inc()
+
+    def _deliver(self, ready: GrammarReady) -> None:
+        self._fetching.discard(ready.key)
+        self._engine.send(ready)
+
+
 class WorkerMetrics:
     """What the worker counts."""
 
@@ -120,7 +174,11 @@ async def serve(context: Context) -> None:
     loaded = await loading
     log.info("model loaded", model=loaded.card.model, dtype=loaded.card.dtype, kv_tokens=loaded.card.kv_tokens)
     outbox: asyncio.Queue[FromWorker] = asyncio.Queue()
-    engine = EngineThread(Engine(loaded.model, loaded.card, context.incarnation), outbox)
+    grammars = None if loaded.structured is None else Grammars(context, loaded.structured)
+    structure = None if grammars is None else grammars.structure
+    engine = EngineThread(Engine(loaded.model, loaded.card, context.incarnation, structure), outbox)
+    if grammars is not None:
+        grammars.begin(engine)
     engine.start()
     await _say_hello(context, Hello(context.incarnation, loaded.card))
     context.spawn(_write(context, outbox))

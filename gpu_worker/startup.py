@@ -10,13 +10,18 @@ import torch
 from torch import Tensor
 
 from gpu_worker.flat_batch import FlatBatch
+from gpu_worker.grammar.lexicon import Lexicon
+from gpu_worker.grammar.mask_pool import MaskPool
+from gpu_worker.grammar.vocabulary import load_vocabulary
+from gpu_worker.kernels.mask_selection import mask_kernels_for
 from gpu_worker.kv_pool import KVPool, bytes_per_page
 from gpu_worker.loader import load_decoder
 from gpu_worker.models.decoder import Decoder
 from shared.config import Settings, parse_bytes
 from shared.errors import UserError
-from shared.model_files import locate
+from shared.model_files import ModelFiles, locate
 from shared.protocol import ModelCard
+from shared.tokenizer import Tokenizer
 
 _CPU_KV_MEMORY = 2**30  # enough for 45,000 tokens of a 135M model; more must be asked for
 _GPU_KV_SHARE = 0.85  # of what is free once the weights are loaded
@@ -34,11 +39,19 @@ class Model:
         return self._decoder.forward(batch, self._pool)
 
 
+class Structured(NamedTuple):
+    """What constrained output needs: the model's tokens as text, and masks over them."""
+
+    lexicon: Lexicon
+    masks: MaskPool
+
+
 class Loaded(NamedTuple):
     """What a worker needs to start."""
 
     model: Model
     card: ModelCard
+    structured: Structured | None  # None where the tokens cannot be spelled
 
 
 def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
@@ -65,6 +78,9 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
     progress("allocating the KV pool")
     pool = KVPool(config, num_pages, settings.page_size, decoder.dtype, device)
     on_cpu = device.type == "cpu"
+    progress("spelling the vocabulary")
+    max_running = settings.max_running or (64 if on_cpu else 256)
+    structured = _structured(files, settings, config.vocab_size, max_running, device)
     card = ModelCard(
         model=settings.served_model_name or files.name,
         architecture=config.architecture,
@@ -74,13 +90,25 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
         context_length=_context_length(settings, config.context_length),
         page_size=settings.page_size,
         num_pages=num_pages,
-        max_running=settings.max_running or (64 if on_cpu else 256),
+        max_running=max_running,
         chunk_tokens=settings.chunk_tokens or (256 if on_cpu else 4096),
+        structured=structured is not None,
     )
     model = Model(decoder, pool)
     progress("compiling kernels, or taking them from the cache" if on_cpu else "warming up")
     _warm_up(model, num_pages, settings.page_size, device)
-    return Loaded(model, card)
+    return Loaded(model, card, structured)
+
+
+def _structured(
+    files: ModelFiles, settings: Settings, vocab_size: int, max_running: int, device: torch.device
+) -> Structured | None:
+    tokenizer = Tokenizer.load(files, settings.cache_path)
+    vocabulary = load_vocabulary(tokenizer, vocab_size, settings.cache_path)
+    if vocabulary is None:
+        return None
+    kernels = mask_kernels_for(device, vocabulary, settings.cache_path)
+    return Structured(Lexicon(vocabulary, tokenizer), MaskPool(kernels, vocab_size, max_running, device))
 
 
 def _device(settings: Settings) -> torch.device:

@@ -144,11 +144,10 @@ class Batch:
 
     def _extended(self, draft: Draft, request: Request, lease: int) -> bool:
         """Grant a row more positions, as many as there is room for. False if it still needs some."""
-        computed = request.computed
-        wanted = leases.limit(computed, lease, request.max_positions)
+        wanted = leases.limit(request.wanted, lease, request.max_positions)
         limit = min(wanted, self._holdable(request))
         if limit <= request.limit < wanted:
-            if request.limit > computed or not self._make_room(request):
+            if request.limit > request.computed or not self._make_room(request):
                 return False
             limit = min(wanted, self._holdable(request))
         if limit > request.limit:

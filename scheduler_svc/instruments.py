@@ -53,6 +53,7 @@ class Instruments:
         yield CounterMetricFamily("rootstream_prompt_tokens", "Prompt tokens of started requests", stats.prompt_tokens)
         yield CounterMetricFamily("rootstream_cached_tokens", "Prompt tokens found in the cache", stats.cached_tokens)
         yield CounterMetricFamily("rootstream_generated_tokens", "Tokens generated", stats.generated_tokens)
+        yield CounterMetricFamily("rootstream_forced_tokens", "Tokens that a grammar forced", stats.forced_tokens)
         yield CounterMetricFamily("rootstream_preemptions", "Requests taken off the worker", stats.preemptions)
         yield CounterMetricFamily("rootstream_epochs", "Times a worker was opened", stats.epochs)
         cache = scheduler.batch.cache if scheduler.batch else None

@@ -1,7 +1,7 @@
 """The scheduler's view of a request: token counts, pages and where it is on its way. No logic.
 
 Positions count from the start of the prompt: output token i stands at ``prompt_len + i``. The KV of a
-token exists once the token has gone through the model, so that of the last sampled token never does.
+token exists once the token has gone through the model, so that of the last tokens, those still ``pending``, does not.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Request:
     order: int  # of submission: a smaller one is older
     state: State = State.WAITING
     output: array[int] = field(default_factory=lambda: array("i"))  # token ids generated so far
+    pending: int = 1  # output tokens at the end whose KV does not exist yet
     announced: bool = False  # the client was told that it started
 
     # as a row of the worker, from admission on
@@ -69,6 +70,11 @@ class Request:
         """Positions known to be computed or planned."""
         if self.planned < self.input_len:
             return self.planned
+        return max(self.planned, self.prompt_len + len(self.output) - self.pending)
+
+    @property
+    def wanted(self) -> int:
+        """Positions that must be computed before another token can be drawn."""
         return max(self.planned, self.prompt_len + len(self.output) - 1)
 
     def tokens(self) -> bytes:
@@ -79,6 +85,7 @@ class Request:
         """Forget the row: the worker has lost it, and all pages with it."""
         self.state = State.WAITING
         self.input_ids = b""
+        self.pending = 1
         self.planned = self.limit = self.low_at = self.cached = self.shared = self.chunk_seq = self.release_seq = 0
         self.pages, self.duplicates, self.node = page_array(), page_array(), None
 

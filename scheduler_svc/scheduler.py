@@ -128,8 +128,10 @@ class Scheduler:
     def _on_rows(self, step: Step, now: float) -> None:
         ids, firsts = columns.as_uint64(step.ids).tolist(), columns.as_int32(step.firsts).tolist()
         counts, tokens, end = columns.as_int32(step.counts).tolist(), step.tokens, 0
+        pendings = columns.as_int32(step.pending).tolist() if step.pending else [1] * len(ids)
         batch = self.batch
-        for id, first, count, finish in zip(ids, firsts, counts, step.finishes, strict=True):
+        self.stats.forced_tokens += sum(step.forced)
+        for id, first, count, pending, finish in zip(ids, firsts, counts, pendings, step.finishes, strict=True):
             end += count
             request = self._requests.get(id)
             if request is None:
@@ -143,6 +145,7 @@ class Scheduler:
             if new > 0:
                 request.output.frombytes(tokens[4 * (end - new) : 4 * end])
                 self.stats.generated_tokens += new
+                request.pending = pending
                 if known == 0 and request.chunk_seq:
                     self.stats.ttft_s.append(now - request.submitted)
             if finish:

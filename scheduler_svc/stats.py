@@ -14,6 +14,7 @@ class Stats:
     prompt_tokens: int = 0  # of requests that started
     cached_tokens: int = 0  # of those, not computed because the tree had them
     generated_tokens: int = 0
+    forced_tokens: int = 0  # of those, tokens that a grammar left no choice about
     preemptions: int = 0
     evicted_pages: int = 0  # in epochs before this one
     epochs: int = 0

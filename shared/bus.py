@@ -214,6 +214,10 @@ class Bus:
         found = await self.patiently(lambda: self.client.hgetall(key))
         return {field.decode(): value for field, value in found.items()}
 
+    async def value(self, key: str) -> bytes | None:
+        """What a plain key holds, None where there is nothing."""
+        return await self.patiently(lambda: self.client.get(key))
+
     async def present(self, key: str, fields: Sequence[str]) -> set[str]:
         """Which of these fields a hash has."""
 

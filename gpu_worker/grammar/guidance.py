@@ -1,0 +1,69 @@
+"""Grammars that no automaton holds, by llguidance: recursive schemas, Lark, any JSON.
+
+Masks take 15 to 150 us a row on the processor. Compiling happens off the engine's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import llguidance
+
+from gpu_worker.grammar.matcher import MaskRows
+from shared.protocol import Jump
+
+
+class GuidanceGrammar:
+    """A parsed grammar; every row starts from a copy."""
+
+    def __init__(self, tokenizer: llguidance.LLTokenizer, grammar: str) -> None:
+        """Raises ValueError where llguidance refuses the grammar."""
+        self._initial = llguidance.LLMatcher(tokenizer, grammar)
+        if self._initial.is_error():
+            raise ValueError(self._initial.get_error())
+        self.nbytes = 20 * len(grammar) + 1_000_000  # a guess: the parser does not tell
+
+    def matcher(self, jump: Jump) -> GuidanceMatcher:
+        return GuidanceMatcher(self._initial.deep_copy(), jump)
+
+
+class GuidanceMatcher:
+    """One row's parser."""
+
+    spent = False
+
+    def __init__(self, parser: llguidance.LLMatcher, jump: Jump) -> None:
+        self._parser = parser
+        self._jump = jump
+
+    @property
+    def accepting(self) -> bool:
+        return self._parser.is_accepting()
+
+    @property
+    def terminal(self) -> bool:
+        return self._parser.is_stopped() and not self._parser.is_error()
+
+    def advance(self, token: int) -> bool:
+        return self._parser.consume_token(token)
+
+    def forced(self, previous: int | None, masks: MaskRows, slot: int) -> Sequence[int]:
+        if self._jump is Jump.OFF or self._parser.is_stopped():
+            return ()
+        if self._jump is Jump.CANONICAL:
+            return self._parser.compute_ff_tokens()
+        ahead = self._parser.deep_copy()
+        run: list[int] = []
+        row = masks.scratch(slot)
+        while not ahead.is_stopped() and not ahead.is_accepting():
+            masks.write(row, ahead.compute_bitmask(), ())
+            token = masks.sole(row)
+            if token is None or not ahead.consume_token(token):
+                break
+            run.append(token)
+        return run
+
+    def mask(self, masks: MaskRows, slot: int, ends: Sequence[int]) -> int:
+        row = masks.scratch(slot)
+        masks.write(row, self._parser.compute_bitmask(), ends if self.accepting else ())
+        return row

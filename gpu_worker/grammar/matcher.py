@@ -1,0 +1,182 @@
+"""What the engine asks of a grammar, one matcher per row, and the kind that an automaton drives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gpu_worker.grammar.automaton import Automaton, Part
+from gpu_worker.grammar.lexicon import Lexicon
+from gpu_worker.grammar.runs import canonical_run
+from shared.grammar import DEAD, START
+from shared.protocol import Jump
+
+_REMEMBERED = 65_536  # runs per automaton
+
+
+class MaskRows(Protocol):
+    """Where masks are: rows of bits, one per token, on the device."""
+
+    def of_state(self, automaton: Automaton, state: int, ends: Sequence[int]) -> int:
+        """The row of a state's legal tokens, with the tokens ``ends`` besides."""
+        ...
+
+    def sole(self, row: int) -> int | None:
+        """The token of a row that has only one."""
+        ...
+
+    def scratch(self, slot: int) -> int:
+        """A row for one step's use by batch row ``slot``."""
+        ...
+
+    def write(self, row: int, mask: bytes, ends: Sequence[int]) -> None:
+        """Fill a row: little-endian bits, of which the tokens that end a text count for nothing; then ``ends``."""
+        ...
+
+
+class Matcher(Protocol):
+    """The state of one row's grammar."""
+
+    @property
+    def accepting(self) -> bool:
+        """May the text end here?"""
+        ...
+
+    @property
+    def terminal(self) -> bool:
+        """Must the text end here?"""
+        ...
+
+    @property
+    def spent(self) -> bool:
+        """Has the last part of a template used up its tokens?"""
+        ...
+
+    def advance(self, token: int) -> bool:
+        """Take one token of text. False where the grammar does not allow it."""
+        ...
+
+    def forced(self, previous: int | None, masks: MaskRows, slot: int) -> Sequence[int]:
+        """Tokens that must come next, after ``previous``; they are not taken yet."""
+        ...
+
+    def mask(self, masks: MaskRows, slot: int, ends: Sequence[int]) -> int:
+        """The row of what may come next. ``ends`` are legal where the text may end."""
+        ...
+
+
+class CompiledGrammar(Protocol):
+    """A grammar ready for use by any number of rows."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it takes, roughly."""
+        ...
+
+    def matcher(self, jump: Jump) -> Matcher:
+        """A new row's matcher, at the beginning."""
+        ...
+
+
+class AutomatonGrammar:
+    """An automaton over one lexicon, and the runs found in it so far."""
+
+    def __init__(self, automaton: Automaton, lexicon: Lexicon) -> None:
+        self.automaton = automaton
+        self.lexicon = lexicon
+        self._runs: dict[tuple[int, int | None], tuple[int, ...]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        return self.automaton.nbytes
+
+    def matcher(self, jump: Jump) -> AutomatonMatcher:
+        return AutomatonMatcher(self, jump)
+
+    def run(self, state: int, previous: int | None) -> tuple[int, ...]:
+        """The canonical run, remembered."""
+        key = (state, previous)
+        found = self._runs.get(key)
+        if found is None:
+            if len(self._runs) >= _REMEMBERED:
+                self._runs.clear()
+            found = self._runs[key] = canonical_run(self.automaton, self.lexicon, state, previous)
+        return found
+
+
+class AutomatonMatcher:
+    """One row's place in an automaton."""
+
+    def __init__(self, grammar: AutomatonGrammar, jump: Jump) -> None:
+        self._grammar = grammar
+        self._automaton = grammar.automaton
+        self._spelling = grammar.lexicon.spelling
+        self._jump = jump
+        self._state = START
+        self._part: Part | None = self._automaton.part(START)
+        self._used = 0  # tokens of the part
+
+    @property
+    def accepting(self) -> bool:
+        return self._automaton.is_accepting(self._state)
+
+    @property
+    def terminal(self) -> bool:
+        return self._automaton.is_terminal(self._state)
+
+    @property
+    def spent(self) -> bool:
+        part = self._part
+        return part is not None and not part.following and 0 < part.budget <= self._used
+
+    def advance(self, token: int) -> bool:
+        data = self._spelling[token]
+        state = self._automaton.walk(data, self._state) if data else DEAD
+        if state == DEAD:
+            return False
+        self._state = state
+        part = self._automaton.part(state)
+        self._used = self._used + 1 if part is self._part else 1
+        self._part = part
+        return True
+
+    def forced(self, previous: int | None, masks: MaskRows, slot: int) -> Sequence[int]:
+        if cut := self._cut():
+            return cut
+        match self._jump:
+            case Jump.CANONICAL:
+                return self._grammar.run(self._state, previous)
+            case Jump.EXACT:
+                return self._sole_run(masks)
+            case Jump.OFF:
+                return ()
+
+    def mask(self, masks: MaskRows, slot: int, ends: Sequence[int]) -> int:
+        return masks.of_state(self._automaton, self._state, ends if self.accepting else ())
+
+    def _sole_run(self, masks: MaskRows) -> list[int]:
+        """Tokens for as long as a single one is legal. Never one that would be the text's end."""
+        run: list[int] = []
+        state = self._state
+        while not self._automaton.is_accepting(state):
+            token = masks.sole(masks.of_state(self._automaton, state, ()))
+            if token is None or self._ends_part(state, len(run)):
+                break
+            run.append(token)
+            state = self._automaton.walk(self._spelling[token], state)
+        return run
+
+    def _ends_part(self, state: int, ahead: int) -> bool:
+        """Would a part's tokens be used up ``ahead`` tokens from here? Then the next call cuts it."""
+        part = self._automaton.part(state)
+        return part is not None and part.budget > 0 and ahead > 0
+
+    def _cut(self) -> Sequence[int]:
+        """The fixed text after a part of a template that has used up its tokens, where the automaton admits it."""
+        part = self._part
+        if part is None or not part.following or not 0 < part.budget <= self._used:
+            return ()
+        after = self._automaton.walk(part.following, self._state)
+        if after == DEAD or self._automaton.part(after) is part:
+            return ()
+        return self._grammar.lexicon.encode(part.following.decode()) or ()
