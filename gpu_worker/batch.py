@@ -245,6 +245,12 @@ class Batch:
         """The step ran: KV of its tokens is in the pool."""
         self.computed[inputs.rows] = inputs.kv_lens
 
+    def behind(self, inputs: StepInputs) -> list[int]:
+        """Rows of a step that have output tokens without KV: not all that was forced on them fitted into it."""
+        rows = inputs.rows
+        is_behind = (self.computed[rows] >= self.input_len[rows]) & (self.computed[rows] < self.length[rows])
+        return rows[is_behind].tolist()
+
     def extend(self, row: int, tokens: Sequence[int], *, forced: bool = False) -> int:
         """Append tokens, up to the one that ends the row, if one does. Returns how many it took."""
         sampling = self.sampling[row]

@@ -154,7 +154,7 @@ class Constraints:
             sampling = batch.sampling[row]
             index = int(batch.length[row] - batch.prompt_len[row])
             may_end = sampling is not None and index >= sampling.min_tokens
-            indices.append(matcher.mask(masks, row, self._rows[row].ends if may_end else ()))
+            indices.append(matcher.mask(masks, self._rows[row].ends if may_end else ()))
         masks.apply(logits, indices)
 
     def drawn(self, row: int, token: int) -> None:
@@ -183,7 +183,7 @@ class Constraints:
         sampling = batch.sampling[row] if row is not None else None
         if row is None or sampling is None or sampling.grammar is None:
             return
-        matcher = grammar.matcher(sampling.grammar.jump)
+        matcher = grammar.matcher(sampling.grammar.jump, row)
         for token in batch.tokens[row, batch.prompt_len[row] : batch.length[row]].tolist():
             if not matcher.advance(token):
                 self._settle(id, Refused(_OUT_OF_STEP))
@@ -223,7 +223,7 @@ class Constraints:
                 batch.finish[row] = Finish.LENGTH
             if batch.finish[row] is not Finish.NONE:
                 return
-            run = matcher.forced(previous, masks, row)
+            run = matcher.forced(previous, masks)
             if not run:
                 return
             for token in run[: batch.extend(row, run, forced=True)]:

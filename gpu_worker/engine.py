@@ -26,7 +26,7 @@ from shared import columns
 from shared.protocol import Finish, FromWorker, ModelCard, Open, Opened, Plan, Sampling, Step
 
 _NO_LOGITS = "the model produced no finite logits for this request"
-_NO_TOKEN = (
+_NO_CHOICE = (
     "no token is both allowed by the grammar and possible for this request: ask for less of logit_bias or min_tokens"
 )
 
@@ -139,6 +139,7 @@ class Engine:
                 logits = self._model.forward(self._to_device(inputs))
                 self._batch.computed_now(inputs)
                 computed, rows = len(inputs.input_ids), inputs.sampling_rows.tolist()
+                grown += self._batch.behind(inputs)
             grown += self._draw(logits, rows)
         outcomes = self._outcomes(grown)
         gap = 0 if self._last_end is None else begin - self._last_end
@@ -174,7 +175,7 @@ class Engine:
         for at, (row, token) in enumerate(zip(rows, drawn.tokens.tolist(), strict=True)):
             if at in bad:
                 request_id = batch.ids[row]
-                constraints.failed.append((request_id, _NO_TOKEN if constraints.is_obeyed(row) else _NO_LOGITS))
+                constraints.failed.append((request_id, _NO_CHOICE if constraints.is_obeyed(row) else _NO_LOGITS))
                 batch.release(request_id)
                 continue
             batch.extend(row, (token,))

@@ -18,7 +18,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from gpu_worker.engine import Engine, Structure
 from gpu_worker.grammar.loading import GrammarLoader, GrammarReady
 from gpu_worker.startup import Loaded, Structured, load
-from shared.bus import Reader
+from shared.bus import Reader, Unavailable
 from shared.config import WORKER
 from shared.metrics import SECONDS
 from shared.protocol import FromWorker, Hello, Open, Opened, Plan, Step, encode
@@ -125,7 +125,7 @@ class Grammars:
         """The grammar may still be under way: its request was announced before it was compiled."""
         deadline = time.monotonic() + _GRAMMAR_PATIENCE_S
         delay = 0.001
-        while (data := await self._context.bus.value(self._context.bus.names.grammar(key))) is None:
+        while (data := await self._look(key)) is None:
             if time.monotonic() > deadline:
                 self._deliver(GrammarReady(key, "the compiled grammar did not arrive: send the request again"))
                 return
@@ -133,6 +133,12 @@ class Grammars:
             delay = min(delay * 1.5, 0.05)
         self._deliver(await asyncio.to_thread(self._loader.load, key, data))
         self._loaded.inc()
+
+    async def _look(self, key: str) -> bytes | None:
+        try:
+            return await self._context.bus.value(self._context.bus.names.grammar(key))
+        except Unavailable:
+            return None
 
     def _deliver(self, ready: GrammarReady) -> None:
         self._fetching.discard(ready.key)

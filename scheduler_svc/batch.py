@@ -143,7 +143,7 @@ class Batch:
                 self._hungry.pop(request, None)
 
     def _extended(self, draft: Draft, request: Request, lease: int) -> bool:
-        """Grant a row more positions, as many as there is room for. False if it still needs some."""
+        """Grant a row more positions, as many as there is room for. False if it cannot draw its next token yet."""
         wanted = leases.limit(request.wanted, lease, request.max_positions)
         limit = min(wanted, self._holdable(request))
         if limit <= request.limit < wanted:
@@ -154,7 +154,7 @@ class Batch:
             pages = self.cache.grow(request, limit)
             self._lend(request, limit)
             draft.grant(request, pages)
-        return True
+        return request.limit > request.wanted
 
     def _lend(self, request: Request, limit: int) -> None:
         low = leases.runs_low_at(limit, self._lease, request.max_positions)

@@ -142,10 +142,11 @@ class Scheduler:
                 self._withdraw(request)
                 self._fail(request, Failure.UNAVAILABLE, f"output tokens {known} to {first - 1} are lost")
                 continue
+            if new >= 0:
+                request.pending = pending
             if new > 0:
                 request.output.frombytes(tokens[4 * (end - new) : 4 * end])
                 self.stats.generated_tokens += new
-                request.pending = pending
                 if known == 0 and request.chunk_seq:
                     self.stats.ttft_s.append(now - request.submitted)
             if finish:

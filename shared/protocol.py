@@ -211,7 +211,8 @@ class Step(Wire, frozen=True, tag=22):
 
     Row i produced ``counts[i]`` tokens, the first of which has token index ``firsts[i]``; their ids are
     concatenated in ``tokens``. Rows with a finish code have left the batch. The KV of a row's last
-    ``pending[i]`` tokens does not exist yet: 1 for the token just drawn, more where tokens were forced after it.
+    ``pending[i]`` tokens does not exist yet: 1 for the token just drawn, more where tokens were forced after it. A row
+    without new tokens says how far those have come.
     """
 
     epoch: int

@@ -23,8 +23,9 @@ class GuidanceGrammar:
             raise ValueError(self._initial.get_error())
         self.nbytes = 20 * len(grammar) + 1_000_000  # a guess: the parser does not tell
 
-    def matcher(self, jump: Jump) -> GuidanceMatcher:
-        return GuidanceMatcher(self._initial.deep_copy(), jump)
+    def matcher(self, jump: Jump, slot: int) -> GuidanceMatcher:
+        """A new matcher at the beginning, which writes its masks into the scratch row of ``slot``."""
+        return GuidanceMatcher(self._initial.deep_copy(), jump, slot)
 
 
 class GuidanceMatcher:
@@ -32,9 +33,10 @@ class GuidanceMatcher:
 
     spent = False
 
-    def __init__(self, parser: llguidance.LLMatcher, jump: Jump) -> None:
+    def __init__(self, parser: llguidance.LLMatcher, jump: Jump, slot: int) -> None:
         self._parser = parser
         self._jump = jump
+        self._slot = slot
 
     @property
     def accepting(self) -> bool:
@@ -47,14 +49,16 @@ class GuidanceMatcher:
     def advance(self, token: int) -> bool:
         return self._parser.consume_token(token)
 
-    def forced(self, previous: int | None, masks: MaskRows, slot: int) -> Sequence[int]:
+    def forced(self, previous: int | None, masks: MaskRows) -> Sequence[int]:
+        """The parser knows what came before; ``previous`` adds nothing."""
+        del previous
         if self._jump is Jump.OFF or self._parser.is_stopped():
             return ()
         if self._jump is Jump.CANONICAL:
             return self._parser.compute_ff_tokens()
         ahead = self._parser.deep_copy()
         run: list[int] = []
-        row = masks.scratch(slot)
+        row = masks.scratch(self._slot)
         while not ahead.is_stopped() and not ahead.is_accepting():
             masks.write(row, ahead.compute_bitmask(), ())
             token = masks.sole(row)
@@ -63,7 +67,7 @@ class GuidanceMatcher:
             run.append(token)
         return run
 
-    def mask(self, masks: MaskRows, slot: int, ends: Sequence[int]) -> int:
-        row = masks.scratch(slot)
+    def mask(self, masks: MaskRows, ends: Sequence[int]) -> int:
+        row = masks.scratch(self._slot)
         masks.write(row, self._parser.compute_bitmask(), ends if self.accepting else ())
         return row

@@ -12,7 +12,6 @@ from gpu_worker.grammar.automaton import Automaton
 from gpu_worker.grammar.guidance import GuidanceGrammar
 from gpu_worker.grammar.lexicon import Lexicon
 from gpu_worker.grammar.matcher import AutomatonGrammar, CompiledGrammar
-
 from shared.grammar import Dfa, Guidance, Rejected, decode
 
 
@@ -49,7 +48,7 @@ class GrammarLoader:
                 return GrammarReady(key, message)
 
     def _parsing(self) -> llguidance.LLTokenizer:
-        """llguidance's view of the vocabulary, made when it is first needed (0.25 s at 49,152 tokens)."""
+        """Llguidance's view of the vocabulary, made when it is first needed (0.25 s at 49,152 tokens)."""
         with self._lock:
             if self._tokenizer is None:
                 vocabulary = self._lexicon.vocabulary

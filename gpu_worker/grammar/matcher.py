@@ -26,7 +26,7 @@ class MaskRows(Protocol):
         ...
 
     def scratch(self, slot: int) -> int:
-        """A row for one step's use by batch row ``slot``."""
+        """The row that batch row ``slot`` may fill for one step's use."""
         ...
 
     def write(self, row: int, mask: bytes, ends: Sequence[int]) -> None:
@@ -56,11 +56,11 @@ class Matcher(Protocol):
         """Take one token of text. False where the grammar does not allow it."""
         ...
 
-    def forced(self, previous: int | None, masks: MaskRows, slot: int) -> Sequence[int]:
+    def forced(self, previous: int | None, masks: MaskRows) -> Sequence[int]:
         """Tokens that must come next, after ``previous``; they are not taken yet."""
         ...
 
-    def mask(self, masks: MaskRows, slot: int, ends: Sequence[int]) -> int:
+    def mask(self, masks: MaskRows, ends: Sequence[int]) -> int:
         """The row of what may come next. ``ends`` are legal where the text may end."""
         ...
 
@@ -73,8 +73,8 @@ class CompiledGrammar(Protocol):
         """Memory it takes, roughly."""
         ...
 
-    def matcher(self, jump: Jump) -> Matcher:
-        """A new row's matcher, at the beginning."""
+    def matcher(self, jump: Jump, slot: int) -> Matcher:
+        """A new matcher, at the beginning, for the row at ``slot`` of the batch."""
         ...
 
 
@@ -90,7 +90,9 @@ class AutomatonGrammar:
     def nbytes(self) -> int:
         return self.automaton.nbytes
 
-    def matcher(self, jump: Jump) -> AutomatonMatcher:
+    def matcher(self, jump: Jump, slot: int) -> AutomatonMatcher:
+        """A new matcher at the start state; its masks are the same for all rows."""
+        del slot
         return AutomatonMatcher(self, jump)
 
     def run(self, state: int, previous: int | None) -> tuple[int, ...]:
@@ -140,7 +142,7 @@ class AutomatonMatcher:
         self._part = part
         return True
 
-    def forced(self, previous: int | None, masks: MaskRows, slot: int) -> Sequence[int]:
+    def forced(self, previous: int | None, masks: MaskRows) -> Sequence[int]:
         if cut := self._cut():
             return cut
         match self._jump:
@@ -151,7 +153,7 @@ class AutomatonMatcher:
             case Jump.OFF:
                 return ()
 
-    def mask(self, masks: MaskRows, slot: int, ends: Sequence[int]) -> int:
+    def mask(self, masks: MaskRows, ends: Sequence[int]) -> int:
         return masks.of_state(self._automaton, self._state, ends if self.accepting else ())
 
     def _sole_run(self, masks: MaskRows) -> list[int]:

@@ -16,6 +16,7 @@ class Row(NamedTuple):
     first: int
     tokens: Sequence[int]
     finish: Finish = Finish.NONE
+    forced: Sequence[int] = ()  # a flag per token; none where empty
 
 
 def step(*rows: Row, epoch: int = 1, seq: int = 0, errors: tuple[tuple[int, str], ...] = ()) -> Step:
@@ -29,6 +30,7 @@ def step(*rows: Row, epoch: int = 1, seq: int = 0, errors: tuple[tuple[int, str]
         tokens=columns.int32(token for row in rows for token in row.tokens),
         finishes=columns.uint8(row.finish for row in rows),
         errors=errors,
+        forced=bytes(flag for row in rows for flag in row.forced or [0] * len(row.tokens)),
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detokenizer_svc.detokenizer import Detokenizer, Output
+from shared import columns
 from shared.protocol import Failure, Finish, Opened, Step, Track, Untrack
 from tests.detokenizer_svc.log import Row, Text, rows, step, track
 
@@ -285,3 +286,20 @@ def test_rows_are_the_same_in_any_batches_and_cover_every_token_once(
             assert (last.finish, text.encode(), covered) == (Finish.LENGTH, output, output)
             assert not any(stop in text for stop in request.stop)
             assert request.id not in aborts
+
+
+def test_forced_tokens_are_counted_up_to_the_one_that_ends_the_request(detokenizer: Detokenizer) -> None:
+    run = Row(7, 1, list(b"cd;ef"), forced=[0, 1, 1, 1, 1])
+    output = fed(detokenizer, opened(1), track(7, stop=(";",)), track(8), step(Row(7, 0, b"b"), Row(8, 0, b"x"), run))
+    assert columns.as_int32(output.texts["t"].forced).tolist() == [0, 0, 2]
+    assert [row.text for row in sent(output)] == ["b", "x", "cd"]
+
+
+def test_nothing_is_said_of_forced_tokens_where_there_are_none(detokenizer: Detokenizer) -> None:
+    assert fed(detokenizer, opened(1), track(7), step(Row(7, 0, b"b"))).texts["t"].forced == b""
+
+
+def test_a_repeated_step_counts_its_new_forced_tokens_only(detokenizer: Detokenizer) -> None:
+    fed(detokenizer, opened(1), track(7), step(Row(7, 0, b"abc", forced=[1, 1, 0])))
+    output = fed(detokenizer, step(Row(7, 0, b"abcde", forced=[1, 1, 0, 1, 0])), start=9)
+    assert columns.as_int32(output.texts["t"].forced).tolist() == [1]

@@ -19,12 +19,13 @@ class Deployment:
     card: ModelCard
     limits: Limits = field(default_factory=Limits)
     random: Random = field(default_factory=lambda: Random(0))
+    longest_run: int = 0  # tokens that grammars force at once
 
     def __post_init__(self) -> None:
         self.now = 0.0
         self.scheduler = Scheduler(self.limits)
         self.requests: dict[int, Generate] = {}
-        self.worker = SimulatedWorker(self.card, {}, self.random)
+        self.worker = SimulatedWorker(self.card, {}, self.random, self.longest_run)
         self.outputs: dict[int, list[int]] = {}
         self.ends: dict[int, list[str]] = {}
         self.live: set[int] = set()
@@ -40,7 +41,7 @@ class Deployment:
         self.epoch += 1
         self.card = card or self.card
         computed, failures = self.worker.computed, self.worker.failures
-        self.worker = SimulatedWorker(self.card, self.worker.namespaces, self.random, failures)
+        self.worker = SimulatedWorker(self.card, self.worker.namespaces, self.random, self.longest_run, failures)
         self.worker.computed = computed
         self.worker.open(self.epoch)
         self.scheduler.reopen(self.epoch, self.card)

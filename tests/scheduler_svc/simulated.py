@@ -1,5 +1,8 @@
 """A worker without a model: obeys plans to the letter and notices every wrong use of a KV page.
 
+With ``longest_run`` it appends up to so many tokens after each one it draws, and before the first one, as grammars
+force them: they are the tokens it would have drawn, but their KV comes only with the next step.
+
 What it keeps in a KV slot is a digest of the whole sequence up to that position, so that reading a slot
 that holds anything but the row's own past is caught at once.
 """
@@ -99,6 +102,7 @@ class SimulatedWorker:
     card: ModelCard
     namespaces: dict[int, str]  # of each request: a real worker does not know them
     random: Random = field(default_factory=lambda: Random(0))
+    longest_run: int = 0
     failures: dict[int, str] = field(default_factory=dict)  # rows that end in an error when their input is complete
 
     def __post_init__(self) -> None:
@@ -177,7 +181,7 @@ class SimulatedWorker:
     def _forward(self, chunks: list[tuple[int, int, int]], decoding: list[int], burst: int) -> Step:
         writes: dict[int, int] = {}
         reads: dict[int, int] = {}
-        columns_: list[tuple[int, int, list[int], int]] = []
+        columns_: list[tuple[int, int, list[int], int, int]] = []
         errors: list[tuple[int, str]] = []
         total = 0
         for id, start, length in chunks:
@@ -186,15 +190,23 @@ class SimulatedWorker:
             assert length > 0
             assert start + length <= row.input_len
             assert start + length <= row.limit
-            self._compute(row, start + length, reads, writes)
+            first = len(row.tokens) - row.prompt_len
+            is_last = start + length == row.input_len and id not in self.failures
+            finish, end = self._begun(row, start + length) if is_last else (Finish.NONE, start + length)
+            self._compute(row, end, reads, writes)
             self.computed.append((id, start, length))
-            total += length
-            if row.computed == row.input_len:
+            total += end - start
+            if row.computed >= row.input_len:
                 if id in self.failures:
                     errors.append((id, self.failures[id]))
                     del self.rows[id]
                     continue
-                columns_.append(self._sampled(id, row, 1))
+                if not finish and row.computed == len(row.tokens):
+                    finish = self._drawn(row, 1 + self._run_length())
+                if finish:
+                    del self.rows[id]
+                new = row.tokens[row.prompt_len + first :]
+                columns_.append((id, first, new, len(row.tokens) - row.computed, finish))
         for id in decoding:
             row = self.rows[id]
             tokens: list[int] = []
@@ -203,13 +215,16 @@ class SimulatedWorker:
             for _ in range(self.random.randint(1, burst)):
                 if not self._ready(row):
                     break
-                self._compute(row, row.computed + 1, reads, writes)
-                total += 1
-                _, _, new, finish = self._sampled(id, row, 1)
-                tokens += new
+                before = row.computed
+                self._compute(row, min(len(row.tokens), row.limit), reads, writes)
+                total += row.computed - before
+                if row.computed == len(row.tokens):
+                    finish = self._drawn(row, 1 + self._run_length())
+                    tokens = row.tokens[row.prompt_len + first :]
                 if finish:
+                    del self.rows[id]
                     break
-            columns_.append((id, first, tokens, finish))
+            columns_.append((id, first, tokens, len(row.tokens) - row.computed, finish))
         assert all(self.kv.get(slot) == digest for slot, digest in reads.items()), "KV read that is not the row's own"
         assert not writes.keys() & reads.keys(), "KV written while another row reads it"
         self.kv |= writes
@@ -218,11 +233,12 @@ class SimulatedWorker:
             epoch=self.epoch,
             seq=self.seq,
             plan=self.applied,
-            ids=columns.uint64(id for id, _, _, _ in columns_),
-            firsts=columns.int32(first for _, first, _, _ in columns_),
-            counts=columns.int32(len(tokens) for _, _, tokens, _ in columns_),
-            tokens=columns.int32(token for _, _, tokens, _ in columns_ for token in tokens),
-            finishes=columns.uint8(finish for _, _, _, finish in columns_),
+            ids=columns.uint64(id for id, *_ in columns_),
+            firsts=columns.int32(first for _, first, *_ in columns_),
+            counts=columns.int32(len(tokens) for _, _, tokens, *_ in columns_),
+            tokens=columns.int32(token for _, _, tokens, *_ in columns_ for token in tokens),
+            finishes=columns.uint8(finish for *_, finish in columns_),
+            pending=columns.int32(pending for *_, pending, _ in columns_),
             errors=tuple(errors),
             computed=total,
         )
@@ -241,16 +257,24 @@ class SimulatedWorker:
             writes[slot] = row.past[position]
         row.computed = end
 
-    def _sampled(self, id: int, row: Row, count: int) -> tuple[int, int, list[int], int]:
-        first = len(row.tokens) - row.prompt_len
-        token = next_token(row.past[-1])
-        row.tokens.append(token)
-        row.past.append(hash((row.past[-1], token)))
-        finish = Finish.NONE
-        if token in row.sampling.stop_token_ids:
-            finish = Finish.STOP
-        elif first + 1 == row.sampling.max_tokens:
-            finish = Finish.LENGTH
-        if finish:
-            del self.rows[id]
-        return id, first, [token], finish
+    def _begun(self, row: Row, end: int) -> tuple[Finish, int]:
+        """What is forced at the start of an output is computed with the prompt, as far as it fits."""
+        if len(row.tokens) > row.prompt_len:
+            return Finish.NONE, end
+        finish = self._drawn(row, self._run_length())
+        return finish, end if finish else max(end, min(len(row.tokens), row.limit))
+
+    def _run_length(self) -> int:
+        return self.random.randint(0, self.longest_run)
+
+    def _drawn(self, row: Row, count: int) -> Finish:
+        """Append tokens, up to one that ends the row."""
+        for _ in range(count):
+            token = next_token(row.past[-1])
+            row.tokens.append(token)
+            row.past.append(hash((row.past[-1], token)))
+            if token in row.sampling.stop_token_ids:
+                return Finish.STOP
+            if len(row.tokens) - row.prompt_len == row.sampling.max_tokens:
+                return Finish.LENGTH
+        return Finish.NONE
