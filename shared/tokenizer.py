@@ -13,12 +13,14 @@ from typing import Any
 
 import jinja2
 import tokenizers
-from tokenizers import decoders, pre_tokenizers
+from tokenizers import decoders
 
 from shared import gguf_tokenizer
 from shared.chat_template import ChatTemplate
 from shared.errors import UserError
+from shared.inner_encoding import inner_backend
 from shared.model_files import ModelFiles
+from shared.spelling import Unspellable, spell_byte_level, spell_vocabulary
 from shared.text_stream import ByteTextStream, TextStream, WindowTextStream
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -85,6 +87,34 @@ class Tokenizer:
         """
         return self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
 
+    def encode_inner(self, text: str) -> list[int] | None:
+        """Token ids of a text that continues other text: no framing, no space before the first word.
+
+        The text of a special token becomes ordinary tokens. None where the tokens do not spell exactly ``text`` (the
+        tokenizer normalises it, or does not know a character), or where this vocabulary has no spelling at all.
+        """
+        if isinstance(self._spelling, Unspellable):
+            return None
+        spelled = self._spelling
+        ids = self._inner_backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        return ids if b"".join([spelled[id] for id in ids]) == text.encode() else None
+
+    def spelling(self) -> list[bytes] | Unspellable:
+        """The bytes that each token adds to a text, by id; see :func:`shared.spelling.spell_vocabulary`."""
+        return self._spelling
+
+    def to_json(self) -> str:
+        """The description that tokenizer.json holds."""
+        return self._backend.to_str()
+
+    @cached_property
+    def _spelling(self) -> list[bytes] | Unspellable:
+        return spell_vocabulary(self._backend)
+
+    @cached_property
+    def _inner_backend(self) -> tokenizers.Tokenizer:
+        return inner_backend(self._backend)
+
     def least_tokens(self, text: str) -> int:
         """A bound from below on the tokens of a text, without tokenising it; 0 where there is none."""
         if not self._is_byte_level or self._backend.normalizer is not None:
@@ -120,25 +150,10 @@ class Tokenizer:
     def _spell(self, id: int) -> bytes:
         """The bytes of one token of a byte-level vocabulary; none for an id beyond it."""
         token = self._backend.id_to_token(id)
-        if token is None:
-            return b""
-        letters = _byte_letters()
-        try:
-            return bytes([letters[letter] for letter in token])
-        except KeyError:  # an added token, spelled as plain text
-            return token.encode()
+        return b"" if token is None else spell_byte_level(token)
 
     def _spell_shown(self, id: int) -> bytes:
         return b"" if id in self._special_ids else self._spell(id)
-
-
-@cache
-def _byte_letters() -> dict[str, int]:
-    """The letter that stands for each byte in a byte-level vocabulary (GPT-2's bytes_to_unicode)."""
-    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
-    letters = {chr(byte): byte for byte in range(256) if chr(byte) in alphabet}
-    rest = (byte for byte in range(256) if chr(byte) not in letters)
-    return letters | {chr(256 + offset): byte for offset, byte in enumerate(rest)}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from pathlib import Path
 import structlog
 import torch
 
+from gpu_worker.grammar.vocabulary import Vocabulary
 from gpu_worker.kernels.interface import Kernels
+from gpu_worker.kernels.mask_reference import PlainMaskKernels
+from gpu_worker.kernels.masks import MaskKernels
 from gpu_worker.kernels.plain import PlainKernels
 
 log = structlog.get_logger("kernels")
@@ -26,3 +29,22 @@ def kernels_for(device: torch.device, dtype: torch.dtype, cache_dir: Path | None
     if cache_dir is not None and not cache_in(cache_dir / "kernels"):
         log.warning("kernels are compiled at every start: the cache directory cannot be written", path=str(cache_dir))
     return CpuKernels(dtype)
+
+
+def mask_kernels_for(device: torch.device, vocabulary: Vocabulary, cache_dir: Path | None = None) -> MaskKernels:
+    """The fastest mask kernels there are for this device; machine code is kept under ``cache_dir``."""
+    try:
+        if device.type == "cpu":
+            return _compiled_masks(vocabulary, cache_dir)
+    except ImportError as error:
+        log.warning("mask kernels cannot be compiled, plain torch is many times slower", error=str(error))
+    return PlainMaskKernels(vocabulary, device)
+
+
+def _compiled_masks(vocabulary: Vocabulary, cache_dir: Path | None) -> MaskKernels:
+    from gpu_worker.kernels.compiling import cache_in
+    from gpu_worker.kernels.mask_kernels_cpu import CpuMaskKernels
+
+    if cache_dir is not None and not cache_in(cache_dir / "kernels"):
+        log.warning("kernels are compiled at every start: the cache directory cannot be written", path=str(cache_dir))
+    return CpuMaskKernels(vocabulary)

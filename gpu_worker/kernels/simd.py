@@ -206,6 +206,24 @@ def add_weighted(
     return types.void(types.int64, types.int64, types.int64, types.int64, p_stride, rows, dim, kind), emit
 
 
+@intrinsic
+def keep_lanes(_context: Any, address: Any, bits: Any) -> Any:
+    """Of the 32 float32 at ``address``, minus infinity into those whose bit is 0."""
+
+    def emit(codegen: Any, builder: Any, _: Any, args: Any) -> Any:
+        vector = ir.VectorType(_f32, 32)
+        place = builder.inttoptr(args[0], vector.as_pointer())
+        values = builder.load(place)
+        values.align = 4
+        kept = builder.bitcast(args[1], ir.VectorType(ir.IntType(1), 32))
+        nothing = ir.Constant(vector, [ir.Constant(_f32, float("-inf"))] * 32)
+        stored = builder.store(builder.select(kept, values, nothing), place)
+        stored.align = 4
+        return codegen.get_dummy_value()
+
+    return types.void(types.int64, types.int32), emit
+
+
 def _blocks(count: int, size: int) -> list[range]:
     return [range(low, min(low + size, count)) for low in range(0, count, size)]
 
