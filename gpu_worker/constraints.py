@@ -16,7 +16,7 @@ from gpu_worker.batch import Batch, Chunk
 from gpu_worker.grammar.loading import GrammarReady
 from gpu_worker.grammar.mask_pool import MaskPool
 from gpu_worker.grammar.matcher import AutomatonGrammar, CompiledGrammar, Matcher
-from gpu_worker.kernels.mask_interface import FREE
+from gpu_worker.kernels.masks import FREE
 from shared.protocol import Admit, Finish
 
 _KEPT = 512  # grammars at hand

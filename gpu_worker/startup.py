@@ -13,7 +13,7 @@ from gpu_worker.flat_batch import FlatBatch
 from gpu_worker.grammar.lexicon import Lexicon
 from gpu_worker.grammar.mask_pool import MaskPool
 from gpu_worker.grammar.vocabulary import load_vocabulary
-from gpu_worker.kernels.mask_selection import mask_kernels_for
+from gpu_worker.kernels.selection import mask_kernels_for
 from gpu_worker.kv_pool import KVPool, bytes_per_page
 from gpu_worker.loader import load_decoder
 from gpu_worker.models.decoder import Decoder

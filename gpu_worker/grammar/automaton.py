@@ -18,7 +18,7 @@ _BRANCH = -1
 class Part(NamedTuple):
     """A generated part of a template."""
 
-    index: int
+    place: int
     budget: int  # tokens it may have; 0: no bound
     following: bytes  # the fixed text after it
 
@@ -30,7 +30,7 @@ class Automaton:
         self.tables: Tables = tables(dfa)
         classes, transitions, accepting = self.tables
         self._classes = classes.tolist()
-        self._next = memoryview(np.ascontiguousarray(transitions)).cast("B").cast("H")
+        self._next = memoryview(transitions.tobytes()).cast("H")
         self._width = dfa.num_classes
         sizes = np.bincount(classes, minlength=dfa.num_classes)
         exits = (transitions != DEAD) @ sizes  # bytes that lead on

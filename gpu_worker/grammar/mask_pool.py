@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gpu_worker.grammar.automaton import Automaton
-from gpu_worker.kernels.mask_interface import MaskKernels
+from gpu_worker.kernels.masks import MaskKernels
 
 _ROW_BYTES_IN_ALL = 32 * 2**20
 
@@ -43,7 +43,6 @@ class MaskPool:
         self._content: dict[int, bytes] = {}
         self._users: dict[int, int] = {}  # keys of each row
         self._sole: dict[int, int | None] = {}
-        self._placed: dict[Automaton, int] = {}  # automata on the device
         self.built = 0
         self.hits = 0
 
@@ -96,22 +95,13 @@ class MaskPool:
         """Nobody will ask for this automaton any more."""
         for key in [key for key in self._row_of if key.automaton is automaton]:
             self._drop(key)
-        placed = self._placed.pop(automaton, None)
-        if placed is not None:
-            self._kernels.remove(placed)
-
-    def _ints(self, value: int) -> Tensor:
-        return torch.tensor([value], dtype=torch.int32, device=self.rows.device)
 
     def _build(self, key: _Key) -> int:
         while not self._free:
             self._drop(next(iter(self._row_of)))
         row = self._free.pop()
         self.built += 1
-        placed = self._placed.get(key.automaton)
-        if placed is None:
-            placed = self._placed[key.automaton] = self._kernels.add(key.automaton.tables)
-        self._kernels.build(self.rows, self._ints(row), self._ints(key.state), self._ints(placed))
+        self._kernels.build(self.rows, [row], [key.state], key.automaton.tables)
         _allow(self.rows[row], key.ends)
         return row
 

@@ -207,14 +207,15 @@ def test_forced_tokens_are_computed_together_and_sample_at_their_end() -> None:
     batch = Batch(max_rows=4, context_length=64, page_size=4)
     other = prefilled(batch, 8, [1], pages=(9,), limit=4)
     row = prefilled(batch, 9, [1, 2, 3], pages=(6, 2), limit=8)
+    grow(batch, other, 30)
     outcome = grow(batch, row, 40, 41, 42, forced=True)
     assert (outcome.first, outcome.tokens, outcome.forced, outcome.pending) == (1, [40, 41, 42], [1, 1, 1], 4)
     inputs = batch.gather([], EXTRA)
     assert inputs.num_decodes == 1
     assert inputs.rows.tolist() == [other, row]
-    assert inputs.input_ids.tolist() == [7, 7, 40, 41, 42]
-    assert inputs.positions.tolist() == [1, 3, 4, 5, 6]
-    assert inputs.slots.tolist() == [9 * 4 + 1, 6 * 4 + 3, 8, 9, 10]
+    assert inputs.input_ids.tolist() == [30, 7, 40, 41, 42]
+    assert inputs.positions.tolist() == [2, 3, 4, 5, 6]
+    assert inputs.slots.tolist() == [9 * 4 + 2, 6 * 4 + 3, 8, 9, 10]
     assert inputs.sampling_rows.tolist() == [other, row]
     assert inputs.logit_indices.tolist() == [0, 4]
 
