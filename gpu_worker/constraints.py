@@ -103,7 +103,7 @@ class Constraints:
             matcher = self._matcher(row)
             is_last = start + length == batch.length[row] == batch.prompt_len[row]
             if is_last and matcher is not None and not isinstance(matcher, Refused):
-                self._start(row, matcher)
+                self._end_or_force(row, matcher, None)
                 more = min(int(min(batch.length[row], batch.limit[row])) - start - length, max(0, extra))
                 begun.append(row)
                 if more > 0 and batch.finish[row] is Finish.NONE:
@@ -130,15 +130,11 @@ class Constraints:
             case _:
                 return False
 
-    def take_resumed(self) -> list[tuple[int, Tensor]]:
-        """Rows that no longer wait, with their logits."""
-        taken: list[tuple[int, Tensor]] = []
-        for id in self.resumed:
-            logits, row = self._stalled.pop(id, None), self._batch.row_of(id)
-            if logits is not None and row is not None:
-                taken.append((row, logits))
+    def take_resumed(self) -> list[tuple[int, Tensor | None]]:
+        """Rows that no longer wait, with their logits if a token is to be drawn from them."""
+        rows = [(self._batch.row_of(id), self._stalled.pop(id, None)) for id in self.resumed]
         self.resumed = []
-        return taken
+        return [(row, logits) for row, logits in rows if row is not None]
 
     def apply_masks(self, logits: Tensor, rows: Sequence[int]) -> None:
         """Set the logits [R, V] of what the rows' grammars do not allow to minus infinity."""
@@ -205,12 +201,10 @@ class Constraints:
             self._fail(id, matcher.message)
             return
         if batch.length[row] == batch.prompt_len[row]:
-            self._start(row, matcher)
+            self._end_or_force(row, matcher, None)
+        if batch.finish[row] is not Finish.NONE or batch.length[row] > batch.computed[row]:
+            self._stalled.pop(id, None)  # it begins with what is forced on it
         self.resumed.append(id)
-
-    def _start(self, row: int, matcher: Matcher) -> None:
-        """What must stand at the very beginning."""
-        self._end_or_force(row, matcher, None)
 
     def _end_or_force(self, row: int, matcher: Matcher, previous: int | None) -> None:
         batch, masks = self._batch, self._masks

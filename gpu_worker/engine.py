@@ -158,10 +158,10 @@ class Engine:
         rows = [rows[at] for at in ready]
         resumed = constraints.take_resumed()
         grown = [row for row, _ in resumed]
-        again = [(row, kept) for row, kept in resumed if self._draws(row)]
+        again = [(row, kept) for row, kept in resumed if kept is not None]
         if again:
-            kept = torch.stack([kept for _, kept in again])
-            logits = kept if logits is None or not rows else torch.cat((logits, kept))
+            stacked = torch.stack([kept for _, kept in again])
+            logits = stacked if logits is None or not rows else torch.cat((logits, stacked))
             rows += [row for row, _ in again]
         if logits is None or not rows:
             return grown
@@ -188,11 +188,6 @@ class Engine:
         if not self._batch.occupied[row] or self._batch.finish[row] is not Finish.NONE:
             return True
         return logits is not None and self._constraints.is_obeyed(row) and self._constraints.stall(row, logits[at])
-
-    def _draws(self, row: int) -> bool:
-        """Does a row that waited for its grammar begin with a draw, not with what the grammar forces?"""
-        batch = self._batch
-        return batch.finish[row] is Finish.NONE and batch.length[row] == batch.computed[row]
 
     def _outcomes(self, rows: Iterable[int]) -> list[Outcome]:
         """What is new of rows that grew or ended; one that failed has left."""

@@ -17,6 +17,7 @@ class Lexicon:
         self.sorted_spelling: Sequence[bytes] = sorted({word for word in vocabulary.spelling if word})
         self.longest = vocabulary.longest
         self._tokenizer = tokenizer
+        tokenizer.encode_inner("")  # its first use takes half a second at 49,152 tokens
 
     def encode(self, text: str) -> Sequence[int] | None:
         """The tokenizer's own tokens of a text within a text; None where they do not spell it."""
