@@ -15,7 +15,7 @@ from gpu_worker.kernels.launch import KernelCall
 from gpu_worker.kernels.team import Team
 from shared.grammar import Tables
 
-_ALONE = 4  # rows up to which starting the team costs more than it saves
+_ALONE = 16  # rows: 4 us each, where a team beside a busy program may wait a time slice of 8 ms for its last thread
 
 
 class CpuMaskKernels:
@@ -23,20 +23,22 @@ class CpuMaskKernels:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._size, self._words = vocabulary.size, vocabulary.words
-        self._vocabulary = vocabulary  # the kernels hold addresses of its arrays
         team = Team()
         depth = 1 << vocabulary.longest.bit_length()  # few different ones: each is compiled on its own
         self._apply = KernelCall(mask_cpu.apply_body(), mask_cpu.APPLY_ARGUMENTS, team)
         self._build = KernelCall(mask_cpu.build_body(depth), mask_cpu.BUILD_ARGUMENTS, team)
         self._advance = KernelCall(mask_cpu.advance_body(), mask_cpu.ADVANCE_ARGUMENTS, team)
         self._apply.arguments[mask_cpu.SIZE] = self._size
-        trie, build = vocabulary.trie, self._build.arguments
+        walk, build = mask_cpu.walk_of(vocabulary.trie), self._build.arguments
         build[mask_cpu.WORDS] = self._words
-        build[mask_cpu.NODES] = len(trie.depth)
-        columns = (trie.depth, trie.byte, trie.end, trie.first, trie.count, trie.tokens)
-        build[mask_cpu.DEPTH : mask_cpu.TOKENS + 1] = [column.ctypes.data for column in columns]
+        build[mask_cpu.NODES] = len(walk.records)
+        build[mask_cpu.RECORDS] = walk.records.ctypes.data
+        build[mask_cpu.END] = walk.end.ctypes.data
+        build[mask_cpu.TWINS] = walk.twins.ctypes.data
+        build[mask_cpu.PAIRS] = len(walk.twins)
         self._advance.arguments[mask_cpu.BYTES] = vocabulary.token_bytes.ctypes.data
         self._advance.arguments[mask_cpu.STARTS] = vocabulary.token_starts.ctypes.data
+        self._held = (vocabulary, walk)  # the kernels know their arrays by address
 
     def apply(self, logits: Tensor, pool: Tensor, rows: Tensor) -> None:
         _check(logits, torch.float32, (len(rows), self._size))

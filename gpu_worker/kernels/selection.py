@@ -36,6 +36,10 @@ def mask_kernels_for(device: torch.device, vocabulary: Vocabulary, cache_dir: Pa
     try:
         if device.type == "cpu":
             return _compiled_masks(vocabulary, cache_dir)
+        if device.type == "cuda":
+            from gpu_worker.kernels.mask_kernels_triton import TritonMaskKernels
+
+            return TritonMaskKernels(vocabulary, device)
     except ImportError as error:
         log.warning("mask kernels cannot be compiled, plain torch is many times slower", error=str(error))
     return PlainMaskKernels(vocabulary, device)
