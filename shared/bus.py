@@ -214,9 +214,20 @@ class Bus:
         found = await self.patiently(lambda: self.client.hgetall(key))
         return {field.decode(): value for field, value in found.items()}
 
-    async def value(self, key: str) -> bytes | None:
+    async def value(self, key: str, patience: float = _PATIENCE_S) -> bytes | None:
         """What a plain key holds, None where there is nothing."""
-        return await self.patiently(lambda: self.client.get(key))
+        return await self.patiently(lambda: self.client.get(key), patience)
+
+    async def keep(self, key: str, value: bytes, seconds: int, patience: float = _PATIENCE_S) -> None:
+        """Write a plain key that goes by itself after some time."""
+        command = ("SET", key, value, "EX", seconds)
+        await self.patiently(lambda: self.writing.call([command]), patience)
+
+    async def prolong(self, keys: Sequence[str], seconds: int, patience: float = _PATIENCE_S) -> set[str]:
+        """Let plain keys stay for some time from now on; returns those that are not there."""
+        commands = [("EXPIRE", key, seconds) for key in keys]
+        replies = await self.patiently(lambda: self.writing.call(commands), patience) if keys else []
+        return {key for key, there in zip(keys, replies, strict=True) if not there}
 
     async def present(self, key: str, fields: Sequence[str]) -> set[str]:
         """Which of these fields a hash has."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -26,6 +23,7 @@ from shared import logs, metrics
 from shared.bus import START, Bus, Unavailable
 from shared.config import Settings, settings_sources
 from shared.errors import UserError
+from shared.parent import end_with_parent
 from shared.registry import BEAT_S, Pulse, Registry, Role, State
 
 log = structlog.get_logger("service")
@@ -138,15 +136,6 @@ async def _process(role: Role, settings: Settings, serve: Serve) -> int:
         log.exception("service failed")
         return 1
     return 0
-
-
-def end_with_parent(parent: int | None) -> None:
-    """Ask Linux to end this process when its launcher dies, even by kill -9."""
-    if parent is None or not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:  # it died before we asked
-        raise SystemExit(0)
 
 
 def main(role: Role, serve: Serve, prepare: Callable[[Settings], None] = lambda _: None) -> None:

@@ -13,6 +13,13 @@ from typing import NamedTuple
 from shared.protocol import Failed, Failure, Finish
 
 
+class BadGrammar(NamedTuple):
+    """What an answer should look like cannot be had."""
+
+    param: str  # the field that asked for it
+    message: str
+
+
 class Piece(NamedTuple):
     """Some tokens of one choice. Text may lag behind its tokens."""
 
@@ -21,6 +28,7 @@ class Piece(NamedTuple):
     tokens: Sequence[int]
     finish: Finish
     completion_tokens: int  # of the choice, up to and with this piece
+    forced_tokens: int  # likewise: of these, that a grammar left no choice about
 
 
 class Choice:
@@ -31,6 +39,7 @@ class Choice:
         "cached_tokens",
         "completion_tokens",
         "finish",
+        "forced_tokens",
         "id",
         "index",
         "matched",
@@ -46,6 +55,7 @@ class Choice:
         self.admitted = False
         self.cached_tokens = 0
         self.completion_tokens = 0
+        self.forced_tokens = 0
         self.finish = Finish.NONE
         self.matched: str | int | None = None
 
@@ -58,7 +68,8 @@ class Answer:
         self.choices = tuple(choices)
         self.detokenizer = detokenizer
         self.shares_id = shares_id
-        self.failed: Failed | None = None
+        self.failed: Failed | BadGrammar | None = None
+        self._undecided = 0  # grammars of which nobody knows yet whether they can be used
         self._pieces: list[Piece] = []
         self._started = False
         self._news = asyncio.Event()
@@ -76,6 +87,19 @@ class Answer:
         """Nothing more will come."""
         return self.failed is not None or not self.unfinished
 
+    # --- told while its grammars are compiled
+
+    def awaits(self, grammars: int) -> None:
+        """So many grammars are being compiled: :meth:`started` waits for the verdict on each."""
+        self._undecided = grammars
+
+    def decided(self, failure: Failed | BadGrammar | None) -> None:
+        """One of the grammars can be used, or not."""
+        self._undecided -= 1
+        if failure is not None:
+            self.fail(failure)
+        self._news.set()
+
     # --- filled by the dispatch of the texts stream
 
     def admitted(self, choice: Choice, cached_tokens: int) -> None:
@@ -86,9 +110,19 @@ class Answer:
         self._tell()
 
     def advance(
-        self, choice: Choice, first: int, tokens: Sequence[int], text: str, finish: Finish, matched: str | int | None
+        self,
+        choice: Choice,
+        first: int,
+        tokens: Sequence[int],
+        text: str,
+        finish: Finish,
+        matched: str | int | None,
+        forced: int = 0,
     ) -> None:
-        """Take tokens ``first``, … of a choice; what it already has is dropped, a gap is a failure."""
+        """Take tokens ``first``, … of a choice, ``forced`` of them by a grammar.
+
+        What it already has is dropped, a gap is a failure.
+        """
         if choice.finish is not Finish.NONE or self.failed is not None:
             return
         have = choice.completion_tokens
@@ -98,19 +132,21 @@ class Answer:
                 self.fail(Failed(choice.id, Failure.WORKER, message))
             return
         choice.completion_tokens = have + len(tokens)
+        choice.forced_tokens += forced
         choice.finish = finish
         choice.matched = matched
         if text or tokens or finish is not Finish.NONE:
-            self._pieces.append(Piece(choice, text, tokens, finish, choice.completion_tokens))
+            self._pieces.append(Piece(choice, text, tokens, finish, choice.completion_tokens, choice.forced_tokens))
             self._tell()
 
     def aborted(self, choice: Choice) -> None:
         """The scheduler ended a choice on request."""
         self.advance(choice, choice.completion_tokens, (), "", Finish.ABORT, None)
 
-    def fail(self, failed: Failed) -> None:
-        """The whole answer ends in an error."""
-        self.failed = self.failed or failed
+    def fail(self, failed: Failed | BadGrammar) -> None:
+        """The whole answer ends in an error: in the first, but a bad grammar is the cause of any other."""
+        if self.failed is None or isinstance(failed, BadGrammar):
+            self.failed = failed
         self._tell()
 
     def _tell(self) -> None:
@@ -120,9 +156,20 @@ class Answer:
     # --- drained by the one who writes to the client
 
     async def started(self) -> None:
-        """Wait for the first sign that the request was taken or refused."""
-        if not self._started:
+        """Wait for the first sign that the request was taken or refused, and for the verdict on its grammars."""
+        while not self._is_certain:
+            self._news.clear()
             await self._news.wait()
+
+    @property
+    def _is_certain(self) -> bool:
+        match self.failed:
+            case BadGrammar():
+                return True
+            case Failed(failure=failure) if failure is not Failure.WORKER:
+                return True
+            case _:  # a worker may know before us that a grammar is bad, but does not say so in words for the client
+                return self._started and not self._undecided
 
     async def pieces(self) -> list[Piece]:
         """All pieces since the last call, at least one unless the answer is over."""

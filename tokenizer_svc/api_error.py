@@ -10,6 +10,7 @@ import re
 import msgspec
 
 from shared.protocol import Failed, Failure
+from tokenizer_svc.answers import BadGrammar
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -72,8 +73,15 @@ def internal(message: str) -> ApiError:
     return ApiError(500, message, type="server_error", code="internal_error")
 
 
-def of_failure(failed: Failed, retry_after_s: int) -> ApiError:
+def bad_grammar(param: str, why: str) -> ApiError:
+    """400: what the answer should look like cannot be had."""
+    return invalid(f"{param}: {why}", param, "invalid_grammar")
+
+
+def of_failure(failed: Failed | BadGrammar, retry_after_s: int) -> ApiError:
     """What a client is told when its request failed further down."""
+    if isinstance(failed, BadGrammar):
+        return bad_grammar(failed.param, failed.message)
     match failed.failure:
         case Failure.QUEUE_FULL:
             return ApiError(

@@ -53,7 +53,9 @@ class GenerationRoutes:
         arrived = time.perf_counter()
         engine = self._engine
         asked = read_chat(await read_object(request, engine.limits), engine)
-        answer = await engine.submit(await draft_chat(asked, engine), shares_id=True)
+        answer = await engine.submit(
+            await draft_chat(asked, engine), shares_id=True, client=_client(request, asked.user)
+        )
         _log_accepted(answer, asked.user)
         shape = ChatAnswers(answer, engine.model, int(time.time()), include_usage=asked.include_usage)
         return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.stream))
@@ -63,7 +65,9 @@ class GenerationRoutes:
         arrived = time.perf_counter()
         engine = self._engine
         asked = read_completion(await read_object(request, engine.limits), engine)
-        answer = await engine.submit(await draft_completion(asked, engine), shares_id=True)
+        answer = await engine.submit(
+            await draft_completion(asked, engine), shares_id=True, client=_client(request, asked.user)
+        )
         _log_accepted(answer, asked.user)
         shape = CompletionAnswers(answer, engine.model, int(time.time()), include_usage=asked.include_usage)
         return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.stream))
@@ -73,10 +77,17 @@ class GenerationRoutes:
         arrived = time.perf_counter()
         engine = self._engine
         asked = read_generate(await read_object(request, engine.limits), engine)
-        answer = await engine.submit(await draft_generate(asked, engine), shares_id=False)
+        answer = await engine.submit(
+            await draft_generate(asked, engine), shares_id=False, client=_client(request, None)
+        )
         _log_accepted(answer, None)
         shape = NativeAnswers(answer, arrived, is_single=asked.is_single)
         return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.request.stream))
+
+
+def _client(request: web.Request, user: str | None) -> str:
+    """Who takes turns with others at what is scarce: an address, told apart by API key and ``user`` where given."""
+    return "\0".join((request.remote or "", request.headers.get("Authorization", ""), user or ""))
 
 
 def _log_accepted(answer: Answer, user: str | None) -> None:

@@ -10,6 +10,7 @@ from shared.tokenizer import Tokenizer
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
+from tokenizer_svc.structure import Structure
 
 
 class Display(NamedTuple):
@@ -30,6 +31,7 @@ class Draft(NamedTuple):
     display: Display
     namespace: str
     priority: int
+    structure: Structure | None = None  # what its output obeys; ``sampling`` names it, too
 
 
 class Engine(Protocol):
@@ -66,8 +68,10 @@ class Engine(Protocol):
         """The model card and the settings of this process."""
         ...
 
-    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool) -> Answer:
-        """Announce the sequences. Raises ApiError 503 where nobody is there to take them."""
+    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool, client: str) -> Answer:
+        """Announce the sequences. Raises ApiError 503 where nobody is there to take them, 400 for a grammar that
+        is known to be bad; one that turns out so later ends the answer. ``client``: who takes turns at compiling.
+        """
         ...
 
     def abandon(self, answer: Answer) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from shared.protocol import Finish
+from shared.protocol import Finish, ModelCard
 from tokenizer_svc import unsupported
 from tokenizer_svc.answers import Answer, Choice, Piece
 from tokenizer_svc.api_error import invalid, of_validation
@@ -21,6 +21,7 @@ from tokenizer_svc.openai import check_model, check_sequences
 from tokenizer_svc.prompts import LengthNames, Prompts, answer_length, encode
 from tokenizer_svc.sampling import Bounds, SamplingFields, Vocabulary, resolve
 from tokenizer_svc.sse import DONE, event
+from tokenizer_svc.structure import Structure, check_structured, read_structure
 
 _NEW_TOKENS = 128  # SGLang's default
 
@@ -80,14 +81,15 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
     request = generation.request
     name = "text" if request.text is not None else "input_ids"
     check_sequences(len(generation.prompts.items), max(p.n or 1 for p in generation.params), name, engine)
-    encoded = await encode(engine, generation.prompts, name, add_special_tokens=True)
     card = engine.ready_card()
+    prefixes, structures = _structures(generation, card)
+    encoded = await encode(engine, generation.prompts, name, add_special_tokens=True)
     limits = engine.limits
     namespace = Bounds().label("cache_salt", request.cache_salt, limits)
     priority = Bounds().integer("priority", request.priority, -limits.priority, limits.priority, 0)
     drafts: list[Draft] = []
-    for index, (ids, params) in enumerate(zip(encoded, generation.params, strict=True)):
-        prefix = f"sampling_params[{index}]" if isinstance(request.sampling_params, list) else "sampling_params"
+    rows = zip(encoded, generation.params, prefixes, structures, strict=True)
+    for index, (ids, params, prefix, structure) in enumerate(rows):
         names = LengthNames(name, f"{prefix}.max_new_tokens")
         choosing = resolve(
             params,
@@ -98,12 +100,27 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
             min_tokens=params.min_new_tokens,
             seed=params.sampling_seed,
             include_stop=bool(params.no_stop_trim),
+            grammar=structure.grammar if structure else None,
         )
         drafts += (
-            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority)
+            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure)
             for choice in range(choosing.n)
         )
     return drafts
+
+
+def _structures(generation: Generation, card: ModelCard) -> tuple[list[str], list[Structure | None]]:
+    """Where the parameters of each prompt are, and the grammar that they ask for."""
+    params = generation.params
+    if isinstance(generation.request.sampling_params, list):
+        prefixes = [f"sampling_params[{index}]" for index in range(len(params))]
+        structures = [read_structure(each, prefix) for each, prefix in zip(params, prefixes, strict=True)]
+    else:  # one for all
+        prefixes = ["sampling_params"] * len(params)
+        structures = [read_structure(params[0], prefixes[0])] * len(params)
+    for structure in filter(None, structures):
+        check_structured(structure, card)
+    return prefixes, structures
 
 
 def _prompts(request: GenerateRequest) -> Prompts:
@@ -148,6 +165,7 @@ class MetaInfo(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None
     prompt_tokens: int
     completion_tokens: int
+    forced_tokens: int  # of these, that a grammar left no choice about
     cached_tokens: int
     e2e_latency: float  # seconds since the request arrived
 
@@ -186,7 +204,7 @@ class NativeAnswers:
         self._tokens[index] += piece.tokens
         if not piece.text and piece.finish is Finish.NONE:
             return b""
-        meta = self._meta(piece.choice, piece.completion_tokens, piece.finish)
+        meta = self._meta(piece.choice, piece.completion_tokens, piece.forced_tokens, piece.finish)
         output = Output(self._texts[index], self._tokens[index], meta, None if self._is_single else index)
         return event(_encode(output))
 
@@ -197,17 +215,18 @@ class NativeAnswers:
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
         """The answer of a request that is no stream."""
         outputs = [
-            Output(text, ids, self._meta(choice, choice.completion_tokens, choice.finish))
+            Output(text, ids, self._meta(choice, choice.completion_tokens, choice.forced_tokens, choice.finish))
             for choice, text, ids in zip(self._answer.choices, texts, tokens, strict=True)
         ]
         return _encode(outputs[0] if self._is_single else outputs)
 
-    def _meta(self, choice: Choice, completion_tokens: int, finish: Finish) -> MetaInfo:
+    def _meta(self, choice: Choice, completion_tokens: int, forced_tokens: int, finish: Finish) -> MetaInfo:
         return MetaInfo(
             id=f"gen-{choice.id:016x}",
             finish_reason=_finish_reason(choice, finish),
             prompt_tokens=choice.prompt_tokens,
             completion_tokens=completion_tokens,
+            forced_tokens=forced_tokens,
             cached_tokens=choice.cached_tokens,
             e2e_latency=time.perf_counter() - self._arrived,
         )

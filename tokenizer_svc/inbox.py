@@ -90,17 +90,18 @@ class Inbox:
             message.texts,
             message.finishes,
             message.matched,
+            columns.as_int32(message.forced).tolist() or [0] * len(message.texts),
             strict=True,
         )
         tokens = columns.as_int32(message.tokens).tolist()
         end = 0
-        for id, first, count, text, finish, matched in rows:
+        for id, first, count, text, finish, matched, forced in rows:
             start, end = end, end + count
             expected = self._expected.get(id)
             if expected is None:
                 continue
             answer, choice = expected
-            answer.advance(choice, first, tokens[start:end], text, Finish(finish), matched)
+            answer.advance(choice, first, tokens[start:end], text, Finish(finish), matched, forced)
             if choice.finish is not Finish.NONE:
                 self._done(id, answer)
 

@@ -21,7 +21,17 @@ class Metrics:
         self.finished = counter("finished", "Generated sequences by how they ended.", ("reason",))
         self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of accepted requests.")
         self.generated_tokens = counter("generated_tokens", "Tokens received from detokenizers.")
+        self.forced_tokens = counter("forced_tokens", "Of these, tokens about which a grammar left no choice.")
         self.disconnects = counter("disconnects", "Clients that left before their answer was complete.")
+        self.constrained = counter(
+            "constrained_requests", "Grammars that accepted requests asked for, by kind.", ("kind",)
+        )
+        self.compiles = counter(
+            "grammar_compiles", "Grammars compiled, by kind and by what became of them.", ("kind", "outcome")
+        )
+        self.grammar_hits = counter(
+            "grammar_hits", "Grammars that needed no compile, by where they were found.", ("where",)
+        )
         self.open = Gauge("rootstream_http_sequences", "Sequences under way in this process.", registry=registry)
         self.ttft = histogram("ttft_seconds", "From the request's arrival to its first token.")
         self.itl = histogram("inter_token_seconds", "Between tokens of one sequence.")
@@ -29,4 +39,5 @@ class Metrics:
         self.admission = histogram("admission_seconds", "From announcing a request to word from the scheduler.")
         self.tokenise = histogram("tokenise_seconds", "Chat template and tokenisation of one request.")
         self.announce = histogram("announce_seconds", "Writing a request to the streams.")
+        self.compile = histogram("grammar_compile_seconds", "Compiling one grammar, without the wait for a child.")
         self.delivery = histogram("texts_hop_seconds", "From writing a texts entry to its dispatch here.", MICROS)

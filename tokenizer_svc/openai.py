@@ -13,6 +13,7 @@ from tokenizer_svc.chat import Message, encode_chat
 from tokenizer_svc.engine import Draft, Engine
 from tokenizer_svc.prompts import LengthNames, RawPrompt, answer_length, encode, sort_out
 from tokenizer_svc.sampling import Bounds, SamplingFields, Vocabulary, resolve
+from tokenizer_svc.structure import Structure, check_structured, read_structure
 
 _COMPLETION_TOKENS = 16  # OpenAI's default for completions
 
@@ -81,6 +82,7 @@ def read_completion(body: dict[str, Any], engine: Engine) -> CompletionRequest:
 
 async def draft_chat(request: ChatRequest, engine: Engine) -> list[Draft]:
     """The sequences that a chat request asks for. Raises ApiError."""
+    structure = _structure(request, engine)
     ids = await encode_chat(
         engine,
         request.messages,
@@ -90,16 +92,17 @@ async def draft_chat(request: ChatRequest, engine: Engine) -> list[Draft]:
     asked, name = request.max_tokens, "max_tokens"
     if request.max_completion_tokens is not None:
         asked, name = request.max_completion_tokens, "max_completion_tokens"
-    return _drafts(request, engine, [ids], asked, None, LengthNames("messages", name))
+    return _drafts(request, engine, [ids], asked, None, LengthNames("messages", name), structure)
 
 
 async def draft_completion(request: CompletionRequest, engine: Engine) -> list[Draft]:
     """The sequences that a completion request asks for. Raises ApiError."""
+    structure = _structure(request, engine)
     prompts = sort_out(request.prompt, "prompt")
     check_sequences(len(prompts.items), request.n, "prompt", engine)
     encoded = await encode(engine, prompts, "prompt", add_special_tokens=request.add_special_tokens is not False)
     names = LengthNames("prompt", "max_tokens")
-    return _drafts(request, engine, encoded, request.max_tokens, _COMPLETION_TOKENS, names)
+    return _drafts(request, engine, encoded, request.max_tokens, _COMPLETION_TOKENS, names, structure)
 
 
 def check_sequences(prompts: int, n: int | None, name: str, engine: Engine) -> None:
@@ -135,6 +138,13 @@ def _convert(body: dict[str, Any], kind: type[_Request]) -> _Request:
         raise of_validation(error) from error
 
 
+def _structure(request: OpenAIFields, engine: Engine) -> Structure | None:
+    structure = read_structure(request)
+    if structure is not None:
+        check_structured(structure, engine.ready_card())
+    return structure
+
+
 def _drafts(
     request: OpenAIFields,
     engine: Engine,
@@ -142,6 +152,7 @@ def _drafts(
     asked: int | None,
     default: int | None,
     names: LengthNames,
+    structure: Structure | None,
 ) -> list[Draft]:
     card = engine.ready_card()
     bounds = Bounds()
@@ -160,9 +171,10 @@ def _drafts(
             min_tokens=request.min_tokens,
             seed=request.seed,
             include_stop=bool(request.include_stop_str_in_output),
+            grammar=structure.grammar if structure else None,
         )
         drafts += (
-            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority)
+            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure)
             for choice in range(choosing.n)
         )
     return drafts

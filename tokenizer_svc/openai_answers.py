@@ -25,6 +25,12 @@ class PromptTokensDetails(Struct, frozen=True):
     cached_tokens: int
 
 
+class CompletionTokensDetails(Struct, frozen=True):
+    """How generated tokens came about."""
+
+    forced_tokens: int  # a grammar left no choice about them
+
+
 class Usage(Struct, frozen=True):
     """Tokens of one HTTP request; a prompt with several choices counts once."""
 
@@ -32,6 +38,7 @@ class Usage(Struct, frozen=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
 
 
 def usage_of(answer: Answer) -> Usage:
@@ -39,7 +46,9 @@ def usage_of(answer: Answer) -> Usage:
     prompt = sum(choice.prompt_tokens for choice in first)
     completion = sum(choice.completion_tokens for choice in answer.choices)
     cached = sum(choice.cached_tokens for choice in first)
-    return Usage(prompt, completion, prompt + completion, PromptTokensDetails(cached))
+    forced = sum(choice.forced_tokens for choice in answer.choices)
+    details = PromptTokensDetails(cached), CompletionTokensDetails(forced)
+    return Usage(prompt, completion, prompt + completion, *details)
 
 
 class Delta(Struct, frozen=True, omit_defaults=True):

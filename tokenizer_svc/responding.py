@@ -145,5 +145,6 @@ class _Timing:
         self._metrics.e2e.observe(time.perf_counter() - self._arrived)
         for choice in self._answer.choices:
             self._metrics.generated_tokens.inc(choice.completion_tokens)
+            self._metrics.forced_tokens.inc(choice.forced_tokens)
             reason = "unfinished" if choice.finish is Finish.NONE else choice.finish.name.lower()
             self._metrics.finished.labels("failed" if self._answer.failed else reason).inc()

@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from shared.protocol import Sampling
+from shared.protocol import Grammar, Sampling
 from tokenizer_svc.api_error import invalid
 from tokenizer_svc.engine import Display
 from tokenizer_svc.limits import SEED_MODULUS, Limits
+from tokenizer_svc.structure import StructureFields
 
 
-class SamplingFields(msgspec.Struct, kw_only=True):
+class SamplingFields(StructureFields, kw_only=True):
     """Fields with one name and meaning in all APIs. None is the default of each."""
 
     temperature: float | None = None
@@ -109,6 +110,7 @@ def resolve(
     min_tokens: int | None,
     seed: int | None,
     include_stop: bool,
+    grammar: Grammar | None,
 ) -> Choosing:
     """All defaults resolved, all bounds checked. Raises ApiError 400 naming the field."""
     temperature = bounds.number("temperature", fields.temperature, 0, limits.max_temperature, 1)
@@ -131,6 +133,7 @@ def resolve(
         logit_bias=_logit_bias(fields.logit_bias or {}, bounds, limits, vocabulary),
         min_tokens=_min_tokens(bounds, min_tokens, max_tokens),
         stop_token_ids=ending,
+        grammar=grammar,
     )
     display = Display(
         stop=_stop_strings(fields.stop, bounds, limits),

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from shared import columns, metrics
-from shared.bus import Reader, Unavailable
+from shared.bus import Bus, Reader, Unavailable
 from shared.config import WORKER, Settings
 from shared.cursors import entry_key
 from shared.errors import UserError
@@ -39,6 +39,9 @@ from tokenizer_svc.answers import Answer, Choice
 from tokenizer_svc.api_error import unavailable
 from tokenizer_svc.app import build_app
 from tokenizer_svc.engine import Draft
+from tokenizer_svc.grammar.limits import LIMITS
+from tokenizer_svc.grammar.pool import Pool
+from tokenizer_svc.grammars import Grammars
 from tokenizer_svc.inbox import FollowUp, Inbox
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
@@ -52,6 +55,8 @@ _TRIM_S = 1.0
 _LOST_S = 30.0  # a process that does not come back for this long takes its requests with it
 _IMPATIENT_S = 0.1  # between looks at the others while one of them is missing
 _STOP_GRACE_S = 2.0  # for answers under way at an orderly stop
+_GRAMMARS_S = 5.0  # between looks whether the grammars of live answers are where the worker finds them
+_GRAMMAR_PATIENCE_S = 1.0
 
 
 async def serve(context: Context) -> None:
@@ -82,6 +87,34 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> None:
         raise UserError(f"cannot listen on {where}: {error.strerror}; choose another --host or --port") from error
 
 
+class GrammarStore:
+    """Compiled grammars in Redis. What cannot be written now is written again by the next refresh."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._name = bus.names.grammar
+
+    async def get(self, key: str) -> bytes | None:
+        try:
+            return await self._bus.value(self._name(key), _GRAMMAR_PATIENCE_S)
+        except Unavailable:
+            return None
+
+    async def put(self, key: str, data: bytes, seconds: int) -> None:
+        try:
+            await self._bus.keep(self._name(key), data, seconds, _GRAMMAR_PATIENCE_S)
+        except Unavailable as error:
+            log.warning("a compiled grammar could not be left for the worker", error=str(error))
+
+    async def prolong(self, keys: Sequence[str], seconds: int) -> set[str]:
+        by_name = {self._name(key): key for key in keys}
+        try:
+            gone = await self._bus.prolong(tuple(by_name), seconds, _GRAMMAR_PATIENCE_S)
+        except Unavailable:
+            return set()
+        return {by_name[name] for name in gone}
+
+
 class FrontDoor:
     """The engine behind the HTTP application, over the streams."""
 
@@ -96,6 +129,8 @@ class FrontDoor:
         self._names = context.bus.names
         self._texts = self._names.texts(context.replica)
         self._inbox = Inbox()
+        self._pool = Pool(LIMITS)
+        self._grammars = Grammars(self._pool, GrammarStore(context.bus), self.metrics)
         self._card: ModelCard | None = None
         self._card_of: int | None = None  # incarnation of the worker that wrote it
         self._absent_since: dict[str, float] = {}
@@ -121,9 +156,12 @@ class FrontDoor:
         await self._look_around()
         self._context.spawn(self._follow(reader))
         self._context.spawn(self._watch())
+        self._context.spawn(self._pool.run())
+        self._context.spawn(self._keep_grammars())
 
     async def end(self) -> None:
         """Finish what is being written; nobody will read our stream any more."""
+        await self._grammars.close()
         if self._writing:
             await asyncio.wait(self._writing, timeout=_STOP_GRACE_S)
         await self._bus.patiently(lambda: self._bus.client.delete(self._texts), patience=1.0)
@@ -157,6 +195,11 @@ class FrontDoor:
                 log.warning("redis away", error=str(error))
             self._fail_lost(time.monotonic())
 
+    async def _keep_grammars(self) -> None:
+        while True:
+            await asyncio.sleep(_GRAMMARS_S)
+            await self._grammars.refresh()
+
     async def _look_around(self) -> None:
         """Read the model card where the worker is another than the one that wrote it."""
         for pulse in self._context.peers.pulses(Role.WORKER):
@@ -165,6 +208,8 @@ class FrontDoor:
                 hello = decode(found) if found else None
                 if isinstance(hello, Hello):
                     self._card, self._card_of = hello.card, hello.incarnation
+                    if hello.card.structured:
+                        self._pool.warm()
 
     def _fail_lost(self, now: float) -> None:
         """End the answers of processes that went away and did not come back."""
@@ -217,6 +262,7 @@ class FrontDoor:
             "started": self.created,
             "model_card": card,
             "limits": self.limits,
+            "grammar_limits": LIMITS,
             "processes": self.states(),
         }
 
@@ -229,14 +275,17 @@ class FrontDoor:
 
     # --- requests
 
-    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool) -> Answer:
+    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool, client: str) -> Answer:
         self.ready_card()
+        structures = tuple({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
+        await self._grammars.screen(structures)
         detokenizer = self._pick_detokenizer()
         choices = [
             Choice(new_request_id(), index, draft.prompt, len(draft.input_ids)) for index, draft in enumerate(drafts)
         ]
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
+        self._grammars.attach(answer, structures, client)
         task = asyncio.create_task(self._announce(drafts, answer))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
@@ -293,6 +342,7 @@ class FrontDoor:
         return min((pulse.replica for pulse in candidates), key=lambda replica: self._inbox.load[replica])
 
     def abandon(self, answer: Answer) -> None:
+        self._grammars.detach(answer)
         ids = self._inbox.forget(answer)
         self._write(FollowUp(tuple(ids), tuple((answer.detokenizer, id) for id in ids)))
 

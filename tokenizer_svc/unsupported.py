@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenizer_svc.api_error import unsupported
+from tokenizer_svc.structure import StructureFields
 
 _TOOLS = "tools and functions are not served"
-_STRUCTURE = "constrained decoding is not served"
+_STRUCTURE = "use regex, choice, json_schema or grammar"
 _LOGPROBS = "log probabilities are not served"
 _MEDIA = "only text is served"
 _ADAPTERS = "adapters are not served"
@@ -30,19 +31,9 @@ COMMON = {
     "bad_words": "use logit_bias",
     "prompt_logprobs": _LOGPROBS,
     "return_hidden_states": "hidden states are not served",
-    "regex": _STRUCTURE,
-    "ebnf": _STRUCTURE,
-    "json_schema": _STRUCTURE,
     "structural_tag": _STRUCTURE,
-    "grammar": _STRUCTURE,
-    "guided_json": _STRUCTURE,
-    "guided_regex": _STRUCTURE,
-    "guided_choice": _STRUCTURE,
-    "guided_grammar": _STRUCTURE,
-    "guided_json_object": _STRUCTURE,
-    "guided_decoding_backend": _STRUCTURE,
-    "guided_whitespace_pattern": _STRUCTURE,
-    "structured_outputs": _STRUCTURE,
+    "guided_decoding_backend": _INTERNAL,
+    "guided_whitespace_pattern": "use whitespace",
     "lora": _ADAPTERS,
     "lora_path": _ADAPTERS,
     "lora_request": _ADAPTERS,
@@ -64,7 +55,6 @@ COMMON = {
 """Field to what to do instead, for all APIs."""
 
 OPENAI = COMMON | {
-    "response_format": _STRUCTURE,
     "logprobs": _LOGPROBS,
     "top_logprobs": _LOGPROBS,
     "store": "answers are not kept",
@@ -99,24 +89,29 @@ COMPLETIONS = OPENAI | {
     "prompt_embeds": "send text or token ids",
 }
 
-GENERATE = COMMON | {
-    "image_data": _MEDIA,
-    "audio_data": _MEDIA,
-    "video_data": _MEDIA,
-    "modalities": _MEDIA,
-    "input_embeds": "send text or input_ids",
-    "return_logprob": _LOGPROBS,
-    "logprob_start_len": _LOGPROBS,
-    "top_logprobs_num": _LOGPROBS,
-    "token_ids_logprob": _LOGPROBS,
-}
+GENERATE = (
+    COMMON
+    | dict.fromkeys(StructureFields.__struct_fields__, "put it into sampling_params")
+    | {
+        "image_data": _MEDIA,
+        "audio_data": _MEDIA,
+        "video_data": _MEDIA,
+        "modalities": _MEDIA,
+        "input_embeds": "send text or input_ids",
+        "return_logprob": _LOGPROBS,
+        "logprob_start_len": _LOGPROBS,
+        "top_logprobs_num": _LOGPROBS,
+        "token_ids_logprob": _LOGPROBS,
+    }
+)
 
-SAMPLING_PARAMS = COMMON | {"stop_regex": _STRUCTURE, "stream_interval": "every token is sent as it comes"}
+SAMPLING_PARAMS = COMMON | {"stop_regex": "use stop", "stream_interval": "every token is sent as it comes"}
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "tool_choice": ("none",),
     "function_call": ("none",),
     "response_format": ({"type": "text"},),
+    "guided_decoding_backend": ("auto",),
     "modalities": (["text"],),
     "service_tier": ("auto", "default"),
     "length_penalty": (1, 1.0),

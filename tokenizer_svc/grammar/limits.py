@@ -20,6 +20,7 @@ class GrammarLimits(msgspec.Struct, frozen=True):
     compile_s: float = 2.0  # wall clock of one compile
     compile_bytes: int = 512 * 1024 * 1024  # address space of a compiling child
     compiles_per_client: int = 2  # at once
+    children: int = 2  # compiling processes of one front door
 
 
 LIMITS = GrammarLimits()
