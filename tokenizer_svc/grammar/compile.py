@@ -1,0 +1,42 @@
+"""From what a client asks for to what a worker obeys. Pure, and possibly slow or large: see child.py."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.grammar import Compiled, Rejected
+from tokenizer_svc.grammar.dfa import compile_dfa
+from tokenizer_svc.grammar.errors import GrammarError
+from tokenizer_svc.grammar.limits import GrammarLimits
+from tokenizer_svc.grammar.nodes import Literal, union
+from tokenizer_svc.grammar.regex import parse
+from tokenizer_svc.grammar.spec import GrammarSpec, Kind
+
+
+def compile_spec(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
+    """Never raises GrammarError: a grammar that cannot be used is Rejected, with the reason."""
+    try:
+        return _compile(spec, limits)
+    except GrammarError as error:
+        return Rejected(str(error))
+
+
+def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
+    match spec.kind:
+        case Kind.REGEX:
+            return compile_dfa(parse(spec.text, limits), limits)
+        case Kind.CHOICE:
+            return _choice(spec.text, limits)
+        case Kind.LARK:
+            from tokenizer_svc.grammar.lark import compile_lark  # llguidance: 5 MB that most children never need
+
+            return compile_lark(spec.text)
+        case _:
+            raise GrammarError(f"grammars of the kind {spec.kind} are not supported")
+
+
+def _choice(text: str, limits: GrammarLimits) -> Compiled:
+    texts = msgspec.json.decode(text, type=list[str])
+    if len(texts) > limits.enum_values:
+        raise GrammarError(f"has {len(texts)} texts, at most {limits.enum_values} are allowed")
+    return compile_dfa(union([Literal(text) for text in texts]), limits)
