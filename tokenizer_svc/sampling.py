@@ -110,7 +110,7 @@ def resolve(
     min_tokens: int | None,
     seed: int | None,
     include_stop: bool,
-    grammar: Grammar | None,
+    grammar: Grammar | None = None,
 ) -> Choosing:
     """All defaults resolved, all bounds checked. Raises ApiError 400 naming the field."""
     temperature = bounds.number("temperature", fields.temperature, 0, limits.max_temperature, 1)

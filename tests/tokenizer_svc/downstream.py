@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from shared import columns
 from shared.bus import Bus, Reader
 from shared.config import WORKER
+from shared.grammar import Compiled, Rejected, decode
 from shared.metrics import exposition
 from shared.protocol import (
     Abort,
@@ -118,9 +119,23 @@ class Downstream:
     async def fail(self, generate: Generate, failure: Failure, message: str = "no") -> None:
         await self.say(generate.reply_to, Failed(generate.id, failure, message))
 
-    async def texts(self, generate: Generate, *rows: tuple[int, Sequence[int], str, Finish, str | int | None]) -> None:
+    async def texts(
+        self,
+        generate: Generate,
+        *rows: tuple[int, Sequence[int], str, Finish, str | int | None],
+        forced: Sequence[int] = (),
+    ) -> None:
         """One Texts entry for one request; a row is (first, tokens, text, finish, matched)."""
-        await self.say(generate.reply_to, texts(*((generate.id, *row) for row in rows)))
+        await self.say(generate.reply_to, texts(*((generate.id, *row) for row in rows), forced=forced))
+
+    async def grammar(self, generate: Generate) -> Compiled:
+        """What the worker does first for a constrained request: wait until its grammar is there."""
+        asked = generate.sampling.grammar
+        assert asked is not None
+        async with asyncio.timeout(20):
+            while (data := await self.bus.value(self.bus.names.grammar(asked.key))) is None:
+                await asyncio.sleep(0.005)
+        return decode(data)
 
     # --- inside
 
@@ -160,8 +175,8 @@ class Downstream:
 Row = tuple[int, int, Sequence[int], str, Finish, str | int | None]
 
 
-def texts(*rows: Row) -> Texts:
-    """A Texts entry; a row is (id, first, tokens, text, finish, matched)."""
+def texts(*rows: Row, forced: Sequence[int] = ()) -> Texts:
+    """A Texts entry; a row is (id, first, tokens, text, finish, matched). ``forced``: how many of its tokens were."""
     ids, firsts, tokens, words, finishes, matched = zip(*rows, strict=True) if rows else ((),) * 6
     return Texts(
         ids=columns.uint64(ids),
@@ -171,6 +186,7 @@ def texts(*rows: Row) -> Texts:
         texts=tuple(words),
         finishes=columns.uint8(finishes),
         matched=tuple(matched),
+        forced=columns.int32(forced),
     )
 
 
@@ -179,6 +195,17 @@ async def hello_world(downstream: Downstream, generate: Generate) -> None:
     await downstream.admit(generate, cached=2)
     await downstream.texts(generate, (0, [10], "Hello", Finish.NONE, None))
     await downstream.texts(generate, (1, [11], " wörld", Finish.NONE, None), (2, [2], "", Finish.STOP, 2))
+
+
+async def obedient(downstream: Downstream, generate: Generate) -> None:
+    """An answer that is computed but for its first token, then waits for its grammar."""
+    await downstream.admit(generate)
+    if generate.sampling.grammar is not None:
+        compiled = await downstream.grammar(generate)
+        if isinstance(compiled, Rejected):  # the scheduler says so of a row that ended in an error
+            return await downstream.fail(generate, Failure.WORKER, compiled.message)
+    await downstream.texts(generate, (0, [10, 11, 2], "Hello", Finish.STOP, 2), forced=[2])
+    return None
 
 
 async def endless(downstream: Downstream, generate: Generate) -> None:

@@ -32,6 +32,7 @@ async def test_single_answer(http: aiohttp.ClientSession, downstream: Downstream
             "finish_reason": {"type": "stop", "matched": 2},
             "prompt_tokens": 2,
             "completion_tokens": 3,
+            "forced_tokens": 0,
             "cached_tokens": 2,
         },
     }

@@ -19,6 +19,7 @@ ASKING: dict[str, list[Any]] = {
     "tools": [[{"type": "function", "function": {"name": "f"}}]],
     "tool_choice": ["auto", "required", {"type": "function"}],
     "response_format": [{"type": "json_object"}, {"type": "json_schema", "json_schema": {}}],
+    "guided_decoding_backend": ["xgrammar"],
     "logprobs": [True, 0, 5],
     "top_logprobs": [3],
     "best_of": [2],
@@ -32,6 +33,7 @@ ASKING: dict[str, list[Any]] = {
 NOTHING: dict[str, list[Any]] = {
     "tool_choice": ["none"],
     "response_format": [{"type": "text"}],
+    "guided_decoding_backend": ["auto"],
     "service_tier": ["auto", "default"],
     "modalities": [["text"]],
     "best_of": [1],

@@ -71,7 +71,7 @@ def _check(grammar: str) -> None:
         raise GrammarError(_reason(messages[0]))
     if any(message.startswith("no tokenizer") for message in messages):
         raise GrammarError("the grammar names tokens of a vocabulary, which is not supported: write their text instead")
-    matcher = LLMatcher(_bytes(), grammar, log_level=0)
+    matcher = LLMatcher(byte_vocabulary(), grammar, log_level=0)
     if not matcher.is_error():
         matcher.compute_bitmask()
         if not matcher.is_error():
@@ -88,7 +88,7 @@ def _reason(message: str) -> str:
 
 
 class _Bytes:
-    """A vocabulary of single bytes and an end, as llguidance wants to see one."""
+    """A tokenizer as llguidance wants to see one."""
 
     eos_token_id = 256
     bos_token_id = None
@@ -100,5 +100,6 @@ class _Bytes:
 
 
 @functools.cache
-def _bytes() -> LLTokenizer:
+def byte_vocabulary() -> LLTokenizer:
+    """Token n is the byte n, token 256 the end."""
     return LLTokenizer(TokenizerWrapper(_Bytes()))

@@ -14,8 +14,9 @@ Job = TypeVar("Job")
 class Turns(Generic[Job]):
     """Jobs waiting by client, and how many of each client are under way.
 
-    Strictly first come first served, 64 grammars of one client would stand before the only one of another; so the
-    client that was served longest ago is next, if it has fewer than ``at_once`` under way.
+    Strictly first come first served, 64 grammars of one client would stand before the only one of another. So the
+    client with the fewest under way is next, of several the one that was served longest ago; none gets more than
+    ``at_once``.
     """
 
     def __init__(self, at_once: int) -> None:
@@ -32,15 +33,15 @@ class Turns(Generic[Job]):
 
     def take(self) -> tuple[str, Job] | None:
         """The next job and its client, under way from now on; None where no one may be served."""
-        for client, line in self._waiting.items():
-            if self._under_way[client] < self._at_once:
-                job = line.popleft()
-                del self._waiting[client]
-                if line:
-                    self._waiting[client] = line  # at the end
-                self._under_way[client] += 1
-                return client, job
-        return None
+        client = min(self._waiting, key=lambda each: self._under_way[each], default=None)
+        if client is None or self._under_way[client] >= self._at_once:
+            return None
+        line = self._waiting.pop(client)
+        job = line.popleft()
+        if line:
+            self._waiting[client] = line  # at the end
+        self._under_way[client] += 1
+        return client, job
 
     def done(self, client: str) -> None:
         """A job of this client is no longer under way."""

@@ -1,0 +1,240 @@
+"""Compiling children: real processes that take too long, too much, or are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+import psutil
+import pytest
+
+from shared.grammar import Dfa, Guidance, Rejected, decode
+from tokenizer_svc.grammar.compile import compile_spec
+from tokenizer_svc.grammar.compiler import CompilerFailed, Result
+from tokenizer_svc.grammar.frames import Outcome
+from tokenizer_svc.grammar.limits import LIMITS, GrammarLimits
+from tokenizer_svc.grammar.pool import Pool
+from tokenizer_svc.grammar.spec import GrammarSpec, Kind
+
+QUICK = GrammarSpec(Kind.REGEX, "[0-9]{3}")
+ENDLESS = GrammarSpec(Kind.REGEX, "(a|b)*a(a|b){40}")
+UNBOUNDED = msgspec.structs.replace(LIMITS, children=1, nfa_states=2**40, dfa_states=2**40)
+
+
+@contextlib.asynccontextmanager
+async def running(limits: GrammarLimits) -> AsyncIterator[Pool]:
+    pool = Pool(limits)
+    task = asyncio.create_task(pool.run())
+    try:
+        yield pool
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert not children(), "none is left"
+
+
+def children(pid: int | None = None) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for process in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "tokenizer_svc.grammar.child" in process.cmdline():
+                found.append(process)
+    return found
+
+
+async def compiled(pool: Pool, spec: GrammarSpec, client: str = "c") -> Result:
+    async with asyncio.timeout(20):
+        return await pool.enqueue(spec, client).result
+
+
+async def until_ready(count: int) -> list[psutil.Process]:
+    """Children that have read their limits, seen from outside by what they do last: lower their priority."""
+    async with asyncio.timeout(20):
+        while len(ready := [child for child in children() if child.nice() == 10]) < count:
+            await asyncio.sleep(0.01)
+    return ready
+
+
+async def test_what_children_compile_is_what_we_would() -> None:
+    specs = [
+        QUICK,
+        GrammarSpec(Kind.REGEX, "x" * LIMITS.repeat * 4),  # more than a pipe holds, both ways
+        GrammarSpec(Kind.CHOICE, '["yes", "no", "é"]'),
+        GrammarSpec(Kind.LARK, 'start: "a" | start start'),
+        GrammarSpec(Kind.REGEX, "(a"),
+    ]
+    async with running(LIMITS) as pool:
+        results = await asyncio.gather(*(compiled(pool, spec) for spec in specs))
+    outcomes = [result.reply.outcome for result in results]
+    assert outcomes == [Outcome.DFA, Outcome.DFA, Outcome.DFA, Outcome.GUIDANCE, Outcome.REJECTED]
+    for spec, result in zip(specs, results, strict=True):
+        assert decode(result.reply.data) == compile_spec(spec, LIMITS)
+        assert (result.reply.rejection is not None) == (result.reply.outcome is Outcome.REJECTED)
+        assert result.seconds < LIMITS.compile_s
+
+
+async def test_children_are_small_and_take_no_time_while_they_wait() -> None:
+    async with running(LIMITS) as pool:
+        assert not children(), "nobody asked yet"
+        pool.warm()
+        ready = await until_ready(LIMITS.children)
+        await compiled(pool, QUICK)
+        before = [child.cpu_times()[:2] for child in ready]
+        await asyncio.sleep(0.3)
+        assert [child.cpu_times()[:2] for child in ready] == before
+        assert all(child.memory_info().rss < 80 * 2**20 for child in ready)
+        assert children() == ready, "the same ones go on"
+
+
+async def test_a_grammar_that_takes_too_long_is_rejected_and_its_child_replaced() -> None:
+    async with running(msgspec.structs.replace(UNBOUNDED, compile_s=0.3)) as pool:
+        await compiled(pool, QUICK)
+        [first] = children()
+        started = time.perf_counter()
+        endless, quick = await asyncio.gather(compiled(pool, ENDLESS), compiled(pool, QUICK))
+        assert endless.reply.outcome is Outcome.TIMEOUT
+        assert endless.reply.rejection == "takes more than 0.3 s to compile: make it smaller"
+        assert decode(endless.reply.data) == Rejected(endless.reply.rejection)
+        assert 0.3 <= endless.seconds < 0.6
+        assert quick.reply.outcome is Outcome.DFA
+        assert time.perf_counter() - started < 10
+        [second] = children()
+        assert second.pid != first.pid
+
+
+async def test_a_grammar_that_takes_too_much_memory_is_rejected_and_its_child_replaced() -> None:
+    limits = msgspec.structs.replace(UNBOUNDED, compile_s=20, compile_bytes=160 * 2**20)
+    async with running(limits) as pool:
+        large = await compiled(pool, GrammarSpec(Kind.REGEX, "(a{1,1000}b){1,1000}"))
+        assert large.reply.outcome is Outcome.MEMORY
+        assert large.reply.rejection == "needs more than 160 MiB to compile: make it smaller"
+        assert (await compiled(pool, QUICK)).reply.outcome is Outcome.DFA
+
+
+async def test_a_child_that_grew_makes_room_for_a_small_one() -> None:
+    async with running(msgspec.structs.replace(UNBOUNDED, compile_s=20)) as pool:
+        await compiled(pool, QUICK)
+        [first] = children()
+        result = await compiled(pool, GrammarSpec(Kind.REGEX, "(a|b)*a(a|b){15}"))
+        assert result.reply.outcome is Outcome.DFA
+        assert (await compiled(pool, QUICK)).reply.outcome is Outcome.DFA
+        grew = first.memory_info().rss if first.is_running() else 2**40
+        assert grew < 200 * 2**20 or not first.is_running()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_killed_child_is_replaced(busy: bool) -> None:
+    async with running(msgspec.structs.replace(UNBOUNDED, compile_s=20)) as pool:
+        await compiled(pool, QUICK)
+        [first] = children()
+        job = pool.enqueue(ENDLESS, "c") if busy else None
+        await asyncio.sleep(0.05)
+        first.send_signal(signal.SIGTERM)
+        if job is not None:
+            with pytest.raises(CompilerFailed, match="ended with status -15"):
+                await job.result
+        assert (await compiled(pool, QUICK)).reply.outcome is Outcome.DFA
+        [second] = children()
+        assert second.pid != first.pid
+
+
+async def test_one_clients_many_do_not_lock_out_another() -> None:
+    limits = msgspec.structs.replace(LIMITS, children=1)
+    async with running(limits) as pool:
+        await compiled(pool, QUICK)
+        order: list[str] = []
+        jobs = [pool.enqueue(GrammarSpec(Kind.REGEX, f"[a-z]{{{n}}}"), "busy") for n in range(1, 33)]
+        jobs.append(pool.enqueue(QUICK, "other"))
+        for job in jobs:
+            job.result.add_done_callback(lambda _, client=job.client: order.append(client))
+        await asyncio.gather(*(job.result for job in jobs))
+        await asyncio.sleep(0)
+        assert order.index("other") <= 1
+        assert len(order) == 33
+
+
+async def test_a_client_has_no_more_than_its_share_of_children() -> None:
+    limits = msgspec.structs.replace(UNBOUNDED, children=2, compiles_per_client=1, compile_s=0.4)
+    async with running(limits) as pool:
+        await asyncio.gather(compiled(pool, QUICK, "a"), compiled(pool, QUICK, "b"))
+        slow = [pool.enqueue(ENDLESS, "greedy") for _ in range(2)]
+        quick = await compiled(pool, QUICK, "other")
+        assert quick.reply.outcome is Outcome.DFA
+        assert not slow[0].result.done(), "the second of greedy did not take the other child"
+        assert pool.withdraw(slow[1])
+        slow[1].result.cancel()
+        await slow[0].result
+
+
+async def test_what_is_withdrawn_is_not_compiled() -> None:
+    limits = msgspec.structs.replace(UNBOUNDED, compile_s=0.3)
+    async with running(limits) as pool:
+        await compiled(pool, QUICK)
+        first, second = pool.enqueue(ENDLESS, "c"), pool.enqueue(ENDLESS, "c")
+        await asyncio.sleep(0.05)
+        assert not pool.withdraw(first), "it is under way"
+        assert pool.withdraw(second)
+        await first.result
+        assert (await compiled(pool, QUICK)).reply.outcome is Outcome.DFA
+        assert not second.result.done()
+
+
+async def test_stopping_ends_what_is_under_way() -> None:
+    async with running(msgspec.structs.replace(UNBOUNDED, compile_s=20)) as pool:
+        await compiled(pool, QUICK)
+        job = pool.enqueue(ENDLESS, "c")
+        await asyncio.sleep(0.05)
+        assert not job.result.done()
+    assert job.result.cancelled()
+
+
+async def test_children_that_do_not_start_fail_what_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokenizer_svc.grammar.compiler._CHILD", "tokenizer_svc.grammar.nothing")
+    async with running(msgspec.structs.replace(LIMITS, children=1)) as pool:
+        with pytest.raises(CompilerFailed, match="ended while it started"):
+            await compiled(pool, QUICK)
+        monkeypatch.undo()
+        assert (await compiled(pool, QUICK)).reply.outcome is Outcome.DFA, "it is tried again"
+
+
+PARENT = """
+import asyncio
+from tokenizer_svc.grammar.limits import LIMITS
+from tokenizer_svc.grammar.pool import Pool
+from tokenizer_svc.grammar.spec import GrammarSpec, Kind
+
+async def main():
+    pool = Pool(LIMITS)
+    running = asyncio.create_task(pool.run())
+    await pool.enqueue(GrammarSpec(Kind.REGEX, "a"), "c").result
+    print("ready", flush=True)
+    await running
+
+asyncio.run(main())
+"""
+
+
+def test_children_end_with_a_parent_that_is_killed() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, cwd=os.getcwd())
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"ready\n"
+    left = children(parent.pid)
+    assert left
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    _, alive = psutil.wait_procs(left, timeout=10)
+    assert not alive
+
+
+def test_kinds_of_compiled_grammars_are_those_of_the_replies() -> None:
+    assert isinstance(compile_spec(QUICK, LIMITS), Dfa)
+    assert isinstance(compile_spec(GrammarSpec(Kind.LARK, 'start: "a"'), LIMITS), Guidance)
