@@ -11,6 +11,7 @@ from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.nodes import Literal, union
 from tokenizer_svc.grammar.regex import parse
 from tokenizer_svc.grammar.spec import GrammarSpec, Kind
+from tokenizer_svc.grammar.template import compile_template
 
 
 def compile_spec(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
@@ -31,6 +32,8 @@ def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
             from tokenizer_svc.grammar.lark import compile_lark  # llguidance: 5 MB that most children never need
 
             return compile_lark(spec.text)
+        case Kind.TEMPLATE:
+            return compile_template(spec.text, limits)
         case _:
             raise GrammarError(f"grammars of the kind {spec.kind} are not supported")
 
