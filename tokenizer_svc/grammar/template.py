@@ -144,11 +144,14 @@ def _node(part: Generated, limits: GrammarLimits) -> Node:
                 raise GrammarError(f"has {len(texts)} texts, at most {limits.enum_values} are allowed")
             return union([Literal(choice) for choice in texts])
         case Form.JSON_SCHEMA:
-            return _schema(part.text, limits)
+            return _schema(part, limits)
 
 
-def _schema(text: str, limits: GrammarLimits) -> Node:
-    raise GrammarError("schemas are not supported")
+def _schema(part: Generated, limits: GrammarLimits) -> Node:
+    try:
+        return schema_node(read_schema(part.text, limits), part.whitespace, limits)
+    except NotRegular as error:
+        raise GrammarError(f"no automaton holds this schema, which a template needs: {error}") from error
 
 
 def without(stop: str) -> Graph:
