@@ -32,7 +32,7 @@ from tests.gpu_worker.kernels.mask_cases import (
 Make = Callable[[Vocabulary], MaskKernels]
 KINDS: dict[str, Make] = {"plain": lambda vocabulary: PlainMaskKernels(vocabulary, CPU), "compiled": CpuMaskKernels}
 checked = settings(
-    max_examples=60, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=30, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
@@ -106,14 +106,10 @@ def test_many_rows_on_all_threads() -> None:
 def test_tensors_that_the_kernels_would_misread_are_refused() -> None:
     kernels = CpuMaskKernels(make_vocabulary([b"7"] * 40, []))
     pool, row = torch.zeros(3, 2, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
-    for logits in (
-        torch.zeros(1, 39),
-        torch.zeros(1, 40, dtype=torch.float64),
-        torch.zeros(40, 1).T,
-        torch.zeros(2, 40),
-    ):
+    wrong = (torch.zeros(1, 39), torch.zeros(2, 40), torch.zeros(1, 40).double(), torch.zeros(1, 80)[:, ::2])
+    for logits in wrong:
         with pytest.raises(ValueError, match=r"contiguous torch\.float32 tensor of shape \(1, 40\)"):
-            kernels.apply(logits[:, ::1] if logits.shape != (1, 40) else torch.zeros(1, 80)[:, ::2], pool, row)
+            kernels.apply(logits, pool, row)
     with pytest.raises(IndexError, match="has 3 rows"):
         kernels.build(pool, [3], [1], digits())
     with pytest.raises(IndexError, match="has 2 states"):
@@ -131,7 +127,7 @@ def test_machine_code_of_mask_kernels_is_kept(tmp_path: Path, monkeypatch: pytes
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == kept
 
 
-@settings(max_examples=50, derandomize=True, deadline=None, database=None)
+@settings(max_examples=10, derandomize=True, deadline=None, database=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_automata_keep_their_index_while_others_come_and_go(seed: int) -> None:
     rng = np.random.default_rng(seed)
