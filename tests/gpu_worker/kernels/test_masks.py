@@ -11,13 +11,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpu_worker.grammar.vocabulary import Vocabulary, make_vocabulary
+from gpu_worker.grammar.vocabulary import Vocabulary, load_vocabulary, make_vocabulary
 from gpu_worker.kernels import compiling
 from gpu_worker.kernels.automata import Automata
 from gpu_worker.kernels.mask_kernels_cpu import CpuMaskKernels
 from gpu_worker.kernels.mask_reference import PlainMaskKernels
 from gpu_worker.kernels.masks import MaskKernels
-from shared.grammar import Tables
+from shared.config import DEFAULT_MODEL, Settings
+from shared.grammar import Tables, tables
+from shared.model_files import locate
+from shared.tokenizer import Tokenizer
 from tests.gpu_worker.kernels.mask_cases import (
     CPU,
     Case,
@@ -28,12 +31,25 @@ from tests.gpu_worker.kernels.mask_cases import (
     check_build,
     random_tables,
 )
+from tokenizer_svc.grammar.dfa import compile_dfa
+from tokenizer_svc.grammar.regex import parse
 
 Make = Callable[[Vocabulary], MaskKernels]
 KINDS: dict[str, Make] = {"plain": lambda vocabulary: PlainMaskKernels(vocabulary, CPU), "compiled": CpuMaskKernels}
+
+
 checked = settings(
     max_examples=30, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Vocabulary:
+    cache_path = Settings().cache_path
+    tokenizer = Tokenizer.load(locate(DEFAULT_MODEL, cache_path), cache_path)
+    vocabulary = load_vocabulary(tokenizer, tokenizer.vocab_size, cache_path)
+    assert vocabulary is not None
+    return vocabulary
 
 
 @pytest.fixture(params=KINDS)
@@ -89,6 +105,19 @@ def test_nothing_is_asked(make: Make) -> None:
     kernels.apply(torch.empty(0, 1), torch.zeros(1, 1, dtype=torch.int32), none)
     kernels.build(torch.zeros(1, 1, dtype=torch.int32), [], [], digits())
     assert kernels.advance(none, torch.empty(0, dtype=torch.int64), Automata(CPU).arrays, none).numel() == 0
+
+
+@pytest.mark.parametrize(
+    "pattern", [r".*", r'"[^"\\\x00-\x1f]{0,9}"', r"-?(0|[1-9][0-9]*)(\.[0-9]+)?", r"(é|[😀-😅])+ fin"]
+)
+def test_a_real_vocabulary_and_real_automata(smollm2: Vocabulary, pattern: str) -> None:
+    automaton = tables(compile_dfa(parse(pattern)))
+    states = list(range(len(automaton.transitions)))[:8]
+    pools = torch.full((2, 8, smollm2.words), -1, dtype=torch.int32)
+    for kernels, pool in zip((CpuMaskKernels(smollm2), PlainMaskKernels(smollm2, CPU)), pools, strict=True):
+        kernels.build(pool, states, states, automaton)
+    assert torch.equal(*pools)
+    assert pools[0, 1].any()
 
 
 def test_many_rows_on_all_threads() -> None:
