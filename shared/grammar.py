@@ -38,9 +38,9 @@ class Dfa(Wire, frozen=True, tag=1):
 class Segments(Wire, frozen=True):
     """The generated parts of a template: what its states have to do with them, and where their values end.
 
-    ``labels`` has an int16 per state: the index of the generated part it is in, -1 in fixed text. When part i has used up
-    ``budgets[i]`` tokens (0: no bound), ``following[i]`` is forced as soon as the automaton admits it there. A part's
-    value ends at the first place where ``parts[i]`` accepts it and ``marks[i]`` comes next.
+    ``labels`` has an int16 per state: the index of the generated part it is in, -1 in fixed text. When part i has used
+    up ``budgets[i]`` tokens (0: no bound), ``following[i]`` is forced as soon as the automaton admits it there. A
+    part's value ends at the first place where ``parts[i]`` accepts it and ``marks[i]`` comes next.
     """
 
     labels: bytes  # int16 [S]

@@ -90,7 +90,7 @@ def read_generate(body: dict[str, Any], engine: Engine) -> Generation:
 async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
     """The sequences that a request asks for. Raises ApiError."""
     request = generation.request
-    template = generation.template
+    usual = _NEW_TOKENS if generation.template is None else None  # a template's parts have bounds of their own
     name = "text" if request.text is not None else "input_ids" if request.input_ids is not None else "segments"
     check_sequences(len(generation.prompts.items), max(p.n or 1 for p in generation.params), name, engine)
     card = engine.ready_card()
@@ -138,7 +138,7 @@ def values_of(generation: Generation, engine: Engine) -> Callable[[], Values] | 
     return open_values
 
 
-def _structures(generation: Generation, card: ModelCard) -> tuple[list[str], list[Structure | None]]:
+def _structures(generation: Generation, card: ModelCard) -> tuple[list[str], Sequence[Structure | None]]:
     """Where the parameters of each prompt are, and the grammar that they ask for."""
     params = generation.params
     if isinstance(generation.request.sampling_params, list):

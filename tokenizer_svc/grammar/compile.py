@@ -29,13 +29,21 @@ def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
         case Kind.CHOICE:
             return _choice(spec.text, limits)
         case Kind.LARK:
-            from tokenizer_svc.grammar.lark import compile_lark  # llguidance: 5 MB that most children never need
+            from tokenizer_svc.grammar.lark import compile_lark  # llguidance: 5 MB that not every child needs
 
             return compile_lark(spec.text)
         case Kind.TEMPLATE:
             return compile_template(spec.text, limits)
-        case _:
-            raise GrammarError(f"grammars of the kind {spec.kind} are not supported")
+        case Kind.JSON_SCHEMA:
+            from tokenizer_svc.grammar.schema import compile_schema
+
+            return compile_schema(spec.text, spec.whitespace, limits)
+        case Kind.JSON_OBJECT:
+            from tokenizer_svc.grammar.schema import json_object
+
+            return json_object(spec.whitespace, limits)
+        case Kind.TOOLS:
+            raise GrammarError("tools are not supported")
 
 
 def _choice(text: str, limits: GrammarLimits) -> Compiled:

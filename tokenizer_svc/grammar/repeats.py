@@ -6,7 +6,19 @@ of ways; without the empty text it is the same language in a linear number.
 
 from __future__ import annotations
 
-from tokenizer_svc.grammar.nodes import Chars, Concat, Graph, Label, Literal, Node, Repeat, Union, concat, union
+from tokenizer_svc.grammar.nodes import (
+    Chars,
+    Concat,
+    Graph,
+    Label,
+    Literal,
+    Network,
+    Node,
+    Repeat,
+    Union,
+    concat,
+    union,
+)
 
 _NOTHING = Chars(())
 
@@ -44,6 +56,8 @@ def nullable(node: Node) -> bool:
             return least == 0 or nullable(body)
         case Graph():
             return 0 in node.accepting
+        case Network():
+            return not node.accepting.isdisjoint(_reached_silently(node))
         case Label(body, _):
             return nullable(body)
 
@@ -63,6 +77,8 @@ def nonempty(node: Node) -> Node:
             return _NOTHING if most == 0 else Repeat(nonempty(body), 1, most)
         case Graph():
             return _nonempty_graph(node)
+        case Network():
+            return _nonempty_network(node)
         case Label(body, index):
             return Label(nonempty(body), index)
 
@@ -88,3 +104,27 @@ def _nonempty_graph(graph: Graph) -> Graph:
     edges = [(moved(source), ranges, moved(to)) for source, ranges, to in graph.edges]
     edges += [(0, ranges, moved(to)) for source, ranges, to in graph.edges if source == 0]
     return Graph(old + 1, tuple(edges), frozenset(map(moved, graph.accepting)))
+
+
+def _reached_silently(network: Network) -> set[int]:
+    """The states that the empty text leads to."""
+    silent = [(source, to) for source, over, to in network.edges if nullable(over)]
+    reached, waiting = {0}, [0]
+    while waiting:
+        state = waiting.pop()
+        for source, to in silent:
+            if source == state and to not in reached:
+                reached.add(to)
+                waiting.append(to)
+    return reached
+
+
+def _nonempty_network(network: Network) -> Network:
+    """Two of it: in the first nothing was read yet, the second accepts."""
+    size = network.num_states
+    edges = [(size + source, over, size + to) for source, over, to in network.edges]
+    for source, over, to in network.edges:
+        if nullable(over):
+            edges.append((source, Literal(""), to))
+        edges.append((source, nonempty(over), size + to))
+    return Network(2 * size, tuple(edges), frozenset(size + state for state in network.accepting))

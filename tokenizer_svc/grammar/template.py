@@ -148,10 +148,12 @@ def _node(part: Generated, limits: GrammarLimits) -> Node:
 
 
 def _schema(part: Generated, limits: GrammarLimits) -> Node:
+    from tokenizer_svc.grammar.schema import NotRegular, schema_node  # with llguidance, which most children never need
+
     try:
-        return schema_node(read_schema(part.text, limits), part.whitespace, limits)
+        return schema_node(msgspec.json.decode(part.text), part.whitespace, limits)
     except NotRegular as error:
-        raise GrammarError(f"no automaton holds this schema, which a template needs: {error}") from error
+        raise GrammarError(f"no automaton holds this schema, and a template needs one: {error}") from error
 
 
 def without(stop: str) -> Graph:
