@@ -108,9 +108,7 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
             Bounds(prefix),
             limits,
             Vocabulary(card.vocab_size, engine.tokenizer.eos_ids),
-            max_tokens=answer_length(
-                card, len(ids), params.max_new_tokens, _NEW_TOKENS if template is None else None, names
-            ),
+            max_tokens=answer_length(card, len(ids), params.max_new_tokens, usual, names),
             min_tokens=params.min_new_tokens,
             seed=params.sampling_seed,
             include_stop=bool(params.no_stop_trim),
