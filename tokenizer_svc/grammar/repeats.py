@@ -6,7 +6,20 @@ of ways; without the empty text it is the same language in a linear number.
 
 from __future__ import annotations
 
-from tokenizer_svc.grammar.nodes import Chars, Concat, Graph, Label, Literal, Node, Repeat, Union, concat, union
+from tokenizer_svc.grammar.nodes import (
+    EMPTY,
+    Chars,
+    Concat,
+    Graph,
+    Label,
+    Literal,
+    Network,
+    Node,
+    Repeat,
+    Union,
+    concat,
+    union,
+)
 
 _NOTHING = Chars(())
 
@@ -44,6 +57,8 @@ def nullable(node: Node) -> bool:
             return least == 0 or nullable(body)
         case Graph():
             return 0 in node.accepting
+        case Network():
+            return _nullable_network(node)
         case Label(body, _):
             return nullable(body)
 
@@ -63,6 +78,8 @@ def nonempty(node: Node) -> Node:
             return _NOTHING if most == 0 else Repeat(nonempty(body), 1, most)
         case Graph():
             return _nonempty_graph(node)
+        case Network():
+            return _nonempty_network(node)
         case Label(body, index):
             return Label(nonempty(body), index)
 
@@ -88,3 +105,23 @@ def _nonempty_graph(graph: Graph) -> Graph:
     edges = [(moved(source), ranges, moved(to)) for source, ranges, to in graph.edges]
     edges += [(0, ranges, moved(to)) for source, ranges, to in graph.edges if source == 0]
     return Graph(old + 1, tuple(edges), frozenset(map(moved, graph.accepting)))
+
+
+def _nullable_network(network: Network) -> bool:
+    reached = [0]
+    for state in reached:  # grows while it is read
+        steps = (to for source, over, to in network.edges if source == state and to not in reached and nullable(over))
+        reached += dict.fromkeys(steps)
+    return not network.accepting.isdisjoint(reached)
+
+
+def _nonempty_network(network: Network) -> Network:
+    """Twice the states: those from ``num_states`` on are reached when something has been read."""
+    count = network.num_states
+    edges: list[tuple[int, Node, int]] = []
+    for source, over, to in network.edges:
+        edges.append((source, nonempty(over), to + count))
+        edges.append((source + count, over, to + count))
+        if nullable(over):
+            edges.append((source, EMPTY, to))
+    return Network(2 * count, tuple(edges), frozenset(state + count for state in network.accepting))
