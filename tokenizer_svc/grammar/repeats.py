@@ -7,6 +7,7 @@ of ways; without the empty text it is the same language in a linear number.
 from __future__ import annotations
 
 from tokenizer_svc.grammar.nodes import (
+    EMPTY,
     Chars,
     Concat,
     Graph,
@@ -57,7 +58,7 @@ def nullable(node: Node) -> bool:
         case Graph():
             return 0 in node.accepting
         case Network():
-            return not node.accepting.isdisjoint(_reached_silently(node))
+            return _nullable_network(node)
         case Label(body, _):
             return nullable(body)
 
@@ -106,25 +107,21 @@ def _nonempty_graph(graph: Graph) -> Graph:
     return Graph(old + 1, tuple(edges), frozenset(map(moved, graph.accepting)))
 
 
-def _reached_silently(network: Network) -> set[int]:
-    """The states that the empty text leads to."""
-    silent = [(source, to) for source, over, to in network.edges if nullable(over)]
-    reached, waiting = {0}, [0]
-    while waiting:
-        state = waiting.pop()
-        for source, to in silent:
-            if source == state and to not in reached:
-                reached.add(to)
-                waiting.append(to)
-    return reached
+def _nullable_network(network: Network) -> bool:
+    reached = [0]
+    for state in reached:  # grows while it is read
+        steps = (to for source, over, to in network.edges if source == state and to not in reached and nullable(over))
+        reached += dict.fromkeys(steps)
+    return not network.accepting.isdisjoint(reached)
 
 
 def _nonempty_network(network: Network) -> Network:
-    """Two of it: in the first nothing was read yet, the second accepts."""
-    size = network.num_states
-    edges = [(size + source, over, size + to) for source, over, to in network.edges]
+    """Twice the states: those from ``num_states`` on are reached when something has been read."""
+    count = network.num_states
+    edges: list[tuple[int, Node, int]] = []
     for source, over, to in network.edges:
+        edges.append((source, nonempty(over), to + count))
+        edges.append((source + count, over, to + count))
         if nullable(over):
-            edges.append((source, Literal(""), to))
-        edges.append((source, nonempty(over), size + to))
-    return Network(2 * size, tuple(edges), frozenset(size + state for state in network.accepting))
+            edges.append((source, EMPTY, to))
+    return Network(2 * count, tuple(edges), frozenset(state + count for state in network.accepting))

@@ -6,7 +6,7 @@ keyword and place.
 
 from __future__ import annotations
 
-from llguidance import LLMatcher
+from msgspec.structs import replace
 
 from shared.grammar import Dfa, Guidance, Whitespace
 from tokenizer_svc.grammar.dfa import compile_dfa
@@ -28,8 +28,11 @@ def compile_schema(text: str, whitespace: Whitespace, limits: GrammarLimits = LI
         node = Regular(whitespace, limits).node(shapes.root)
     except NotRegular:
         return _guidance(shapes, whitespace, limits)
+    # What has more states than that before it is deterministic rarely has fewer afterwards: it is given up at once, where
+    # going on to the limit would take half a second.
+    early = replace(limits, nfa_states=min(limits.nfa_states, limits.dfa_states))
     try:
-        return compile_dfa(node, limits)
+        return compile_dfa(node, early)
     except GrammarError:  # too many states
         return _guidance(shapes, whitespace, limits)
 
@@ -65,6 +68,8 @@ def _guidance(shapes: Shapes, whitespace: Whitespace, limits: GrammarLimits) -> 
 
 
 def _serialised(text: str) -> str:
+    from llguidance import LLMatcher  # 5 MB that regular schemas never need
+
     grammar = LLMatcher.grammar_from_lark(text)
     problem = LLMatcher.validate_grammar(grammar)
     if problem:

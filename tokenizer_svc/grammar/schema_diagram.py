@@ -46,17 +46,25 @@ class _Tracks(Generic[T]):
         self.edges.append((numbers.setdefault(source, len(numbers)), piece, numbers.setdefault(to, len(numbers))))
 
     def diagram(self) -> Diagram[T]:
-        """Without dead ends."""
-        sources: dict[int, list[int]] = {}
-        for source, _, to in self.edges:
-            sources.setdefault(to, []).append(source)
-        alive = {1}
-        pending = [1]
-        for state in pending:  # grows while it is read
-            fresh = [source for source in sources.get(state, ()) if source not in alive]
-            alive.update(fresh)
-            pending += fresh
-        return Diagram(len(self._numbers), [edge for edge in self.edges if edge[2] in alive])
+        """Without what is never reached, and without dead ends."""
+        reached = _closure(0, [(source, to) for source, _, to in self.edges])
+        alive = _closure(1, [(to, source) for source, _, to in self.edges])
+        edges = [edge for edge in self.edges if edge[0] in reached and edge[2] in alive]
+        return Diagram(len(self._numbers), edges)
+
+
+def _closure(start: int, steps: list[tuple[int, int]]) -> set[int]:
+    """Everything that the steps lead to."""
+    following: dict[int, list[int]] = {}
+    for source, to in steps:
+        following.setdefault(source, []).append(to)
+    found = {start}
+    pending = [start]
+    for state in pending:  # grows while it is read
+        fresh = [to for to in following.get(state, ()) if to not in found]
+        found.update(fresh)
+        pending += fresh
+    return found
 
 
 def list_diagram(shape: Lists, brackets: Brackets[T], prefix: list[T], rest: T | None) -> Diagram[T]:

@@ -1,10 +1,10 @@
-r"""The values of JSON Schema's ``format`` that we enforce, as patterns in our dialect.
+r"""The values of JSON Schema's ``format`` and ``contentEncoding`` that we enforce, as patterns in our dialect.
 
 Each pattern is a part of what its RFC allows, chosen so that nothing in it is ever wrong: dates know leap years, times
 no leap seconds, names of hosts no double hyphens, addresses of mail no quotes. What may be open in the RFC is mostly
 bounded here. A format that no draft knows says nothing, as the standard has it.
 Sources: JSON Schema 2020-12 validation, section 7.3; RFC 3339 (dates), RFC 4122 (UUID), RFC 5321 (mail), RFC 1123
-(hosts), RFC 4291 (IPv6), RFC 3986 (URI), RFC 6901 (pointers).
+(hosts), RFC 4291 (IPv6), RFC 3986 (URI), RFC 6901 (pointers), RFC 4648 (base64).
 """
 
 from __future__ import annotations
@@ -73,3 +73,9 @@ FORMATS: dict[str, str] = {
 }
 UNENFORCED = frozenset(("regex",))
 """Formats of the standard that no pattern can hold."""
+
+_SIX_BITS = "[A-Za-z0-9+/]"
+ENCODINGS: dict[str, str] = {
+    "base64": f"(?:{_SIX_BITS}{{4}})*(?:{_SIX_BITS}[AQgw]==|{_SIX_BITS}{{2}}[AEIMQUYcgkosw048]=)?",
+}
+"""What ``contentEncoding`` may name, as draft 7 has it: later drafts only annotate."""

@@ -91,7 +91,7 @@ OBJECT = frozenset(
 ARRAY = frozenset(
     ("items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems", "unevaluatedItems")
 )
-STRING = frozenset(("minLength", "maxLength", "pattern", "format"))
+STRING = frozenset(("minLength", "maxLength", "pattern", "format", "contentEncoding"))
 NUMBER = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
 
 _ENFORCED: dict[str, _Rule] = {
@@ -121,6 +121,7 @@ _ENFORCED: dict[str, _Rule] = {
     "maxLength": _COUNT,
     "pattern": _Rule(_is_text, "a string"),
     "format": _Rule(_is_text, "a string"),
+    "contentEncoding": _Rule(_is_text, "a string"),
     "minimum": _NUMBER,
     "maximum": _NUMBER,
     "exclusiveMinimum": _NUMBER,
@@ -153,6 +154,9 @@ def check(schema: dict[str, Json], pointer: str, limits: GrammarLimits) -> None:
             raise refusal(keyword, pointer, _REFUSED[keyword])
     if "if" in schema and ("then" in schema or "else" in schema):
         raise refusal("if", pointer, "give each case as an option of anyOf")
+    media = schema.get("contentMediaType")
+    if isinstance(media, str) and not media.startswith("text/"):
+        raise refusal("contentMediaType", pointer, "leave it out, and say in the prompt what the text is")
     if "$id" in schema and pointer != ROOT:
         raise refusal("$id", pointer, "only the root of a schema may have one; refer to #/$defs/name")
     values = schema.get("enum")

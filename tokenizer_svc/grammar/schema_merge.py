@@ -12,7 +12,7 @@ from tokenizer_svc.grammar import schema_texts as texts
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.regex import parse
 from tokenizer_svc.grammar.schema_containers import Context, lists, records
-from tokenizer_svc.grammar.schema_formats import FORMATS, UNENFORCED
+from tokenizer_svc.grammar.schema_formats import ENCODINGS, FORMATS, UNENFORCED
 from tokenizer_svc.grammar.schema_keywords import ARRAY, NUMBER, OBJECT, STRING, refusal
 from tokenizer_svc.grammar.schema_numbers import MOST_REMAINDERS, WHOLE_DIGITS, common_step, scale
 from tokenizer_svc.grammar.schema_parts import Part, Reading
@@ -115,17 +115,30 @@ def _strings(parts: Sequence[Part], context: Context) -> Shape:
     formats: dict[str, Language] = {}
     where = parts[0].pointer if parts else ROOT
     for part in parts:
-        pattern, name = part.get("pattern"), part.get("format")
+        pattern = part.get("pattern")
         if isinstance(pattern, str):
             where = part.pointer
             languages.setdefault(pattern, context.pattern(pattern, below(where, "pattern")))
-        if isinstance(name, str) and name in UNENFORCED:
-            raise GrammarError(f"format {name!r} at {part.pointer} is not supported; leave it out")
-        if isinstance(name, str) and name in FORMATS:
-            formats.setdefault(name, Language(parse(FORMATS[name], context.limits), context.limits))
+        for known in _known_languages(part):
+            formats.setdefault(known, Language(parse(known, context.limits), context.limits))
     constraints = texts.Constraints(least, most, (*languages.values(), *formats.values()))
     try:
         possible = texts.is_possible(constraints, context.limits)
     except GrammarError as error:
         raise GrammarError(f"pattern at {where}: {error}") from error
     return Strings(least, most, tuple(languages.values()), tuple(formats.values())) if possible else NEVER
+
+
+def _known_languages(part: Part) -> list[str]:
+    """The patterns of ``format`` and ``contentEncoding``; what no draft names says nothing."""
+    found: list[str] = []
+    name, encoding = part.get("format"), part.get("contentEncoding")
+    if isinstance(name, str) and name in UNENFORCED:
+        raise refusal("format", part.pointer, f"{name} cannot be enforced; leave it out")
+    if isinstance(name, str) and name in FORMATS:
+        found.append(FORMATS[name])
+    if isinstance(encoding, str):
+        if encoding not in ENCODINGS:
+            raise refusal("contentEncoding", part.pointer, f"only {', '.join(ENCODINGS)} can be enforced")
+        found.append(ENCODINGS[encoding])
+    return found

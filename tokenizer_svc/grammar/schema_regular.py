@@ -39,8 +39,11 @@ from tokenizer_svc.grammar.schema_texts import Constraints, Language, TooLarge
 _NOTHING_MATCHES = Chars(())
 
 
-class NotRegular(Exception):
-    """No automaton can hold the schema; the message says why."""
+class NotRegular(GrammarError):
+    """No automaton can hold the schema; llguidance may."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no automaton can hold this JSON Schema: {reason}")
 
 
 def number(shape: Numbers, limits: GrammarLimits) -> Node:
