@@ -10,6 +10,9 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
+
+import msgspec
 
 from shared.grammar import Dfa, Guidance, Rejected, encode
 from shared.parent import end_with_parent
@@ -19,7 +22,6 @@ from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.spec import GrammarSpec
 
 _NICENESS = 10  # the model's threads go first
-_TIDY_KB = 192 * 1024  # a child that needed more ends after its answer, and a small one takes its place
 
 
 def main() -> None:
@@ -36,9 +38,11 @@ def main() -> None:
         answers.write(frame(Ready()))
         answers.flush()
         while (spec := read(source, GrammarSpec)) is not None:
-            answers.write(frame(_reply(spec, limits)))
+            reply = _reply(spec, limits)
+            has_grown = _resident() > limits.child_bytes
+            answers.write(frame(msgspec.structs.replace(reply, is_last=has_grown)))
             answers.flush()
-            if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _TIDY_KB:
+            if has_grown:
                 return
 
 
@@ -55,6 +59,12 @@ def _reply(spec: GrammarSpec, limits: GrammarLimits) -> Reply:
             return Reply(Outcome.GUIDANCE, data)
         case Rejected(message):
             return Reply(Outcome.REJECTED, data, message)
+
+
+def _resident() -> int:
+    """Bytes of memory in use now. Not ru_maxrss, which a child inherits from its parent."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 if __name__ == "__main__":

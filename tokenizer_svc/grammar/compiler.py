@@ -40,11 +40,12 @@ class Result(NamedTuple):
 
 
 class Compiler:
-    """A running child. It is dead after any compile that did not end in a reply of its own."""
+    """A running child."""
 
     def __init__(self, process: asyncio.subprocess.Process, limits: GrammarLimits) -> None:
         self._process = process
         self._limits = limits
+        self._is_leaving = False
 
     @classmethod
     async def start(cls, limits: GrammarLimits) -> Compiler:
@@ -80,6 +81,11 @@ class Compiler:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def usable(self) -> bool:
+        """Whether it may be given a grammar, as far as anyone knows."""
+        return not self._is_leaving and self._process.returncode is None
+
     async def compile(self, spec: GrammarSpec) -> Result:
         """Compile one grammar within the limits. Raises CompilerFailed where it is not the grammar's fault."""
         started = time.perf_counter()
@@ -87,8 +93,10 @@ class Compiler:
         try:
             async with asyncio.timeout(limits.compile_s):
                 reply = msgspec.msgpack.decode(await self._exchange(spec), type=Reply)
+                self._is_leaving = reply.is_last
         except TimeoutError:
             self.kill()
+            self._is_leaving = True
             message = f"takes more than {limits.compile_s:g} s to compile: make it smaller"
             reply = _rejection(Outcome.TIMEOUT, message)
         except (OSError, asyncio.IncompleteReadError) as error:

@@ -31,6 +31,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
     outcome: Outcome
     data: bytes
     rejection: str | None = None
+    is_last: bool = False  # the child ends after it
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True):

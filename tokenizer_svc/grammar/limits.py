@@ -22,6 +22,7 @@ class GrammarLimits(msgspec.Struct, frozen=True):
     compile_bytes: int = 512 * 1024 * 1024  # address space of a compiling child
     compiles_per_client: int = 2  # at once
     children: int = 2  # compiling processes of one front door
+    child_bytes: int = 128 * 1024 * 1024  # memory that a child may keep after a compile: a small one replaces it
 
 
 LIMITS = GrammarLimits()

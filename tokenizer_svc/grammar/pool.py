@@ -19,6 +19,7 @@ from tokenizer_svc.grammar.turns import Turns
 log = structlog.get_logger("grammars")
 
 _RETRY_S = 1.0  # after a child that did not even start
+_TRIES = 2  # a child may have died before its grammar reached it
 
 
 @dataclass(eq=False, slots=True)
@@ -28,6 +29,7 @@ class Job:
     client: str
     spec: GrammarSpec
     result: asyncio.Future[Result]
+    tries: int = 0
 
 
 class Pool:
@@ -38,6 +40,7 @@ class Pool:
         self._turns: Turns[Job] = Turns(limits.compiles_per_client)
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()  # a job came, or a client may have another one
+        self._ending: set[asyncio.Task[None]] = set()
 
     def warm(self) -> None:
         """Start the children now, so that the first grammar does not wait for them."""
@@ -58,9 +61,12 @@ class Pool:
     async def run(self) -> None:
         """Keep children alive until cancelled; none is left then."""
         await self._wanted.wait()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._limits.children):
-                group.create_task(self._keep_one())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._limits.children):
+                    group.create_task(self._keep_one())
+        finally:
+            await asyncio.gather(*self._ending)
 
     async def _keep_one(self) -> None:
         while True:
@@ -74,13 +80,15 @@ class Pool:
             try:
                 await self._use(compiler)
             finally:
-                await compiler.end()
+                ending = asyncio.create_task(compiler.end())
+                self._ending.add(ending)
+                ending.add_done_callback(self._ending.discard)
 
     async def _use(self, compiler: Compiler) -> None:
         """Give a child one grammar after the other until it is dead."""
         ended = asyncio.create_task(compiler.ended())
         try:
-            while not ended.done():
+            while compiler.usable:
                 if turn := self._turns.take():
                     await self._compile(compiler, *turn)
                     continue
@@ -94,15 +102,19 @@ class Pool:
             ended.cancel()
 
     async def _compile(self, compiler: Compiler, client: str, job: Job) -> None:
+        job.tries += 1
         try:
-            result = await compiler.compile(job.spec)
+            job.result.set_result(await compiler.compile(job.spec))
         except CompilerFailed as error:
-            log.error("grammar not compiled", error=str(error))
-            job.result.set_exception(error)
-        else:
-            job.result.set_result(result)
+            log.error("grammar not compiled", error=str(error), tries=job.tries)
+            if job.tries < _TRIES:
+                self._turns.add(client, job)
+            else:
+                job.result.set_exception(error)
+        except asyncio.CancelledError:
+            job.result.cancel()
+            raise
         finally:
-            job.result.cancel()  # does nothing to a job that is done
             self._turns.done(client)
             self._news.set()
 
