@@ -15,7 +15,9 @@ from gpu_worker.kernels.launch import KernelCall
 from gpu_worker.kernels.team import Team
 from shared.grammar import Tables
 
-_ALONE = 16  # rows: 4 us each, where a team beside a busy program may wait a time slice of 8 ms for its last thread
+_ALONE = (
+    4_000_000  # logits: 64 rows of 49,152 take 164 us on one thread, 117 on two, and 8 ms on two beside busy programs
+)
 
 
 class CpuMaskKernels:
@@ -39,6 +41,8 @@ class CpuMaskKernels:
         self._advance.arguments[mask_cpu.BYTES] = vocabulary.token_bytes.ctypes.data
         self._advance.arguments[mask_cpu.STARTS] = vocabulary.token_starts.ctypes.data
         self._held = (vocabulary, walk)  # the kernels know their arrays by address
+        self._tables: Tables | None = None
+        self._taken: tuple[np.ndarray, np.ndarray] | None = None
 
     def apply(self, logits: Tensor, pool: Tensor, rows: Tensor) -> None:
         _check(logits, torch.float32, (len(rows), self._size))
@@ -48,7 +52,7 @@ class CpuMaskKernels:
         a[mask_cpu.LOGITS] = logits.data_ptr()
         a[mask_cpu.POOL] = pool.data_ptr()
         a[mask_cpu.ROWS] = rows.data_ptr()
-        self._apply.run(len(rows) * -(-self._words // mask_cpu.SPLIT), alone=len(rows) <= _ALONE)
+        self._apply.run(len(rows) * -(-self._words // mask_cpu.SPLIT), alone=logits.numel() <= _ALONE)
 
     def build(self, pool: Tensor, targets: Sequence[int], states: Sequence[int], tables: Tables) -> None:
         _check(pool, torch.int32, (len(pool), self._words))
@@ -56,17 +60,14 @@ class CpuMaskKernels:
             raise IndexError(f"the mask pool has {len(pool)} rows, asked for {targets}")
         if not all(0 <= state < len(tables.transitions) for state in states):
             raise IndexError(f"the automaton has {len(tables.transitions)} states, asked for {states}")
-        rows, starts = np.array(targets, np.int64), np.array(states, np.int64)
-        transitions = np.ascontiguousarray(tables.transitions)
-        classes = np.ascontiguousarray(tables.classes)
+        places = np.array([targets, states], np.int64)
         a = self._build.arguments
-        a[mask_cpu.TARGETS] = rows.ctypes.data
-        a[mask_cpu.STATES] = starts.ctypes.data
+        a[mask_cpu.TARGETS] = places.ctypes.data
+        a[mask_cpu.STATES] = a[mask_cpu.TARGETS] + places.strides[0]
         a[mask_cpu.OUT] = pool.data_ptr()
-        a[mask_cpu.TRANSITIONS] = transitions.ctypes.data
-        a[mask_cpu.NUM_CLASSES] = transitions.shape[1]
-        a[mask_cpu.CLASSES] = classes.ctypes.data
-        self._build.run(len(rows))
+        if tables is not self._tables:
+            self._take(tables)
+        self._build.run(len(targets))
 
     def advance(self, states: Tensor, tokens: Tensor, automata: AutomataArrays, which: Tensor) -> Tensor:
         _check(states, torch.int32, (len(states),))
@@ -81,6 +82,16 @@ class CpuMaskKernels:
         a[mask_cpu.WALK_TRANSITIONS : mask_cpu.WALK_CLASSES + 1] = [tensor.data_ptr() for tensor in automata]
         self._advance.run(len(states), alone=True)
         return result
+
+    def _take(self, tables: Tables) -> None:
+        """Build from this automaton until another one comes: asking numpy for two addresses takes 3 us."""
+        transitions = np.ascontiguousarray(tables.transitions)
+        classes = np.ascontiguousarray(tables.classes)
+        a = self._build.arguments
+        a[mask_cpu.TRANSITIONS] = transitions.ctypes.data
+        a[mask_cpu.NUM_CLASSES] = transitions.shape[1]
+        a[mask_cpu.CLASSES] = classes.ctypes.data
+        self._tables, self._taken = tables, (transitions, classes)
 
 
 def _check(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpu_worker.grammar.vocabulary import Vocabulary, load_vocabulary, make_vocabulary
-from gpu_worker.kernels import compiling
+from gpu_worker.kernels import compiling, mask_kernels_cpu
 from gpu_worker.kernels.automata import Automata
 from gpu_worker.kernels.mask_kernels_cpu import CpuMaskKernels
 from gpu_worker.kernels.mask_reference import PlainMaskKernels
@@ -85,6 +85,15 @@ def digits() -> Tables:
     return Tables(classes, np.array([[0, 0], [0, 1]], np.uint16), np.array([False, True]))
 
 
+def test_automata_in_turn(make: Make) -> None:
+    vocabulary = make_vocabulary([b"7", b"a", b""], [])
+    kernels, pool = make(vocabulary), torch.zeros(1, 1, dtype=torch.int32)
+    letters = digits()._replace(classes=np.roll(digits().classes, ord("a") - ord("0")))
+    for automaton, expected in ((digits(), 1), (letters, 2), (digits(), 1)):
+        kernels.build(pool, [0], [1], automaton)
+        assert pool.tolist() == [[expected]]
+
+
 def test_all_tokens_of_one_spelling_are_allowed_together(make: Make) -> None:
     vocabulary = make_vocabulary([b"7", b"a", b"7", b"", b"77", b"7", b"a"], [3])
     pool = torch.zeros(1, 1, dtype=torch.int32)
@@ -120,7 +129,8 @@ def test_a_real_vocabulary_and_real_automata(smollm2: Vocabulary, pattern: str) 
     assert pools[0, 1].any()
 
 
-def test_many_rows_on_all_threads() -> None:
+def test_many_rows_on_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mask_kernels_cpu, "_ALONE", 0)
     vocabulary = make_vocabulary([b"%d" % n for n in range(9_000)] + [b"x%d" % n for n in range(9_000)], [])
     kernels = CpuMaskKernels(vocabulary)
     pool = torch.zeros(64, vocabulary.words, dtype=torch.int32)
