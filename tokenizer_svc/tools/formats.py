@@ -9,12 +9,18 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from shared.chat_template import ChatTemplate
+
 
 class ToolFormat(enum.StrEnum):
     """Named as in ``--tool-format``."""
 
     HERMES = "hermes"
     LLAMA3_JSON = "llama3-json"
+
+
+SPACE = " \t\n\r\v\f"
+"""What counts as blank between a marker, an object and a closer."""
 
 
 class Syntax(NamedTuple):
@@ -43,9 +49,11 @@ SYNTAX = {
 }
 
 
-def detect(template: str | None) -> ToolFormat:
-    """The format that a chat template teaches; Hermes where it teaches none."""
-    text = template or ""
+def choose(setting: str, template: ChatTemplate | None) -> ToolFormat:
+    """The format set, or for "auto" the one that the template teaches; Hermes where it teaches none."""
+    if setting != "auto":
+        return ToolFormat(setting)
+    text = "" if template is None else template.source
     if "<tool_call>" not in text and ("<|python_tag|>" in text or "ipython" in text):
         return ToolFormat.LLAMA3_JSON
     return ToolFormat.HERMES

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tokenizer_svc.tools.call_object import CallObject, Part
-from tokenizer_svc.tools.formats import Syntax
+from tokenizer_svc.tools.formats import SPACE, Syntax
 
 
 class Content(NamedTuple):
@@ -125,7 +125,7 @@ class ToolStream:
                 raise AssertionError("plain text is taken by the run")
 
     def _gap(self, char: str) -> bool:
-        if char.isspace() or (self._calls and char == self._separator and char not in self._held):
+        if char in SPACE or (self._calls and char == self._separator and char not in self._held):
             self._held.append(char)
             return True
         if char == self._marker[0]:
@@ -196,7 +196,7 @@ class ToolStream:
         self._at, self._matched = (_At.CLOSER if self._closer else _At.GAP), 0
 
     def _in_closer(self, char: str) -> bool:
-        if self._matched == 0 and char.isspace():
+        if self._matched == 0 and char in SPACE:
             self._held.append(char)
             return True
         if char != self._closer[self._matched]:
