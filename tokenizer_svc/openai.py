@@ -13,7 +13,8 @@ from tokenizer_svc.chat import Message, encode_chat
 from tokenizer_svc.engine import Draft, Engine
 from tokenizer_svc.prompts import LengthNames, RawPrompt, answer_length, encode, sort_out
 from tokenizer_svc.sampling import Bounds, SamplingFields, Vocabulary, resolve
-from tokenizer_svc.structure import Structure, check_structured, read_structure
+from tokenizer_svc.structure import Structure, check_structured
+from tokenizer_svc.tools.grammar import read_structure_with
 from tokenizer_svc.tools.prompting import shown
 from tokenizer_svc.tools.toolbox import Toolbox
 
@@ -87,7 +88,7 @@ def read_completion(body: dict[str, Any], engine: Engine) -> CompletionRequest:
 
 async def draft_chat(request: ChatRequest, engine: Engine, toolbox: Toolbox | None) -> list[Draft]:
     """The sequences that a chat request asks for. Raises ApiError."""
-    structure = _structure(request, engine)
+    structure = _structure(request, engine, toolbox)
     ids = await encode_chat(
         engine,
         request.messages,
@@ -145,8 +146,8 @@ def _convert(body: dict[str, Any], kind: type[_Request]) -> _Request:
         raise of_validation(error) from error
 
 
-def _structure(request: OpenAIFields, engine: Engine) -> Structure | None:
-    structure = read_structure(request)
+def _structure(request: OpenAIFields, engine: Engine, toolbox: Toolbox | None = None) -> Structure | None:
+    structure = read_structure_with(toolbox, request, engine.tool_format)
     if structure is not None:
         check_structured(structure, engine.ready_card())
     return structure
