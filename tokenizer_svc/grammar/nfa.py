@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
-from tokenizer_svc.grammar.nodes import Chars, Concat, Graph, Label, Literal, Node, Ranges, Repeat, Union
+from tokenizer_svc.grammar.nodes import Chars, Concat, Graph, Label, Literal, Network, Node, Ranges, Repeat, Union
 from tokenizer_svc.grammar.words import Words, share
 
 UNLABELLED = -1
@@ -120,6 +120,8 @@ class _Builder:
                 return self._repeat(body, least, most, start)
             case Graph():
                 return self._graph(node, start)
+            case Network():
+                return self._network(node, start)
             case Label(body, index):
                 return self._labelled(body, index, start)
 
@@ -199,6 +201,16 @@ class _Builder:
             if ranges:
                 self.edges[states[source]].append((self._set(ranges), states[to]))
         for state in graph.accepting:
+            self._slide(states[state], join)
+        return join
+
+    def _network(self, network: Network, start: int) -> int:
+        states = [self.state() for _ in range(network.num_states)]
+        join = self.state()
+        self._slide(start, states[0])
+        for source, over, to in network.edges:
+            self._slide(self.build(over, states[source]), states[to])
+        for state in network.accepting:
             self._slide(states[state], join)
         return join
 

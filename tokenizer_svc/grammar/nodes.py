@@ -61,6 +61,19 @@ class Graph:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """An automaton whose edges are nodes: state 0 is its start. It may be nondeterministic.
+
+    It says in linear size what a tree of Concat and Union would say in quadratic size, such as a list of optional parts
+    with commas between those that are there.
+    """
+
+    num_states: int
+    edges: tuple[tuple[int, Node, int], ...]  # from, over, to
+    accepting: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
     """The body, its states labelled as generated segment ``index`` of a template."""
 
@@ -68,7 +81,7 @@ class Label:
     index: int
 
 
-Node = Literal | Chars | Concat | Union | Repeat | Graph | Label
+Node = Literal | Chars | Concat | Union | Repeat | Graph | Network | Label
 
 EMPTY = Literal("")
 
