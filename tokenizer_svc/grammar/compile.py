@@ -31,6 +31,10 @@ def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
             from tokenizer_svc.grammar.lark import compile_lark  # llguidance: 5 MB that most children never need
 
             return compile_lark(spec.text)
+        case Kind.TOOLS:
+            from tokenizer_svc.grammar.tools import compile_tools
+
+            return compile_tools(spec.text, spec.whitespace, limits)
         case _:
             raise GrammarError(f"grammars of the kind {spec.kind} are not supported")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -19,26 +18,20 @@ from tokenizer_svc.grammar.tools_spec import ToolsSpec, frame
 from tokenizer_svc.tools.formats import SPACE, SYNTAX, Syntax
 
 
-class _Grammars(msgspec.Struct, frozen=True):
-    """llguidance's serialised form: the first grammar is the whole, and may refer to the others by name."""
-
-    grammars: list[dict[str, Any]]
-
-
-def tools_guidance(spec: ToolsSpec, arguments: Sequence[Guidance], whitespace: Whitespace) -> Guidance:
-    """The grammar, given those of the tools' arguments. Raises GrammarError."""
+def tools_guidance(spec: ToolsSpec, arguments: Sequence[str], whitespace: Whitespace) -> Guidance:
+    """The grammar, given those of the tools' arguments in Lark. Raises GrammarError."""
     syntax = SYNTAX[spec.format]
-    lines = [f"call: {' | '.join(f'call_{index}' for index in range(len(spec.tools)))}"]
-    parts: list[dict[str, Any]] = []
-    for index, (tool, part) in enumerate(zip(spec.tools, arguments, strict=True)):
+    names = [f"arguments_{index}" for index in range(len(spec.tools))]
+    calls: list[str] = []
+    for tool, name in zip(spec.tools, names, strict=True):
         before, after = frame(spec.format, tool.name, whitespace)
         if not spec.required:
             before = before.removeprefix(syntax.marker)  # which the text before the call ends with
-        lines.append(f"call_{index}: {json.dumps(before)} @arguments_{index} {json.dumps(after)}")
-        [only] = msgspec.json.decode(part.grammar, type=_Grammars).grammars
-        parts.append({**only, "name": f"arguments_{index}"})
-    whole = {"lark_grammar": "\n".join([*_start(spec, syntax), *lines])}
-    grammar = msgspec.json.encode(_Grammars([whole, *parts])).decode()
+        calls.append(f"{json.dumps(before)} @{name} {json.dumps(after)}")
+    whole = "\n".join([*_start(spec, syntax), f"call: {' | '.join(calls)}"])
+    parts = [{"name": name, "lark_grammar": part} for name, part in zip(names, arguments, strict=True)]
+    # the first grammar is the whole, and refers to the others by name
+    grammar = msgspec.json.encode({"grammars": [{"lark_grammar": whole}, *parts]}).decode()
     check(grammar)
     return Guidance(grammar)
 

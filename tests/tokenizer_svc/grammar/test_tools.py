@@ -13,7 +13,7 @@ from llguidance import LLMatcher
 
 from shared.grammar import Whitespace, tables
 from tokenizer_svc.grammar.dfa import compile_dfa
-from tokenizer_svc.grammar.lark import byte_vocabulary, compile_lark
+from tokenizer_svc.grammar.lark import byte_vocabulary
 from tokenizer_svc.grammar.regex import parse
 from tokenizer_svc.grammar.tools_lark import tools_guidance
 from tokenizer_svc.grammar.tools_node import tools_node
@@ -38,7 +38,7 @@ def automaton(spec: ToolsSpec) -> Callable[[str], bool]:
 
 
 def guided(spec: ToolsSpec) -> Callable[[str], bool]:
-    parts = [compile_lark(f"start: /{ARGUMENTS[tool.name]}/") for tool in spec.tools]
+    parts = [f"start: /{ARGUMENTS[tool.name]}/" for tool in spec.tools]
     grammar = tools_guidance(spec, parts, Whitespace.SPACED).grammar
 
     def matches(text: str) -> bool:
