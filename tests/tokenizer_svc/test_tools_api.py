@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from shared import columns
 from shared.bus import Bus
+from shared.grammar import Dfa, decode, tables
 from shared.protocol import Finish, Generate, Track
 from shared.tokenizer import Tokenizer
 from tests.tokenizer_svc.downstream import CARD, Downstream, Script
@@ -301,4 +302,72 @@ async def test_what_is_refused(
         assert response.status == 400
         error = (await response.json())["error"]
     assert (error["param"], error["code"]) == (param, code)
+    assert not downstream.generates
+
+
+async def grammar_of(downstream: Downstream) -> Dfa:
+    """What the worker finds under the key that it is told."""
+    [generate] = downstream.generates.values()
+    assert generate.sampling.grammar is not None
+    data = await downstream.bus.client.get(downstream.bus.names.grammar(generate.sampling.grammar.key))
+    compiled = decode(data)
+    assert isinstance(compiled, Dfa)
+    return compiled
+
+
+STRICT: Any = [{"type": "function", "function": {"name": "get_weather", "parameters": WEATHER, "strict": True}}]
+
+
+@pytest.mark.parametrize(
+    ("body", "accepted"),
+    [
+        ({"tool_choice": "required"}, [CALL, f"{CALL}\n{CALL}"]),
+        ({"tool_choice": "required", "parallel_tool_calls": False}, [CALL]),
+        ({"tool_choice": TOOLS[0]}, [CALL]),
+        ({"tools": STRICT}, [CALL, f"{CALL}\n{CALL}", "It rains.", f"Hm. {CALL}"]),
+        ({"parallel_tool_calls": False}, [CALL, "It rains.", f"Hm. {CALL}"]),
+    ],
+)
+async def test_promises_are_kept_by_a_grammar(
+    http: aiohttp.ClientSession, downstream: Downstream, body: dict[str, Any], accepted: list[str]
+) -> None:
+    downstream.script = saying(*in_pieces(CALL))
+    [choice] = (await post(http, **body))["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    automaton = tables(await grammar_of(downstream))
+    texts = [
+        CALL,
+        f"{CALL}\n{CALL}",
+        "It rains.",
+        f"Hm. {CALL}",
+        CALL.replace('"Köln"', "7"),
+        CALL.replace("city", "town"),
+    ]
+    assert [text for text in texts if automaton.matches(text.encode())] == accepted
+
+
+async def test_without_promises_there_is_no_grammar(http: aiohttp.ClientSession, downstream: Downstream) -> None:
+    await post(http)
+    [generate] = downstream.generates.values()
+    assert generate.sampling.grammar is None
+
+
+async def test_a_schema_that_cannot_be_obeyed_is_named(http: aiohttp.ClientSession) -> None:
+    bad = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "strong"}}}}}
+    body = {"messages": ASKED, "tools": [*TOOLS, bad], "tool_choice": "required"}
+    async with http.post(CHAT, json=body) as response:
+        assert response.status == 400
+        error = (await response.json())["error"]
+    assert (error["param"], error["code"]) == ("tools", "invalid_grammar")
+    assert "the parameters of the tool 'f': type at #/properties/a" in error["message"]
+
+
+@pytest.mark.parametrize("choice", ["required", "auto"])
+async def test_two_grammars_are_refused(http: aiohttp.ClientSession, downstream: Downstream, choice: str) -> None:
+    body = {"messages": ASKED, "tools": TOOLS, "tool_choice": choice, "response_format": {"type": "json_object"}}
+    async with http.post(CHAT, json=body) as response:
+        assert response.status == 400
+        error = (await response.json())["error"]
+    assert error["param"] == "tools"
+    assert "response_format" in error["message"]
     assert not downstream.generates
