@@ -24,7 +24,6 @@ from tokenizer_svc.openai import draft_chat, draft_completion, read_chat, read_c
 from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
 from tokenizer_svc.responding import respond
 from tokenizer_svc.tools.answers import ToolAnswers
-from tokenizer_svc.tools.formats import SYNTAX
 from tokenizer_svc.tools.toolbox import read_tools
 
 log = structlog.get_logger("http")
@@ -61,7 +60,7 @@ class GenerationRoutes:
             await draft_chat(asked, engine, toolbox), shares_id=True, client=_client(request, asked.user)
         )
         _log_accepted(answer, asked.user)
-        tools = None if toolbox is None else ToolAnswers(answer, SYNTAX[engine.tool_format], toolbox.allowed)
+        tools = None if toolbox is None else ToolAnswers(answer, engine.tool_format, toolbox)
         shape = ChatAnswers(answer, engine.model, int(time.time()), include_usage=asked.include_usage, tools=tools)
         return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.stream))
 

@@ -13,8 +13,9 @@ from msgspec import UNSET, Struct, UnsetType
 
 from shared.protocol import Finish
 from tokenizer_svc.answers import Answer, Choice
-from tokenizer_svc.tools.formats import Syntax
+from tokenizer_svc.tools.formats import SYNTAX, ToolFormat
 from tokenizer_svc.tools.stream import Arguments, Content, Ended, Event, Started, ToolStream, read_reply
+from tokenizer_svc.tools.toolbox import Toolbox
 
 
 class Function(Struct, frozen=True):
@@ -66,9 +67,10 @@ class Progress(NamedTuple):
 class ToolAnswers:
     """The calls in all choices of one answer."""
 
-    def __init__(self, answer: Answer, syntax: Syntax, names: Sequence[str]) -> None:
-        """``names``: the functions that may be called."""
-        self._streams = [ToolStream(syntax, names) for _ in answer.choices]
+    def __init__(self, answer: Answer, format: ToolFormat, toolbox: Toolbox) -> None:
+        self._streams = [
+            ToolStream(SYNTAX[format], toolbox.allowed, only_calls=toolbox.is_required) for _ in answer.choices
+        ]
         self._endings: list[list[bool]] = [[] for _ in answer.choices]  # by choice and call: is it complete
 
     def push(self, choice: Choice, text: str, finish: Finish) -> Progress:

@@ -61,13 +61,18 @@ class _At(enum.Enum):
 class ToolStream:
     """The events of one answer."""
 
-    def __init__(self, syntax: Syntax, names: Sequence[str]) -> None:
-        """``names``: the functions that may be called."""
+    def __init__(self, syntax: Syntax, names: Sequence[str], *, only_calls: bool = False) -> None:
+        """``names``: the functions that may be called.
+
+        ``only_calls``: a grammar sees to it that the text is nothing else, so that what could become a call at its
+        end was one that was cut, and no content.
+        """
         self._marker = syntax.marker
         self._closer = syntax.closer.strip()
         self._separator = syntax.joiner.strip()
         self._is_bare = syntax.is_bare
         self._names = tuple(names)
+        self._only_calls = only_calls
         self._at = _At.GAP
         self._held: list[str] = []  # characters in no event yet, oldest first
         self._matched = 0  # characters of the marker or the closer
@@ -99,6 +104,8 @@ class ToolStream:
         match self._at:
             case _At.ARGUMENTS if not self._object.has_arguments:
                 self._events.append(Ended(self._calls - 1, is_complete=False))
+            case _ if self._only_calls:
+                pass
             case _At.MARKER | _At.CALL:
                 self._content(held)
             case _At.GAP if self._calls == 0:

@@ -231,6 +231,16 @@ def test_what_is_no_call_is_content(format: ToolFormat, text: str) -> None:
 
 
 @FORMATS
+def test_where_there_are_only_calls_a_cut_one_is_no_content(format: ToolFormat) -> None:
+    text = written(format, [("f", "{}"), ("get_wind", "{}")])
+    for end in range(len(text)):
+        stream = ToolStream(SYNTAX[format], NAMES, only_calls=True)
+        content, calls = read_reply(stream.push(text[:end]) + stream.finish())
+        assert not content
+        assert all(call.is_complete for call in calls[:-1])
+
+
+@FORMATS
 def test_long_answers_take_linear_time(format: ToolFormat) -> None:
     """Text that is held back and released again and again, and arguments of 200,000 characters."""
     marker = SYNTAX[format].marker
