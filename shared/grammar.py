@@ -22,18 +22,6 @@ DEAD = 0
 START = 1
 
 
-class Segments(Wire, frozen=True):
-    """Which part of a template a state belongs to, and how long each generated part may be.
-
-    ``labels`` has an int16 per state: the index of the generated segment it is in, -1 in fixed text. When segment i has
-    used up ``budgets[i]`` tokens (0: no bound), ``following[i]`` is forced as soon as the automaton admits it there.
-    """
-
-    labels: bytes  # int16 [S]
-    budgets: tuple[int, ...]
-    following: tuple[bytes, ...]  # the fixed text after each generated segment, UTF-8; empty at the end
-
-
 class Dfa(Wire, frozen=True, tag=1):
     """A deterministic automaton over UTF-8 bytes. State 0 is dead, state 1 is the start.
 
@@ -45,6 +33,21 @@ class Dfa(Wire, frozen=True, tag=1):
     transitions: bytes  # uint16 [S, num_classes], row-major
     accepting: bytes  # uint8 [S]: 0 or 1
     segments: Segments | None = None
+
+
+class Segments(Wire, frozen=True):
+    """The generated parts of a template: what its states have to do with them, and where their values end.
+
+    ``labels`` has an int16 per state: the index of the generated part it is in, -1 in fixed text. When part i has used
+    up ``budgets[i]`` tokens (0: no bound), ``following[i]`` is forced as soon as the automaton admits it there. A
+    part's value ends at the first place where ``parts[i]`` accepts it and ``marks[i]`` comes next.
+    """
+
+    labels: bytes  # int16 [S]
+    budgets: tuple[int, ...]
+    following: tuple[bytes, ...]  # the fixed text after each part, UTF-8; empty at the end
+    marks: tuple[bytes, ...]  # the beginning of that text
+    parts: tuple[Dfa, ...]  # each part by itself
 
 
 class Guidance(Wire, frozen=True, tag=2):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -30,8 +30,8 @@ class Unspellable(NamedTuple):
     reason: str
 
 
-def spell_vocabulary(backend: tokenizers.Tokenizer) -> list[bytes] | Unspellable:
-    """The bytes of every id below the vocabulary's size; empty for special tokens and for ids without a token.
+def spell_vocabulary(backend: tokenizers.Tokenizer, silent: Collection[int]) -> list[bytes] | Unspellable:
+    """The bytes of every id below the vocabulary's size; empty for ``silent`` ids and for those without a token.
 
     A decoder that removes spaces at the start of the text does so once, not per token: a spelling is what the token
     adds after other text. Takes 0.1 s for 49,152 tokens.
@@ -39,10 +39,9 @@ def spell_vocabulary(backend: tokenizers.Tokenizer) -> list[bytes] | Unspellable
     spell = speller(backend)
     if isinstance(spell, Unspellable):
         return spell
-    special = {id for id, token in backend.get_added_tokens_decoder().items() if token.special}
     spelled: list[bytes] = []
     for id in range(vocabulary_size(backend)):
-        token = None if id in special else backend.id_to_token(id)
+        token = None if id in silent else backend.id_to_token(id)
         spelled.append(b"" if token is None else spell(token))
     return spelled
 
@@ -85,6 +84,11 @@ def spell_byte_level(token: str) -> bytes:
         return bytes([letters[letter] for letter in token])
     except KeyError:
         return token.encode()
+
+
+def absent_bytes(backend: tokenizers.Tokenizer) -> bytes:
+    """The bytes that a byte-level vocabulary has no token for: in a text it leaves them out (SmolLM2: 21 of them)."""
+    return bytes(byte for letter, byte in _byte_letters().items() if backend.token_to_id(letter) is None)
 
 
 def _spell_pieces(replaced: list[tuple[str, str]]) -> Spell:

@@ -20,7 +20,7 @@ from shared.chat_template import ChatTemplate
 from shared.errors import UserError
 from shared.inner_encoding import inner_backend
 from shared.model_files import ModelFiles
-from shared.spelling import Unspellable, spell_byte_level, spell_vocabulary
+from shared.spelling import Unspellable, absent_bytes, spell_byte_level, spell_vocabulary
 from shared.text_stream import ByteTextStream, TextStream, WindowTextStream
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -108,7 +108,7 @@ class Tokenizer:
         return ids if b"".join([spelled[id] for id in ids]) == text.encode() else None
 
     def spelling(self) -> list[bytes] | Unspellable:
-        """The bytes that each token adds to a text, by id; see :func:`shared.spelling.spell_vocabulary`."""
+        """The bytes that each token adds to a text, by id: none for special tokens and for those that end an answer."""
         return self._spelling
 
     def to_json(self) -> str:
@@ -117,7 +117,7 @@ class Tokenizer:
 
     @cached_property
     def _spelling(self) -> list[bytes] | Unspellable:
-        return spell_vocabulary(self._backend)
+        return spell_vocabulary(self._backend, self._special_ids | set(self.eos_ids))
 
     @cached_property
     def _inner_backend(self) -> tokenizers.Tokenizer:
@@ -127,7 +127,11 @@ class Tokenizer:
         """A bound from below on the tokens of a text, without tokenising it; 0 where there is none."""
         if not self._is_byte_level or self._backend.normalizer is not None:
             return 0
-        return -(-len(text.encode()) // self._longest_token)
+        return -(-len(text.encode().translate(None, self._absent_bytes)) // self._longest_token)
+
+    @cached_property
+    def _absent_bytes(self) -> bytes:
+        return absent_bytes(self._backend)
 
     @cached_property
     def _longest_token(self) -> int:

@@ -99,14 +99,14 @@ _PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>\w+)`")
 
 
-def of_validation(error: msgspec.ValidationError, prefix: str = "") -> ApiError:
+def of_validation(error: msgspec.ValidationError, within: str = "") -> ApiError:
     """400 for a field that is missing or of the wrong type, with the field's path as param.
 
-    ``prefix``: where what was read is in the request.
+    ``within``: the path of what was validated, where that is not the whole body.
     """
     text = str(error)
     at = _PATH.search(text)
-    path = prefix + (at["path"].removesuffix("[...]") if at else "")
+    path = within + (at["path"].removesuffix("[...]") if at else "")
     if missing := _MISSING.search(text):
         path = f"{path}.{missing['field']}".lstrip(".")
         return invalid(f"{path} is missing", path, "missing_field")

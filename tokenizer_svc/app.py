@@ -19,7 +19,7 @@ from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, internal
 from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
-from tokenizer_svc.generate import NativeAnswers, draft_generate, read_generate
+from tokenizer_svc.generate import NativeAnswers, draft_generate, read_generate, values_of
 from tokenizer_svc.openai import draft_chat, draft_completion, read_chat, read_completion
 from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
 from tokenizer_svc.responding import respond
@@ -85,7 +85,7 @@ class GenerationRoutes:
             await draft_generate(asked, engine), shares_id=False, client=_client(request, None)
         )
         _log_accepted(answer, None)
-        shape = NativeAnswers(answer, arrived, is_single=asked.is_single)
+        shape = NativeAnswers(answer, arrived, is_single=asked.is_single, open_values=values_of(asked, engine))
         return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.request.stream))
 
 

@@ -79,6 +79,10 @@ class Engine(Protocol):
         """
         ...
 
+    def compiled(self, key: str) -> bytes | None:
+        """The compiled form of a grammar that some answer obeys, None while it is not known."""
+        ...
+
     def abandon(self, answer: Answer) -> None:
         """Nobody waits for this answer any more: free what it holds."""
         ...

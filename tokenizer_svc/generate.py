@@ -7,7 +7,7 @@ Sources: SGLang's documentation of its native API and sampling parameters.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,9 @@ from tokenizer_svc.openai import check_model, check_sequences
 from tokenizer_svc.prompts import LengthNames, Prompts, answer_length, encode
 from tokenizer_svc.sampling import Bounds, SamplingFields, Vocabulary, resolve
 from tokenizer_svc.sse import DONE, event
-from tokenizer_svc.structure import Structure, check_structured, read_structure
+from tokenizer_svc.structure import Structure, check_structured, read_jump, read_structure
+from tokenizer_svc.template import Template, read_template
+from tokenizer_svc.values import Values
 
 _NEW_TOKENS = 128  # SGLang's default
 
@@ -40,6 +42,7 @@ class GenerateRequest(msgspec.Struct, kw_only=True):
 
     text: str | list[str] | None = None
     input_ids: list[int | list[int]] | None = None
+    segments: list[Any] | None = None
     sampling_params: SamplingParams | list[SamplingParams] | None = None
     stream: bool | None = None
     model: str | None = None
@@ -53,6 +56,7 @@ class Generation(msgspec.Struct):
     request: GenerateRequest
     prompts: Prompts
     params: list[SamplingParams]
+    template: Template | None
 
     @property
     def is_single(self) -> bool:
@@ -72,14 +76,22 @@ def read_generate(body: dict[str, Any], engine: Engine) -> Generation:
     except msgspec.ValidationError as error:
         raise of_validation(error) from error
     check_model(request.model, engine)
-    prompts = _prompts(request)
-    return Generation(request, prompts, _params(request, len(prompts.items)))
+    template = None
+    if request.segments is not None:
+        has_prompt = request.text is not None or request.input_ids is not None
+        template = read_template(request.segments, engine.limits, has_prompt=has_prompt)
+    if template is not None and template.prompt is not None:
+        prompts = Prompts([template.prompt], is_batch=False)
+    else:
+        prompts = _prompts(request)
+    return Generation(request, prompts, _params(request, len(prompts.items)), template)
 
 
 async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
     """The sequences that a request asks for. Raises ApiError."""
     request = generation.request
-    name = "text" if request.text is not None else "input_ids"
+    usual = _NEW_TOKENS if generation.template is None else None  # a template's parts have bounds of their own
+    name = "text" if request.text is not None else "input_ids" if request.input_ids is not None else "segments"
     check_sequences(len(generation.prompts.items), max(p.n or 1 for p in generation.params), name, engine)
     card = engine.ready_card()
     prefixes, structures = _structures(generation, card)
@@ -96,7 +108,9 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
             Bounds(prefix),
             limits,
             Vocabulary(card.vocab_size, engine.tokenizer.eos_ids),
-            max_tokens=answer_length(card, len(ids), params.max_new_tokens, _NEW_TOKENS, names),
+            max_tokens=answer_length(
+                card, len(ids), params.max_new_tokens, _NEW_TOKENS if template is None else None, names
+            ),
             min_tokens=params.min_new_tokens,
             seed=params.sampling_seed,
             include_stop=bool(params.no_stop_trim),
@@ -109,7 +123,22 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
     return drafts
 
 
-def _structures(generation: Generation, card: ModelCard) -> tuple[list[str], list[Structure | None]]:
+def values_of(generation: Generation, engine: Engine) -> Callable[[], Values] | None:
+    """How the values of the answer's parts are found, where it has any."""
+    template = generation.template
+    if template is None:
+        return None
+
+    def open_values() -> Values:
+        compiled = engine.compiled(template.spec.key)
+        if compiled is None:
+            raise LookupError("an answer has text, but its template is not compiled")
+        return template.values(compiled)
+
+    return open_values
+
+
+def _structures(generation: Generation, card: ModelCard) -> tuple[list[str], Sequence[Structure | None]]:
     """Where the parameters of each prompt are, and the grammar that they ask for."""
     params = generation.params
     if isinstance(generation.request.sampling_params, list):
@@ -118,6 +147,12 @@ def _structures(generation: Generation, card: ModelCard) -> tuple[list[str], lis
     else:  # one for all
         prefixes = ["sampling_params"] * len(params)
         structures = [read_structure(params[0], prefixes[0])] * len(params)
+    if generation.template is not None:
+        if clash := next(filter(None, structures), None):
+            message = f"segments and {clash.param} both say what the answer must look like: send one of them"
+            raise invalid(message, clash.param)
+        jumps = [read_jump(each.jump_forward, f"{at}.jump_forward") for each, at in zip(params, prefixes, strict=True)]
+        structures = [generation.template.structure(jump) for jump in jumps]
     for structure in filter(None, structures):
         check_structured(structure, card)
     return prefixes, structures
@@ -176,6 +211,7 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str
     output_ids: Sequence[int]
     meta_info: MetaInfo
+    values: dict[str, str] | None = None  # of a template's generated parts
     index: int | None = None
 
 
@@ -185,11 +221,22 @@ _encode = msgspec.json.Encoder().encode
 class NativeAnswers:
     """Answers of /generate."""
 
-    def __init__(self, answer: Answer, arrived: float, *, is_single: bool) -> None:
-        """``arrived``: time.perf_counter() at the request's arrival."""
+    def __init__(
+        self,
+        answer: Answer,
+        arrived: float,
+        *,
+        is_single: bool,
+        open_values: Callable[[], Values] | None = None,
+    ) -> None:
+        """``arrived``: time.perf_counter() at the request's arrival. ``open_values``: the values of a template's
+        parts in an answer, asked for when its first text is there.
+        """
         self._answer = answer
         self._arrived = arrived
         self._is_single = is_single
+        self._open_values = open_values
+        self._values: dict[int, Values] = {}
         self._texts = [""] * len(answer.choices)
         self._tokens: list[list[int]] = [[] for _ in answer.choices]
 
@@ -205,7 +252,8 @@ class NativeAnswers:
         if not piece.text and piece.finish is Finish.NONE:
             return b""
         meta = self._meta(piece.choice, piece.completion_tokens, piece.forced_tokens, piece.finish)
-        output = Output(self._texts[index], self._tokens[index], meta, None if self._is_single else index)
+        values = self._valued(index, piece.text, is_over=piece.finish is not Finish.NONE)
+        output = Output(self._texts[index], self._tokens[index], meta, values, None if self._is_single else index)
         return event(_encode(output))
 
     def closing(self) -> bytes:
@@ -215,10 +263,25 @@ class NativeAnswers:
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
         """The answer of a request that is no stream."""
         outputs = [
-            Output(text, ids, self._meta(choice, choice.completion_tokens, choice.forced_tokens, choice.finish))
+            Output(
+                text,
+                ids,
+                self._meta(choice, choice.completion_tokens, choice.forced_tokens, choice.finish),
+                self._valued(choice.index, text, is_over=True),
+            )
             for choice, text, ids in zip(self._answer.choices, texts, tokens, strict=True)
         ]
         return _encode(outputs[0] if self._is_single else outputs)
+
+    def _valued(self, index: int, text: str, *, is_over: bool) -> dict[str, str] | None:
+        """The values in all text of a choice so far; None where there is no template."""
+        if self._open_values is None:
+            return None
+        values = self._values.get(index)
+        if values is None:
+            values = self._values[index] = self._open_values()
+        values.push(text)
+        return values.finish() if is_over else values.complete
 
     def _meta(self, choice: Choice, completion_tokens: int, forced_tokens: int, finish: Finish) -> MetaInfo:
         return MetaInfo(

@@ -117,6 +117,11 @@ class Grammars:
         for key in concern.keys:
             self._cache.release(key)
 
+    def compiled(self, key: str) -> bytes | None:
+        """The compiled form of a grammar that is held, None while it is not known."""
+        entry = self._cache.held().get(key)
+        return None if entry is None else entry.data
+
     async def refresh(self) -> None:
         """Keep the grammars of all live answers where the others look for them; put back what got lost."""
         if held := tuple(self._cache.held()):

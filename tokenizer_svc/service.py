@@ -343,6 +343,9 @@ class FrontDoor:
         candidates = peers.ready(Role.DETOKENIZER) or peers.pulses(Role.DETOKENIZER)
         return min((pulse.replica for pulse in candidates), key=lambda replica: self._inbox.load[replica])
 
+    def compiled(self, key: str) -> bytes | None:
+        return self._grammars.compiled(key)
+
     def abandon(self, answer: Answer) -> None:
         self._grammars.detach(answer)
         ids = self._inbox.forget(answer)

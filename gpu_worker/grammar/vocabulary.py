@@ -35,7 +35,6 @@ class Vocabulary:
     token_bytes: NDArray[np.uint8]  # [K]: all spellings, one after the other
     token_starts: NDArray[np.int32]  # [V + 1]: where each starts
     trie: TokenTrie
-    tokenizer: Tokenizer | None = None  # None: nothing is known but the spellings
 
     @property
     def size(self) -> int:
@@ -44,58 +43,17 @@ class Vocabulary:
 
     @property
     def words(self) -> int:
-        """W: int32 words of a mask row."""
-        return mask_words(self.size)
+        """W: int32 words of a mask row, where bit i % 32 of word i // 32 is token i."""
+        return -(-self.size // 32)
 
     @cached_property
     def longest(self) -> int:
         """Bytes of the longest spelling."""
         return int(np.diff(self.token_starts).max(initial=0))
 
-    @cached_property
-    def sorted_spelling(self) -> list[bytes]:
-        """All different spellings, sorted."""
-        return list(dict.fromkeys(self.spelling[token] for token in self.trie.tokens.tolist()))
-
-    @property
-    def tokenizer_json(self) -> str:
-        """The tokenizer's description, as the library tokenizers writes it."""
-        if self.tokenizer is None:
-            raise LookupError("this vocabulary was made without a tokenizer")
-        return self.tokenizer.to_json()
-
-    def encode(self, text: str) -> list[int] | None:
-        """The tokenizer's tokens of a text within a text; None where they do not spell exactly that.
-
-        Tokens beyond the model's vocabulary are none.
-        """
-        ids = None if self.tokenizer is None else self.tokenizer.encode_inner(text)
-        return ids if ids is not None and max(ids, default=0) < self.size else None
-
-    def eos_row(self) -> NDArray[np.int32]:
-        """A mask row [W] that allows the end-of-sequence ids only: to be or-ed into the rows of accepting states."""
-        return pack_ids(self.eos_ids, self.size)
-
-
-def mask_words(size: int) -> int:
-    """Words of a mask over ``size`` tokens: bit i % 32 of word i // 32 is token i."""
-    return -(-size // 32)
-
-
-def pack_ids(ids: Iterable[int], size: int) -> NDArray[np.int32]:
-    """The mask row, int32 [W], in which these ids are allowed."""
-    bits = np.zeros(mask_words(size) * 32, dtype=np.bool_)
-    bits[list(ids)] = True
-    return np.packbits(bits, bitorder="little").view("<i4").astype(np.int32)
-
 
 def make_vocabulary(
-    spelling: Sequence[bytes],
-    eos_ids: Iterable[int],
-    size: int | None = None,
-    *,
-    trie: TokenTrie | None = None,
-    tokenizer: Tokenizer | None = None,
+    spelling: Sequence[bytes], eos_ids: Iterable[int], size: int | None = None, trie: TokenTrie | None = None
 ) -> Vocabulary:
     """A vocabulary of ``size`` ids (default: as many as there are spellings), whatever the tokenizer knows of them."""
     width = len(spelling) if size is None else size
@@ -108,7 +66,6 @@ def make_vocabulary(
         token_bytes=np.frombuffer(b"".join(spelled), np.uint8),
         token_starts=starts,
         trie=build_trie(spelled) if trie is None else trie,
-        tokenizer=tokenizer,
     )
 
 
@@ -128,7 +85,7 @@ def load_vocabulary(tokenizer: Tokenizer, vocab_size: int, cache_path: Path) -> 
     if trie is None:
         trie = build_trie(spelling)
         _write(path, trie)
-    return make_vocabulary(spelling, tokenizer.eos_ids, trie=trie, tokenizer=tokenizer)
+    return make_vocabulary(spelling, tokenizer.eos_ids, trie=trie)
 
 
 def _key(spelling: Sequence[bytes]) -> str:
@@ -141,7 +98,7 @@ def _key(spelling: Sequence[bytes]) -> str:
 def _read(path: Path, spelling: Sequence[bytes]) -> TokenTrie | None:
     """The trie in a file; None where there is none, or not one of this vocabulary's size."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             trie = TokenTrie(*(arrays[name] for name in TokenTrie._fields))
     except FileNotFoundError:
         return None
@@ -161,6 +118,7 @@ def _write(path: Path, trie: TokenTrie) -> None:
             try:
                 np.savez(file, allow_pickle=False, **trie._asdict())
                 file.flush()
+                Path(file.name).chmod(0o644)
                 Path(file.name).replace(path)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)

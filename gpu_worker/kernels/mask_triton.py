@@ -4,18 +4,17 @@ The walk of ``build_rows`` is over flat spellings, not over the trie: 1,024 toke
 until the longest of them has ended or is dead. Rows are addressed in int64; every dimension that can overrun is masked.
 """
 
-# pyright: reportPrivateImportUsage=false
+# pyright: reportPrivateImportUsage=false, reportMissingParameterType=false
+# (an annotation would be read as part of the kernel)
 
 from __future__ import annotations
-
-from typing import Any
 
 import triton
 import triton.language as tl
 
 
 @triton.jit
-def apply_rows(logits: Any, pool: Any, rows: Any, size: Any, words: Any, BLOCK: tl.constexpr):  # noqa: N803
+def apply_rows(logits, pool, rows, size, words, BLOCK: tl.constexpr):  # noqa: N803
     """Minus infinity where the bit is 0. Grid (R, ceil(V / BLOCK)).
 
     logits float32 [R, V], pool int32 [M, W], rows int32 [R], -1 for rows that are left as they are.
@@ -32,16 +31,16 @@ def apply_rows(logits: Any, pool: Any, rows: Any, size: Any, words: Any, BLOCK: 
 
 @triton.jit
 def build_rows(
-    pool: Any,
-    targets: Any,
-    states: Any,
-    transitions: Any,
-    num_classes: Any,
-    classes: Any,
-    token_bytes: Any,
-    token_starts: Any,
-    size: Any,
-    words: Any,
+    pool,
+    targets,
+    states,
+    transitions,
+    num_classes,
+    classes,
+    token_bytes,
+    token_starts,
+    size,
+    words,
     BLOCK: tl.constexpr,  # noqa: N803
 ):
     """The bits of those tokens that keep a state alive. Grid (n, ceil(V / BLOCK)), BLOCK a multiple of 32.
@@ -71,17 +70,17 @@ def build_rows(
 
 @triton.jit
 def advance(
-    after: Any,
-    states: Any,
-    tokens: Any,
-    which: Any,
-    transitions: Any,
-    offsets: Any,
-    num_classes: Any,
-    classes: Any,
-    token_bytes: Any,
-    token_starts: Any,
-    rows: Any,
+    after,
+    states,
+    tokens,
+    which,
+    transitions,
+    offsets,
+    num_classes,
+    classes,
+    token_bytes,
+    token_starts,
+    rows,
     BLOCK: tl.constexpr,  # noqa: N803
 ):
     """The state of each row after its token's bytes. Grid (ceil(R / BLOCK),).

@@ -134,6 +134,13 @@ def test_bound_on_tokens(pair: Pair, text: str) -> None:
     assert pair.ours.least_tokens(text) <= len(pair.ours.encode(text, add_special_tokens=False))
 
 
+def test_bound_leaves_out_what_the_vocabulary_lacks(pair: Pair) -> None:
+    every = "".join(map(chr, range(256)))
+    assert pair.ours.least_tokens(every) <= len(pair.ours.encode(every, add_special_tokens=False))
+    for letter in every:
+        assert pair.ours.least_tokens(letter) <= len(pair.ours.encode(letter, add_special_tokens=False))
+
+
 def test_bound_grows_with_the_text(pair: Pair) -> None:
     assert pair.ours.least_tokens("ab " * 100_000) > 1000
 

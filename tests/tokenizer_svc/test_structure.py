@@ -111,7 +111,11 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"json_schema": {}, "whitespace": "none"}, "whitespace", '"compact", "spaced" or "flexible"'),
     ({"whitespace": "compact"}, "whitespace", "schema"),
     ({"regex": "a", "whitespace": "compact"}, "whitespace", "regex asks for something else"),
-    ({"structured_outputs": {"regex": "a", "whitespace_pattern": " *"}}, "structured_outputs.whitespace_pattern", "use"),
+    (
+        {"structured_outputs": {"regex": "a", "whitespace_pattern": " *"}},
+        "structured_outputs.whitespace_pattern",
+        "use",
+    ),
     ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag", "not supported"),
     ({"regex": "a" * (LIMITS.regex_bytes + 1)}, "regex", "65537 bytes long, at most 65536"),
     ({"grammar": "é" * (LIMITS.lark_bytes // 2 + 1)}, "grammar", "at most 262144"),
@@ -145,9 +149,7 @@ def test_different_wishes_have_different_keys() -> None:
 
 
 def test_the_order_of_properties_is_kept() -> None:
-    assert asked({"json_schema": SPACED_OUT}).spec.text == json.dumps(
-        SCHEMA, separators=(",", ":"), ensure_ascii=False
-    )
+    assert asked({"json_schema": SPACED_OUT}).spec.text == json.dumps(SCHEMA, separators=(",", ":"), ensure_ascii=False)
 
 
 def test_what_asks_for_nothing_leaves_the_answer_free() -> None:

@@ -11,6 +11,7 @@ from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.nodes import Literal, union
 from tokenizer_svc.grammar.regex import parse
 from tokenizer_svc.grammar.spec import GrammarSpec, Kind
+from tokenizer_svc.grammar.template import compile_template
 
 
 def compile_spec(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
@@ -28,15 +29,23 @@ def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
         case Kind.CHOICE:
             return _choice(spec.text, limits)
         case Kind.LARK:
-            from tokenizer_svc.grammar.lark import compile_lark  # llguidance: 5 MB that most children never need
+            from tokenizer_svc.grammar.lark import compile_lark  # llguidance: 5 MB that not every child needs
 
             return compile_lark(spec.text)
+        case Kind.TEMPLATE:
+            return compile_template(spec.text, limits)
+        case Kind.JSON_SCHEMA:
+            from tokenizer_svc.grammar.schema import compile_schema
+
+            return compile_schema(spec.text, spec.whitespace, limits)
+        case Kind.JSON_OBJECT:
+            from tokenizer_svc.grammar.schema import json_object
+
+            return json_object(spec.whitespace, limits)
         case Kind.TOOLS:
             from tokenizer_svc.grammar.tools import compile_tools
 
             return compile_tools(spec.text, spec.whitespace, limits)
-        case _:
-            raise GrammarError(f"grammars of the kind {spec.kind} are not supported")
 
 
 def _choice(text: str, limits: GrammarLimits) -> Compiled:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.grammar import START, Dfa
-from tokenizer_svc.grammar.alphabet import Alphabet
 from tokenizer_svc.grammar.limits import LIMITS, GrammarLimits
 from tokenizer_svc.grammar.minimise import minimise
 from tokenizer_svc.grammar.nfa import build
@@ -61,7 +60,7 @@ class _Spelling:
         self._inner: dict[tuple[object, ...], int] = {}
         self._shapes: dict[tuple[int, ...], Shape] = {}
         self._leads: dict[tuple[object, ...], list[Span]] = {}
-        self._beyond = _beyond_ascii(automaton.alphabet)
+        self._beyond = automaton.alphabet.from_code_point(_ASCII)
         # Transitions by the bytes they are on, which are few different sets: (from, to) each.
         self._on_spans: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._on_masks: dict[int, list[tuple[int, int]]] = {}
@@ -104,7 +103,7 @@ class _Spelling:
             self._on_spans.setdefault((low, high), []).append((state, to))
 
     def _inside(self, label: int, beyond: list[tuple[int, int]]) -> list[Span]:
-        """The lead bytes of some sets of classes, the states behind them made where they are new."""
+        """The lead bytes of some sets of letters, the states behind them made where they are new."""
         masks = tuple(mask for mask, _ in beyond)
         found = self._shapes.get(masks)
         if found is None:
@@ -128,8 +127,3 @@ class _Spelling:
             self.labels.append(label)
             self._connect(state, spans)
         return state
-
-
-def _beyond_ascii(alphabet: Alphabet) -> int:
-    """The classes with code points above ASCII."""
-    return sum(1 << number for number, ranges in enumerate(alphabet.classes) if ranges[-1][1] >= _ASCII)

@@ -16,6 +16,7 @@ class GrammarLimits(msgspec.Struct, frozen=True):
     enum_values_in_all: int = 20_000
     repeat: int = 4096  # the largest bound of a repetition
     nfa_states: int = 60_000
+    nfa_moves: int = 4_000_000  # looked at while an automaton is made deterministic
     dfa_states: int = 20_000
     compile_s: float = 2.0  # wall clock of one compile
     compile_bytes: int = 512 * 1024 * 1024  # address space of a compiling child

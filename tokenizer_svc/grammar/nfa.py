@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.nodes import Chars, Concat, Graph, Label, Literal, Network, Node, Ranges, Repeat, Union
+from tokenizer_svc.grammar.repeats import simplified
 from tokenizer_svc.grammar.words import Words, share
 
 UNLABELLED = -1
@@ -89,6 +90,7 @@ class _Builder:
         self._label = UNLABELLED
         self._letters: dict[str, int] = {}
         self._words: dict[int, Words] = {}  # by identity of the tree, which outlives this
+        self._repeats: dict[int, Repeat] = {}  # by identity as well
 
     def state(self) -> int:
         index = len(self.edges)
@@ -116,8 +118,8 @@ class _Builder:
                 return start
             case Union():
                 return self._union(node, start)
-            case Repeat(body, least, most):
-                return self._repeat(body, least, most, start)
+            case Repeat():
+                return self._repeat(node, start)
             case Graph():
                 return self._graph(node, start)
             case Network():
@@ -169,12 +171,13 @@ class _Builder:
         if words.final[-1]:
             self._slide(start, join)
 
-    def _repeat(self, body: Node, least: int, most: int | None, start: int) -> int:
+    def _repeat(self, node: Repeat, start: int) -> int:
+        found = self._repeats.get(id(node))
+        if found is None:
+            found = self._repeats[id(node)] = simplified(node)
+        body, least, most = found.body, found.least, found.most
         for _ in range(least if most is not None else least - 1):
-            end = self.build(body, start)
-            if end == start:
-                return start  # the body is the empty text
-            start = end
+            start = self.build(body, start)
         if most is None:
             loop = self.state()
             self._slide(start, loop)
@@ -186,10 +189,7 @@ class _Builder:
         join = self.state()
         for _ in range(most - least):
             self._slide(start, join)
-            end = self.build(body, start)
-            if end == start:
-                return join
-            start = end
+            start = self.build(body, start)
         self._slide(start, join)
         return join
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from tokenizer_svc.grammar.errors import GrammarError, at
 from tokenizer_svc.grammar.limits import LIMITS, GrammarLimits
-from tokenizer_svc.grammar.nodes import Node, Repeat
+from tokenizer_svc.grammar.nodes import Literal, Node, Repeat
 from tokenizer_svc.grammar.regex_anchors import Anchor, Edge, Group, Item, Side, group, repeated, resolve
 from tokenizer_svc.grammar.regex_chars import DIGITS, Dialect, Source, char_class, character, dot, escape
 
@@ -96,6 +96,10 @@ class _Parser:
             start = source.position
             if self._dialect is Dialect.PYTHON and source.match("(?#"):
                 self._comment(start)
+                continue
+            if plain := source.plain():
+                items.append(Literal(plain))
+                refusal = ""
                 continue
             char = source.take()
             bounds = self._bounds(char, start)

@@ -6,6 +6,7 @@ Knows what one character or one class means in each dialect, nothing of groups, 
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ class Dialect(enum.Enum):
 
     PYTHON = "python"  # the re module with re.ASCII
     ECMA = "ecma"  # ECMA-262 with the u flag, as JSON Schema recommends; lenient where Annex B is
+
+
+_PLAIN = re.compile(r"[^\\.\[(){*+?|^$\uD800-\uDFFF]+(?![{*+?]|\(\?#)")
 
 
 class Source:
@@ -44,6 +48,14 @@ class Source:
         if found:
             self.position += len(text)
         return found
+
+    def plain(self) -> str:
+        """Reads characters that mean themselves; the last one is left if a repetition may follow it."""
+        found = _PLAIN.match(self.text, self.position)
+        if found is None:
+            return ""
+        self.position = found.end()
+        return found.group()
 
     def run(self, chars: str, most: int) -> str:
         """Reads up to ``most`` characters that are all in ``chars``."""

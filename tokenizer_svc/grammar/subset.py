@@ -6,7 +6,7 @@ character. Texts without a choice (most of JSON's) take a short cut per position
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tokenizer_svc.grammar.alphabet import Alphabet
@@ -15,11 +15,11 @@ from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.nfa import UNLABELLED, Nfa
 
 Moves = list[tuple[int, int]]
-"""(classes, to), the classes disjoint; what is in none of them is refused."""
+"""(letters, to), the letters disjoint; what is in none of them is refused."""
 
 
 class Automaton(NamedTuple):
-    """A deterministic automaton over classes of code points. State 0 is the start, every state can accept."""
+    """A deterministic automaton over letters. State 0 is the start, every state can accept."""
 
     alphabet: Alphabet
     moves: list[Moves]
@@ -35,11 +35,18 @@ def too_many(limits: GrammarLimits) -> GrammarError:
     )
 
 
+def _too_much(limits: GrammarLimits) -> GrammarError:
+    return GrammarError(
+        f"this takes more than {limits.nfa_moves} moves to make deterministic (nfa_moves), because too many of its "
+        "parts may stand at one place; lower the bounds of repetitions, and have fewer parts that may be left out"
+    )
+
+
 def determinise(nfa: Nfa, limits: GrammarLimits, *, labelled: bool) -> Automaton:
     """Raises GrammarError when there are more states than allowed."""
     subsets = _Subsets(nfa, limits)
     alphabet = Alphabet(nfa.sets)
-    partition = _Partition(alphabet.masks)
+    partition = _Partition(alphabet.masks, subsets.count)
     masks, edges = alphabet.masks, nfa.edges
     moves: list[Moves] = []
     subsets.enter(nfa.start)
@@ -48,6 +55,7 @@ def determinise(nfa: Nfa, limits: GrammarLimits, *, labelled: bool) -> Automaton
         if len(leaving) == 1:
             moves.append([(masks[leaving[0][0]], subsets.enter(leaving[0][1]))])
             continue
+        subsets.count(len(leaving))
         by_set: dict[int, list[int]] = {}
         for index, to in leaving:
             by_set.setdefault(index, []).append(to)
@@ -81,6 +89,13 @@ class _Subsets:
         self._alone: dict[int, int] = {}  # number of the subset of one position and what it slides to
         self._together: dict[tuple[int, ...], int] = {}
         self._closures: dict[int, tuple[int, ...]] = {}
+        self._left = limits.nfa_moves
+
+    def count(self, moves: int) -> None:
+        """Raises GrammarError when more moves were looked at than allowed."""
+        self._left -= moves
+        if self._left < 0:
+            raise _too_much(self._limits)
 
     def enter(self, state: int) -> int:
         found = self._alone.get(state)
@@ -94,7 +109,9 @@ class _Subsets:
         if found is None:
             union: set[int] = set()
             for state in states:
-                union.update(self._closure(state))
+                closure = self._closure(state)
+                self.count(len(closure))
+                union.update(closure)
             found = self._together[key] = self._number(tuple(sorted(union)))
         return found
 
@@ -120,6 +137,7 @@ class _Subsets:
                     if to not in seen:
                         seen.add(to)
                         pending.append(to)
+            self.count(len(pending))
             found = tuple(sorted(s for s in seen if nfa.edges[s] or s == nfa.final))
             self._closures[state] = found
         return found
@@ -128,33 +146,46 @@ class _Subsets:
 class _Partition:
     """Sets of characters split into disjoint ones, remembered."""
 
-    def __init__(self, masks: list[int]) -> None:
+    def __init__(self, masks: list[int], count: Callable[[int], None]) -> None:
         self._masks = masks
+        self._count = count
         self._known: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
 
     def of(self, sets: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
-        """(classes, which of the sets they are in, by place), for all that is in any of them."""
+        """(letters, which of the sets they are in, by place), for all that is in any of them."""
         found = self._known.get(sets)
         if found is None:
             found = self._known[sets] = self._split([self._masks[index] for index in sets])
         return found
 
     def _split(self, masks: list[int]) -> list[tuple[int, tuple[int, ...]]]:
+        """Wide sets against each other first, then the many of one letter each, by letter."""
         parts: list[tuple[int, tuple[int, ...]]] = []
-        covered = 0
+        letters: dict[int, tuple[int, ...]] = {}
         for place, mask in enumerate(masks):
-            if not mask & covered:
-                parts.append((mask, (place,)))
-                covered |= mask
-                continue
-            split: list[tuple[int, tuple[int, ...]]] = []
-            for part, owners in parts:
-                if shared := part & mask:
-                    split.append((shared, (*owners, place)))
-                if only := part & ~mask:
-                    split.append((only, owners))
-            if rest := mask & ~covered:
-                split.append((rest, (place,)))
-            covered |= mask
-            parts = split
-        return parts
+            if mask & (mask - 1):
+                parts = _against(parts, mask, place)
+                self._count(sum(len(owners) for _, owners in parts))
+            else:
+                letters[mask] = (*letters.get(mask, ()), place)
+        for letter, places in letters.items():
+            self._count(len(parts))
+            for index, (part, owners) in enumerate(parts):
+                if part & letter:
+                    parts[index] = (part ^ letter, owners)
+                    letters[letter] = (*owners, *places)
+                    break
+        return [part for part in parts if part[0]] + list(letters.items())
+
+
+def _against(parts: list[tuple[int, tuple[int, ...]]], mask: int, place: int) -> list[tuple[int, tuple[int, ...]]]:
+    split: list[tuple[int, tuple[int, ...]]] = []
+    for part, owners in parts:
+        if shared := part & mask:
+            split.append((shared, (*owners, place)))
+        if only := part & ~mask:
+            split.append((only, owners))
+        mask &= ~part
+    if mask:
+        split.append((mask, (place,)))
+    return split

@@ -1,4 +1,4 @@
-"""Runs the Triton kernels' tests, and sees to it that they ran."""
+"""Runs the tests of the Triton kernels, each in a process of its own, and sees to it that they ran."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ import pytest
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-TESTS = Path(__file__).with_name("interpreted_mask_triton.py")
-ROOT = Path(__file__).parents[3]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+
+
+def run(*arguments: str, **environment: str) -> str:
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")} | environment
+    command = [sys.executable, "-m", *arguments]
+    ran = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
 
 
 def test_triton_kernels_equal_the_reference_in_the_interpreter() -> None:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(TESTS)]
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    ran = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "5 passed" in ran.stdout
+    shown = run("pytest", str(HERE / "interpreted_mask_triton.py"), "-v", TRITON_INTERPRET="1")
+    assert "5 passed" in shown
+
+
+def test_triton_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
+    shown = run("tests.gpu_worker.kernels.compile_mask_triton", TRITON_CACHE_DIR=str(tmp_path))
+    assert shown.count("compiled") == 6

@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from gpu_worker.grammar.vocabulary import make_vocabulary
 from gpu_worker.kernels import compiling, team
 from gpu_worker.kernels.attention_pass_cpu import attention_tasks
 from gpu_worker.kernels.cpu import CpuKernels
+from gpu_worker.kernels.mask_kernels_cpu import CpuMaskKernels
+from gpu_worker.kernels.mask_reference import PlainMaskKernels
 from gpu_worker.kernels.plain import PlainKernels
-from gpu_worker.kernels.selection import kernels_for
+from gpu_worker.kernels.selection import kernels_for, mask_kernels_for
 
 CPU = torch.device("cpu")
+VOCABULARY = make_vocabulary([b"a", b"b"], [])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -33,6 +37,23 @@ def test_without_numba_plain_torch_serves(monkeypatch: pytest.MonkeyPatch) -> No
 def test_other_devices_and_dtypes_get_plain_torch() -> None:
     assert isinstance(kernels_for(torch.device("meta"), torch.bfloat16), PlainKernels)
     assert isinstance(kernels_for(CPU, torch.float16), PlainKernels)
+
+
+def test_the_cpu_gets_compiled_mask_kernels() -> None:
+    assert isinstance(mask_kernels_for(CPU, VOCABULARY), CpuMaskKernels)
+
+
+def test_masks_without_numba_are_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [
+        name for name in sys.modules if name.startswith(("gpu_worker.kernels.c", "gpu_worker.kernels.mask_k"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert isinstance(mask_kernels_for(CPU, VOCABULARY), PlainMaskKernels)
+
+
+def test_masks_on_devices_without_kernels_are_plain_torch() -> None:
+    assert isinstance(mask_kernels_for(torch.device("meta"), VOCABULARY), PlainMaskKernels)
 
 
 def test_a_cache_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
