@@ -33,12 +33,16 @@ class ChatTemplateError(ValueError):
 
 
 class ChatTemplate:
-    """One compiled template."""
+    """One compiled template. ``knows_tools``: whether it tells the model of tools that it is given."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """``special_tokens``: names such as bos_token and their text. Raises jinja2.TemplateError."""
+        environment = _environment()
+        names = environment.parse(source).find_all(jinja2.nodes.Name)
+        self.source = source
+        self.knows_tools = any(name.name == "tools" and name.ctx == "load" for name in names)
         self._special_tokens = dict(special_tokens)
-        self._template = _environment().from_string(source)
+        self._template = environment.from_string(source)
 
     def render(
         self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True, **variables: Any

@@ -68,6 +68,9 @@ class Settings:
     port: Annotated[int, Parameter(group=_SERVER, validator=Number(gte=1, lte=65535))] = 30000
     """Port to listen on."""
 
+    tool_format: Annotated[Literal["auto", "hermes", "llama3-json"], Parameter(group=_SERVER)] = "auto"
+    """How the model writes calls of tools; auto goes by its chat template, and takes hermes where that says nothing."""
+
     max_queue: Annotated[int, Parameter(group=_SCHEDULING, validator=_POSITIVE)] = 2048
     """Waiting requests beyond which new ones are refused with 429."""
 

@@ -36,8 +36,12 @@ class Tokenizer:
         eos_ids: Iterable[int],
         special_tokens: Mapping[str, str],
         chat_template: str | None,
+        tool_template: str | None = None,
     ) -> None:
-        """``special_tokens``: names such as bos_token and their text. Raises jinja2.TemplateError."""
+        """``special_tokens``: names such as bos_token and their text. Raises jinja2.TemplateError.
+
+        ``tool_template``: that for conversations with tools, where a model has one of its own for them.
+        """
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
@@ -49,6 +53,9 @@ class Tokenizer:
         self.eos_ids = tuple(sorted(set(eos_ids)))
         self.bos_id = backend.token_to_id(special_tokens["bos_token"]) if "bos_token" in special_tokens else None
         self.chat_template = ChatTemplate(chat_template, special_tokens) if chat_template is not None else None
+        self.tool_template = self.chat_template
+        if tool_template is not None:
+            self.tool_template = ChatTemplate(tool_template, special_tokens)
 
     @classmethod
     def load(cls, files: ModelFiles, cache: Path) -> Tokenizer:
@@ -74,10 +81,11 @@ class Tokenizer:
                 backend,
                 eos_ids=_eos_ids(directory, backend, special),
                 special_tokens=special,
-                chat_template=_chat_template(directory, config),
+                chat_template=_chat_template(directory, config, "default"),
+                tool_template=_chat_template(directory, config, "tool_use"),
             )
         except jinja2.TemplateError as error:
-            raise UserError(f"the chat template in {directory} does not compile: {error}") from error
+            raise UserError(f"a chat template in {directory} does not compile: {error}") from error
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of a text; with ``add_special_tokens`` framed (bos, …) as tokenizer.json says.
@@ -140,16 +148,26 @@ class Tokenizer:
             return ByteTextStream(self._shown_bytes if skip_special_tokens else self._token_bytes)
         return WindowTextStream(self._backend, context_ids, skip_special_tokens=skip_special_tokens)
 
+    def hides(self, text: str) -> bool:
+        """Whether ``text`` is a special token, which answers show only with ``skip_special_tokens=False``."""
+        return self._backend.token_to_id(text) in self._special_ids
+
     def render_chat(
-        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True, **variables: Any
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        with_tools: bool = False,
+        **variables: Any,
     ) -> str:
         """The prompt text for a conversation; encode it without adding special tokens.
 
         Raises ChatTemplateError where the template refuses, LookupError where the model has none.
         """
-        if self.chat_template is None:
+        template = self.tool_template if with_tools else self.chat_template
+        if template is None:
             raise LookupError("this model has no chat template")
-        return self.chat_template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
+        return template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
 
     def _spell(self, id: int) -> bytes:
         """The bytes of one token of a byte-level vocabulary; none for an id beyond it."""
@@ -195,12 +213,16 @@ def _eos_ids(directory: Path, backend: tokenizers.Tokenizer, special: Mapping[st
     return found
 
 
-def _chat_template(directory: Path, config: Mapping[str, Any]) -> str | None:
-    path = directory / "chat_template.jinja"
+def _chat_template(directory: Path, config: Mapping[str, Any], name: str) -> str | None:
+    """A template by the name that transformers gives it; most models have one only, "default"."""
+    is_default = name == "default"
+    path = directory / ("chat_template.jinja" if is_default else f"additional_chat_templates/{name}.jinja")
     if path.is_file():
         return path.read_text(encoding="utf-8")
     template = config.get("chat_template")
     if isinstance(template, list):  # several, by name
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-        template = named.get("default")
+        template = named.get(name)
+    elif not is_default:
+        template = None
     return template if isinstance(template, str) else None

@@ -23,6 +23,8 @@ from tokenizer_svc.generate import NativeAnswers, draft_generate, read_generate,
 from tokenizer_svc.openai import draft_chat, draft_completion, read_chat, read_completion
 from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
 from tokenizer_svc.responding import respond
+from tokenizer_svc.tools.answers import ToolAnswers
+from tokenizer_svc.tools.toolbox import read_tools
 
 log = structlog.get_logger("http")
 
@@ -53,11 +55,13 @@ class GenerationRoutes:
         arrived = time.perf_counter()
         engine = self._engine
         asked = read_chat(await read_object(request, engine.limits), engine)
+        toolbox = read_tools(asked, engine.limits)
         answer = await engine.submit(
-            await draft_chat(asked, engine), shares_id=True, client=_client(request, asked.user)
+            await draft_chat(asked, engine, toolbox), shares_id=True, client=_client(request, asked.user)
         )
         _log_accepted(answer, asked.user)
-        shape = ChatAnswers(answer, engine.model, int(time.time()), include_usage=asked.include_usage)
+        tools = None if toolbox is None else ToolAnswers(answer, engine.tool_format, toolbox)
+        shape = ChatAnswers(answer, engine.model, int(time.time()), include_usage=asked.include_usage, tools=tools)
         return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.stream))
 
     async def completions(self, request: web.Request) -> web.StreamResponse:

@@ -10,9 +10,13 @@ import msgspec
 from shared.chat_template import ChatTemplateError
 from tokenizer_svc.api_error import invalid, unsupported
 from tokenizer_svc.engine import Engine
+from tokenizer_svc.limits import Limits
 from tokenizer_svc.prompts import aside, tokenise
+from tokenizer_svc.tools.prompting import render
+from tokenizer_svc.tools.toolbox import Toolbox
+from tokenizer_svc.tools.turns import Turn, read_calls
 
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 _RESERVED = {"messages", "tools", "documents", "add_generation_prompt"}
 
 
@@ -31,13 +35,18 @@ class Message(msgspec.Struct):
     name: str | None = None
     reasoning_content: str | None = None
     tool_calls: Any = None
-    tool_call_id: Any = None
+    tool_call_id: str | None = None
     function_call: Any = None
     audio: Any = None
 
 
 async def encode_chat(
-    engine: Engine, messages: Sequence[Message], *, add_generation_prompt: bool, variables: Mapping[str, Any]
+    engine: Engine,
+    messages: Sequence[Message],
+    toolbox: Toolbox | None,
+    *,
+    add_generation_prompt: bool,
+    variables: Mapping[str, Any],
 ) -> list[int]:
     """Token ids of a conversation, through the model's template. Raises ApiError 400."""
     if not messages:
@@ -50,14 +59,15 @@ async def encode_chat(
         path = f"chat_template_kwargs.{reserved[0]}"
         raise invalid(f"{path} cannot be set: it has a field of its own", path)
     card = engine.ready_card()
-    plain = [_plain(message, f"messages[{index}]") for index, message in enumerate(messages)]
+    turns = [_turn(message, f"messages[{index}]", engine.limits) for index, message in enumerate(messages)]
+    size = sum(len(turn["content"]) for turn in turns) + (0 if toolbox is None else toolbox.size)
 
     def work() -> list[int]:
-        text = engine.tokenizer.render_chat(plain, add_generation_prompt=add_generation_prompt, **variables)
+        text = render(engine, turns, toolbox, add_generation_prompt=add_generation_prompt, **variables)
         return tokenise(engine, card, text, "messages", add_special_tokens=False)
 
     try:
-        ids = await aside(engine, sum(len(message["content"]) for message in plain), work)
+        ids = await aside(engine, size, work)
     except ChatTemplateError as error:
         raise invalid(f"the model's chat template refuses these messages: {error}", "messages") from error
     except LookupError as error:
@@ -67,21 +77,28 @@ async def encode_chat(
     return ids
 
 
-def _plain(message: Message, path: str) -> dict[str, str]:
+def _turn(message: Message, path: str, limits: Limits) -> Turn:
     """The message as templates know it."""
-    for field in ("tool_calls", "tool_call_id", "function_call", "audio"):
+    for field, instead in (("function_call", "use tool_calls"), ("audio", "")):
         if getattr(message, field) not in (None, [], {}, ""):
-            raise unsupported(f"{path}.{field}")
-    if message.role in {"tool", "function"}:
-        raise unsupported(f"{path}.role", f"messages of the role {message.role!r} need tools, which are not served")
+            raise unsupported(f"{path}.{field}", instead)
+    if message.role == "function":
+        raise unsupported(f"{path}.role", "the role 'function' is that of an older API: use 'tool'")
     if message.role not in _ROLES:
         raise invalid(f"{path}.role is {message.role!r}: use {', '.join(_ROLES)}", f"{path}.role")
-    plain = {"role": _ROLES[message.role], "content": _text(message, path)}
+    turn: Turn = {"role": _ROLES[message.role], "content": _text(message, path)}
+    for field, role in (("tool_calls", "assistant"), ("tool_call_id", "tool")):
+        value = getattr(message, field)
+        if value in (None, [], ""):
+            continue
+        if message.role != role:
+            raise invalid(f"{path}.{field} is for messages of the role {role!r}", f"{path}.{field}")
+        turn[field] = read_calls(value, f"{path}.{field}", limits) if field == "tool_calls" else value
     if message.name is not None:
-        plain["name"] = message.name
+        turn["name"] = message.name
     if message.reasoning_content is not None:
-        plain["reasoning_content"] = message.reasoning_content
-    return plain
+        turn["reasoning_content"] = message.reasoning_content
+    return turn
 
 
 def _text(message: Message, path: str) -> str:

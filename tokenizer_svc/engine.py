@@ -11,6 +11,7 @@ from tokenizer_svc.answers import Answer
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.structure import Structure
+from tokenizer_svc.tools.formats import ToolFormat
 
 
 class Display(NamedTuple):
@@ -44,6 +45,10 @@ class Engine(Protocol):
     """Unix seconds at which this process started."""
 
     tokenizer: Tokenizer
+
+    tool_format: ToolFormat
+    """How the model writes calls of tools."""
+
     limits: Limits
     metrics: Metrics
 

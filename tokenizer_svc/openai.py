@@ -13,7 +13,10 @@ from tokenizer_svc.chat import Message, encode_chat
 from tokenizer_svc.engine import Draft, Engine
 from tokenizer_svc.prompts import LengthNames, RawPrompt, answer_length, encode, sort_out
 from tokenizer_svc.sampling import Bounds, SamplingFields, Vocabulary, resolve
-from tokenizer_svc.structure import Structure, check_structured, read_structure
+from tokenizer_svc.structure import Structure, check_structured
+from tokenizer_svc.tools.grammar import read_structure_with
+from tokenizer_svc.tools.prompting import shown
+from tokenizer_svc.tools.toolbox import Toolbox
 
 _COMPLETION_TOKENS = 16  # OpenAI's default for completions
 
@@ -52,6 +55,9 @@ class ChatRequest(OpenAIFields, kw_only=True):
     max_completion_tokens: int | None = None
     add_generation_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
 
 
 class CompletionRequest(OpenAIFields, kw_only=True):
@@ -80,19 +86,21 @@ def read_completion(body: dict[str, Any], engine: Engine) -> CompletionRequest:
     return request
 
 
-async def draft_chat(request: ChatRequest, engine: Engine) -> list[Draft]:
+async def draft_chat(request: ChatRequest, engine: Engine, toolbox: Toolbox | None) -> list[Draft]:
     """The sequences that a chat request asks for. Raises ApiError."""
-    structure = _structure(request, engine)
+    structure = _structure(request, engine, toolbox)
     ids = await encode_chat(
         engine,
         request.messages,
+        toolbox,
         add_generation_prompt=request.add_generation_prompt is not False,
         variables=request.chat_template_kwargs or {},
     )
     asked, name = request.max_tokens, "max_tokens"
     if request.max_completion_tokens is not None:
         asked, name = request.max_completion_tokens, "max_completion_tokens"
-    return _drafts(request, engine, [ids], asked, None, LengthNames("messages", name), structure)
+    drafts = _drafts(request, engine, [ids], asked, None, LengthNames("messages", name), structure)
+    return drafts if toolbox is None else [d._replace(display=shown(engine, d.display)) for d in drafts]
 
 
 async def draft_completion(request: CompletionRequest, engine: Engine) -> list[Draft]:
@@ -138,8 +146,8 @@ def _convert(body: dict[str, Any], kind: type[_Request]) -> _Request:
         raise of_validation(error) from error
 
 
-def _structure(request: OpenAIFields, engine: Engine) -> Structure | None:
-    structure = read_structure(request)
+def _structure(request: OpenAIFields, engine: Engine, toolbox: Toolbox | None = None) -> Structure | None:
+    structure = read_structure_with(toolbox, request, engine.tool_format)
     if structure is not None:
         check_structured(structure, engine.ready_card())
     return structure

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from shared.protocol import Finish
-from tokenizer_svc.answers import Answer, Piece
+from tokenizer_svc.answers import Answer, Choice, Piece
 from tokenizer_svc.sse import DONE, event
+from tokenizer_svc.tools.answers import ToolAnswers, ToolCall, ToolCallDelta
 
 FINISH_REASONS = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.ABORT: "abort"}
 
@@ -56,6 +57,7 @@ class Delta(Struct, frozen=True, omit_defaults=True):
 
     role: str | None = None
     content: str | None = None
+    tool_calls: Sequence[ToolCallDelta] | None = None
 
 
 class ChunkChoice(Struct, frozen=True):
@@ -71,8 +73,9 @@ class ReplyMessage(Struct, frozen=True):
     """The whole message of a choice."""
 
     role: str
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: Sequence[ToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(Struct, frozen=True):
@@ -144,6 +147,19 @@ class ChatAnswers(_Answers):
     chunk_object = "chat.completion.chunk"
     whole_object = "chat.completion"
 
+    def __init__(
+        self,
+        answer: Answer,
+        model: str,
+        created: int,
+        *,
+        include_usage: bool,
+        tools: ToolAnswers | None = None,
+    ) -> None:
+        """``tools``: reads calls out of the text; without it all of it is content."""
+        super().__init__(answer, model, created, include_usage=include_usage)
+        self._tools = tools
+
     def opening(self) -> bytes:
         """The first chunks of a stream: the role of every choice."""
         role = Delta(role="assistant", content="")
@@ -152,20 +168,30 @@ class ChatAnswers(_Answers):
     def piece(self, piece: Piece) -> bytes:
         """The chunks for one piece: none where it has no text yet."""
         index = piece.choice.index
-        text = self._chunk(ChunkChoice(index, Delta(content=piece.text))) if piece.text else b""
+        reason: str | None = None
+        if self._tools is None:
+            deltas = [Delta(content=piece.text)] if piece.text else []
+        else:
+            parts, reason = self._tools.push(piece.choice, piece.text, piece.finish)
+            deltas = [Delta(content=p) if isinstance(p, str) else Delta(tool_calls=(p,)) for p in parts]
+        chunks = b"".join([self._chunk(ChunkChoice(index, delta)) for delta in deltas])
         if piece.finish is Finish.NONE:
-            return text
-        return text + self._chunk(ChunkChoice(index, Delta(), None, FINISH_REASONS[piece.finish]))
+            return chunks
+        return chunks + self._chunk(ChunkChoice(index, Delta(), None, reason or FINISH_REASONS[piece.finish]))
 
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
         """The answer of a request that is no stream."""
         del tokens
-        return self._whole(
-            [
-                ChatChoice(choice.index, ReplyMessage("assistant", text), None, FINISH_REASONS[choice.finish])
-                for choice, text in zip(self._answer.choices, texts, strict=True)
-            ]
-        )
+        choices = zip(self._answer.choices, texts, strict=True)
+        return self._whole([self._choice(choice, text) for choice, text in choices])
+
+    def _choice(self, choice: Choice, text: str) -> ChatChoice:
+        reason = FINISH_REASONS[choice.finish]
+        if self._tools is None:
+            return ChatChoice(choice.index, ReplyMessage("assistant", text), None, reason)
+        content, calls, decided = self._tools.whole(choice, text)
+        message = ReplyMessage("assistant", content, tool_calls=calls or UNSET)
+        return ChatChoice(choice.index, message, None, decided or reason)
 
 
 class CompletionAnswers(_Answers):

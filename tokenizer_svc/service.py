@@ -45,6 +45,7 @@ from tokenizer_svc.grammars import Grammars
 from tokenizer_svc.inbox import FollowUp, Inbox
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
+from tokenizer_svc.tools.formats import choose
 
 log = structlog.get_logger("front door")
 
@@ -122,6 +123,7 @@ class FrontDoor:
         self.model = model
         self.created = int(time.time())
         self.tokenizer = tokenizer
+        self.tool_format = choose(context.settings.tool_format, tokenizer.tool_template)
         self.limits = Limits()
         self.metrics = Metrics(context.metrics)
         self._context = context

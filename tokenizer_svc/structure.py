@@ -96,14 +96,17 @@ class Structure(NamedTuple):
         return Grammar(self.key, self.jump)
 
 
-def read_structure(fields: StructureFields, prefix: str = "") -> Structure | None:
+def read_structure(fields: StructureFields, prefix: str = "", tools: GrammarSpec | None = None) -> Structure | None:
     """The one grammar that the fields ask for, None where they leave the answer free.
 
-    ``prefix`` is where the fields are in the request. Raises ApiError 400 naming the field.
+    ``prefix`` is where the fields are in the request, ``tools`` what its tools ask for.
+    Raises ApiError 400 naming the field.
     """
     at = f"{prefix}." if prefix else ""
     jump = read_jump(fields.jump_forward, f"{at}jump_forward")
     asked = [(at + name, spec) for name, spec in _asked(fields, at)]
+    if tools is not None:
+        asked.append(("tools", tools))
     if len(asked) > 1:
         (first, _), (second, _) = asked[:2]
         raise invalid(f"{first} and {second} both say what the answer must look like: send one of them", second)
@@ -114,7 +117,7 @@ def read_structure(fields: StructureFields, prefix: str = "") -> Structure | Non
         return None
     [(param, spec)] = asked
     if whitespace is not None:
-        if spec.kind not in (Kind.JSON_SCHEMA, Kind.JSON_OBJECT):
+        if spec.kind not in (Kind.JSON_SCHEMA, Kind.JSON_OBJECT, Kind.TOOLS):
             raise invalid(
                 f"{at}whitespace is for answers in JSON, and {param} asks for something else", f"{at}whitespace"
             )

@@ -12,7 +12,6 @@ from typing import Any
 from tokenizer_svc.api_error import unsupported
 from tokenizer_svc.structure import StructureFields
 
-_TOOLS = "tools and functions are not served"
 _STRUCTURE = "use regex, choice, json_schema or grammar"
 _LOGPROBS = "log probabilities are not served"
 _MEDIA = "only text is served"
@@ -65,10 +64,8 @@ OPENAI = COMMON | {
 }
 
 CHAT = OPENAI | {
-    "tools": _TOOLS,
-    "tool_choice": _TOOLS,
-    "functions": _TOOLS,
-    "function_call": _TOOLS,
+    "functions": "use tools",
+    "function_call": "use tool_choice",
     "audio": _MEDIA,
     "modalities": _MEDIA,
     "prediction": "predicted outputs are not served",
@@ -108,7 +105,6 @@ GENERATE = (
 SAMPLING_PARAMS = COMMON | {"stop_regex": "use stop", "stream_interval": "every token is sent as it comes"}
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
-    "tool_choice": ("none",),
     "function_call": ("none",),
     "response_format": ({"type": "text"},),
     "guided_decoding_backend": ("auto",),

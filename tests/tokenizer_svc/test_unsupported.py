@@ -16,8 +16,6 @@ BODIES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 }
 
 ASKING: dict[str, list[Any]] = {
-    "tools": [[{"type": "function", "function": {"name": "f"}}]],
-    "tool_choice": ["auto", "required", {"type": "function"}],
     "response_format": [{"type": "json_object"}, {"type": "json_schema", "json_schema": {}}],
     "guided_decoding_backend": ["xgrammar"],
     "logprobs": [True, 0, 5],
@@ -31,7 +29,6 @@ ASKING: dict[str, list[Any]] = {
 """Values that ask for something; any other field is asked for with some plain values."""
 
 NOTHING: dict[str, list[Any]] = {
-    "tool_choice": ["none"],
     "response_format": [{"type": "text"}],
     "guided_decoding_backend": ["auto"],
     "service_tier": ["auto", "default"],
@@ -87,9 +84,7 @@ async def test_messages(http: aiohttp.ClientSession) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"role": "user", "content": [{"type": "text", "text": "look"}, image]}, "messages[0].content[1].type"),
         ({"role": "user", "content": [{"type": "input_audio"}]}, "messages[0].content[0].type"),
-        ({"role": "tool", "content": "4", "tool_call_id": "x"}, "messages[0].tool_call_id"),
-        ({"role": "tool", "content": "4"}, "messages[0].role"),
-        ({"role": "assistant", "tool_calls": [{}]}, "messages[0].tool_calls"),
+        ({"role": "function", "name": "f", "content": "4"}, "messages[0].role"),
         ({"role": "assistant", "content": "a", "function_call": {"name": "f"}}, "messages[0].function_call"),
         ({"role": "assistant", "content": "a", "audio": {"id": "a"}}, "messages[0].audio"),
     ]

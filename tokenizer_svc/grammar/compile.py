@@ -43,7 +43,9 @@ def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
 
             return json_object(spec.whitespace, limits)
         case Kind.TOOLS:
-            raise GrammarError("tools are not supported")
+            from tokenizer_svc.grammar.tools import compile_tools
+
+            return compile_tools(spec.text, spec.whitespace, limits)
 
 
 def _choice(text: str, limits: GrammarLimits) -> Compiled:

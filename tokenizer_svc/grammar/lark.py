@@ -36,7 +36,7 @@ def compile_lark(text: str) -> Guidance:
         name = found["name"]
         raise GrammarError(f"the attribute {name!r} of a rule is not supported: {_INSTEAD[name]}")
     grammar = msgspec.json.encode({"grammars": [{"lark_grammar": lark}]}).decode()
-    _check(grammar)
+    check(grammar)
     return Guidance(grammar)
 
 
@@ -64,8 +64,11 @@ def _simpler(escape: re.Match[str]) -> str:
     return chr(code_point)
 
 
-def _check(grammar: str) -> None:
-    """Raises GrammarError where llguidance, or a first look at what the grammar allows, finds fault with it."""
+def check(grammar: str) -> None:
+    """Raises GrammarError where llguidance, or a first look at what the grammar allows, finds fault with it.
+
+    ``grammar`` is in llguidance's serialised form.
+    """
     failed, messages = LLMatcher.validate_grammar_with_warnings(grammar)
     if failed:
         raise GrammarError(_reason(messages[0]))

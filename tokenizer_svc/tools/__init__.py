@@ -1,0 +1,1 @@
+"""Tools of a chat: what clients offer, how models are told of them, and the calls that they write."""

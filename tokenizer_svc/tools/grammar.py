@@ -1,0 +1,33 @@
+"""What the tools of a request ask of the answer's grammar."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tokenizer_svc.api_error import invalid
+from tokenizer_svc.grammar.spec import GrammarSpec, Kind
+from tokenizer_svc.grammar.tools_spec import ToolSpec, ToolsSpec
+from tokenizer_svc.structure import Structure, StructureFields, read_structure
+from tokenizer_svc.tools.formats import ToolFormat
+from tokenizer_svc.tools.toolbox import Toolbox
+
+
+def read_structure_with(toolbox: Toolbox | None, fields: StructureFields, format: ToolFormat) -> Structure | None:
+    """The one grammar that a request with tools asks for, None where the answer is free. Raises ApiError 400."""
+    if toolbox is None:
+        return read_structure(fields)
+    structure = read_structure(fields, tools=_spec(toolbox, format) if toolbox.needs_grammar else None)
+    if structure is not None and structure.spec.kind is not Kind.TOOLS:
+        message = (
+            f"{structure.param} says what the answer must look like, and tools leave the model free to call them "
+            'instead: leave one of them out, or set tool_choice to "none"'
+        )
+        raise invalid(message, "tools")
+    return structure
+
+
+def _spec(toolbox: Toolbox, format: ToolFormat) -> GrammarSpec:
+    """Only the functions that may be called; descriptions make no difference."""
+    tools = tuple(ToolSpec(tool.name, tool.parameters) for tool in toolbox.callable_tools)
+    spec = ToolsSpec(format, tools, toolbox.is_required, toolbox.is_parallel)
+    return GrammarSpec(Kind.TOOLS, msgspec.json.encode(spec).decode())
