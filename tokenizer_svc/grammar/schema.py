@@ -28,8 +28,8 @@ def compile_schema(text: str, whitespace: Whitespace, limits: GrammarLimits = LI
         node = Regular(whitespace, limits).node(shapes.root)
     except NotRegular:
         return _guidance(shapes, whitespace, limits)
-    # What has more states than that before it is deterministic rarely has fewer afterwards: it is given up at once, where
-    # going on to the limit would take half a second.
+    # What has more states than that before it is deterministic rarely has fewer afterwards: it is given up at once,
+    # where going on to the limit would take half a second.
     early = replace(limits, nfa_states=min(limits.nfa_states, limits.dfa_states))
     try:
         return compile_dfa(node, early)

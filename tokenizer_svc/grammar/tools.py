@@ -54,5 +54,7 @@ def _of(
     """What ``read`` makes of a tool's parameters."""
     try:
         return read(tool.parameters, whitespace, limits)
+    except NotRegular:
+        raise
     except GrammarError as error:
         raise GrammarError(f"the parameters of the tool {tool.name!r}: {error}") from error

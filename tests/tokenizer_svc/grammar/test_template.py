@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -28,7 +29,7 @@ def values_of(dfa: Dfa, text: str, names: list[str], start: int = 0, cuts: tuple
     assert dfa.segments is not None
     values = Values(dfa.segments, names, start)
     edges = [0, *sorted(cuts), len(text)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         values.push(text[begin:end])
     return values
 
@@ -48,7 +49,7 @@ def test_the_language_is_the_parts_one_after_the_other(name: str, age: str) -> N
     assert values.finish() == {"name": name, "age": age}
 
 
-words = st.text(alphabet="ab\"é, :\U0001f600", max_size=8)
+words = st.text(alphabet='ab"é, :\U0001f600', max_size=8)
 
 
 @settings(deadline=None, max_examples=200, derandomize=True)
