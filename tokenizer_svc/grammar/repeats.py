@@ -22,10 +22,11 @@ from tokenizer_svc.grammar.nodes import (
 )
 
 _NOTHING = Chars(())
+_FEW = 4  # copies that may slide: without the empty text some parts of the body are there twice
 
 
 def simplified(node: Repeat) -> Repeat:
-    """The same language, over a body that is never empty (unless it is matched at most once anyway).
+    """The same language, over a body that is never empty where there are many copies of it.
 
     Nested repetitions become one where every number of times in between can be reached.
     """
@@ -35,9 +36,11 @@ def simplified(node: Repeat) -> Repeat:
     if (least, most) == (0, 1):
         return node
     if nullable(body):
-        body, least = nonempty(body), 0
-        if body == _NOTHING:
+        rest, least = nonempty(body), 0
+        if rest == _NOTHING:
             return Repeat(_NOTHING, 0, 0)
+        if most is not None and most > _FEW:
+            body = rest
     while isinstance(body, Repeat) and body.least == 1:
         most = None if most is None or body.most is None else most * body.most
         body = body.body

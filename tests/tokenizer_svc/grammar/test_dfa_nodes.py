@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tokenizer_svc.grammar.nodes import (
     Graph,
     Label,
     Literal,
+    Network,
     Node,
     Repeat,
     Union,
@@ -65,6 +67,11 @@ NODES = st.recursive(
         st.tuples(inner, st.integers(0, 3), st.integers(0, 3) | st.none()).map(
             lambda args: Repeat(args[0], args[1], None if args[2] is None else args[1] + args[2])
         ),
+        st.lists(st.tuples(st.integers(0, 2), inner, st.integers(0, 2)), max_size=4).flatmap(
+            lambda edges: st.sets(st.integers(0, 2), max_size=2).map(
+                lambda accepting: Network(3, tuple(edges), frozenset(accepting))
+            )
+        ),
         inner.map(lambda body: Label(body, 0)),
     ),
     max_leaves=8,
@@ -92,8 +99,11 @@ def denoted(node: Node) -> frozenset[str]:
                 power = joined(power, once)
         case Label(body, _):
             found = set(denoted(body))
-        case Graph():
-            found = walked(node)
+        case Graph(_, edges, accepting):
+            spelt = [(a, Chars(ranges), b) for a, ranges, b in edges]
+            found = walked(spelt, accepting)
+        case Network(_, edges, accepting):
+            found = walked(edges, accepting)
     return frozenset(text for text in found if len(text) <= LONGEST)
 
 
@@ -101,17 +111,15 @@ def joined(first: set[str], second: frozenset[str]) -> set[str]:
     return {a + b for a in first for b in second if len(a + b) <= LONGEST}
 
 
-def walked(graph: Graph) -> set[str]:
-    found: set[str] = set()
-    for text in map(
-        "".join, itertools.chain.from_iterable(itertools.product("ab", repeat=n) for n in range(LONGEST + 1))
-    ):
-        states = {0}
-        for char in text:
-            states = {to for a, ranges, to in graph.edges if a in states and ranges[0][0] == ord(char)}
-        if states & graph.accepting:
-            found.add(text)
-    return found
+def walked(edges: Iterable[tuple[int, Node, int]], accepting: frozenset[int]) -> set[str]:
+    """Texts along the edges of a graph, by adding to each state's texts until nothing is new."""
+    spans = [(source, denoted(over), to) for source, over, to in edges]
+    reached: dict[int, set[str]] = {0: {""}}
+    size = 0
+    while size < (size := sum(map(len, reached.values()))):
+        for source, texts, to in spans:
+            reached.setdefault(to, set()).update(joined(reached.get(source, set()), texts))
+    return set[str]().union(*(reached.get(state, set()) for state in accepting))
 
 
 @settings(derandomize=True, deadline=None, max_examples=400)
