@@ -38,9 +38,8 @@ def compiled(node: Node) -> Tables:
     return tables(compile_dfa(node))
 
 
-def language(node: Node, letters: str, longest: int) -> set[str]:
+def language(automaton: Tables, letters: str, longest: int) -> set[str]:
     """All texts over ``letters`` up to a length that the automaton accepts."""
-    automaton = compiled(node)
     every = itertools.chain.from_iterable(itertools.product(letters, repeat=n) for n in range(longest + 1))
     return {text for text in map("".join, every) if automaton.matches(text.encode())}
 
@@ -127,9 +126,13 @@ def walked(edges: Iterable[tuple[int, Node, int]], accepting: frozenset[int]) ->
 def test_every_kind_of_node_means_what_it_says(node: Node) -> None:
     expected = denoted(node)
     try:
-        assert language(node, "ab", LONGEST) == expected
+        assert language(compiled(node), "ab", LONGEST) == expected
     except GrammarError:
         assert not expected
+        return
+    automaton, labels = labelled(node)
+    assert language(automaton, "ab", LONGEST) == expected
+    check_form(automaton, labels)
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
@@ -203,4 +206,4 @@ def test_a_label_without_a_body_labels_nothing() -> None:
 
 
 def test_an_optional_part_is_there_or_not() -> None:
-    assert language(concat(optional(Literal("a")), Literal("b")), "ab", 3) == {"b", "ab"}
+    assert language(compiled(concat(optional(Literal("a")), Literal("b"))), "ab", 3) == {"b", "ab"}
