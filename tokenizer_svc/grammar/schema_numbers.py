@@ -55,9 +55,10 @@ def scale(numbers: Numbers) -> Scale:
 
 
 def _places(numbers: Numbers) -> int:
-    bounds = [bound for bound in (numbers.low, numbers.high) if bound is not None]
-    digits = max((bound.adjusted() + 1 for bound in bounds), default=0)
-    return max(0, FRACTION_DIGITS - max(0, digits))
+    """How many digits after the point leave 15 in all near the bounds; those that we cannot reach do not matter."""
+    sizes = [bound.adjusted() + 1 for bound in (numbers.low, numbers.high) if bound is not None]
+    digits = max((size for size in sizes if 0 < size <= WHOLE_DIGITS), default=0)
+    return max(0, FRACTION_DIGITS - digits)
 
 
 def common_step(steps: list[Decimal]) -> Decimal | None:
