@@ -102,7 +102,7 @@ async def test_a_grammar_that_takes_too_long_is_rejected_and_its_child_replaced(
         assert endless.reply.outcome is Outcome.TIMEOUT
         assert endless.reply.rejection == "takes more than 0.3 s to compile: make it smaller"
         assert decode(endless.reply.data) == Rejected(endless.reply.rejection)
-        assert 0.3 <= endless.seconds
+        assert endless.seconds >= 0.3
         assert quick.reply.outcome is Outcome.DFA
         [second] = children()
         assert second.pid != first.pid
@@ -113,7 +113,7 @@ async def test_a_busy_machine_has_its_limit_too() -> None:
         endless = await compiled(pool, ENDLESS)
         assert endless.reply.outcome is Outcome.TIMEOUT
         assert endless.reply.rejection == "is not compiled after 0.2 s on this busy machine: make it smaller"
-        assert 0.2 <= endless.seconds
+        assert endless.seconds >= 0.2
 
 
 async def test_a_grammar_that_takes_too_much_memory_is_rejected_and_its_child_replaced() -> None:
