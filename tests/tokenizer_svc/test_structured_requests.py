@@ -358,6 +358,37 @@ async def test_the_grammars_of_live_answers_are_kept_and_put_back(
         assert await compiles(http) == 1, "it was still in memory"
 
 
+async def test_what_is_crowded_out_of_memory_does_not_stay_in_redis_for_long(
+    start_door: StartDoor, downstream: Downstream, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenizer_svc.grammars._CACHE_BYTES", 4000)
+    await start_door()
+    ttl, names = downstream.bus.client.ttl, downstream.bus.names
+    async with aiohttp.ClientSession(url) as http:
+        for number in range(1, 9):
+            await post(http, TEXT[0], TEXT[1] | {"regex": f"a{{{number}}}"})
+        keys = [names.grammar(asked({"regex": f"a{{{number}}}"}).key) for number in range(1, 9)]
+        async with asyncio.timeout(10):
+            while await ttl(keys[0]) > 60:
+                await asyncio.sleep(0.01)
+        assert await ttl(keys[-1]) > 3500
+
+
+async def test_an_abort_does_not_wait_for_a_compile(
+    start_door: StartDoor, downstream: Downstream, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenizer_svc.service.LIMITS", msgspec.structs.replace(UNBOUNDED, compile_s=60))
+    await start_door()
+    downstream.script = silent
+    async with aiohttp.ClientSession(url) as http:
+        posting = asyncio.create_task(http.post(TEXT[0], json=TEXT[1] | {"regex": ENDLESS}))
+        await downstream.until(lambda: len(downstream.generates) == 1)
+        [id] = downstream.generates
+        await post(http, "/abort_request", {"rid": f"cmpl-{id:016x}"})
+        async with await posting as response:
+            assert (await response.json())["choices"][0]["finish_reason"] == "abort"
+
+
 async def test_a_compile_that_nobody_waits_for_is_not_begun(
     start_door: StartDoor, downstream: Downstream, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
