@@ -34,8 +34,11 @@ def compile_tools(text: str, whitespace: Whitespace, limits: GrammarLimits = LIM
         arguments = [_of(tool, schema_node, whitespace, limits) for tool in spec.tools]
     except NotRegular:
         return _guidance(spec, whitespace, limits)
+    early = msgspec.structs.replace(
+        limits, nfa_states=min(limits.nfa_states, limits.dfa_states)
+    )  # as in compile_schema
     try:
-        return compile_dfa(tools_node(spec, arguments, whitespace), limits)
+        return compile_dfa(tools_node(spec, arguments, whitespace), early)
     except GrammarError:  # too many states
         return _guidance(spec, whitespace, limits)
 

@@ -11,6 +11,7 @@ import pytest
 
 from shared.chat_template import ChatTemplate, ChatTemplateError
 from shared.config import DEFAULT_MODEL
+from shared.gguf_header import read_header
 from shared.model_files import ModelFiles, locate
 from shared.tokenizer import Tokenizer
 from tests.tokenizer_svc.tools.templates import LIKE_LLAMA3, LIKE_QWEN, WITHOUT_SYSTEM, WITHOUT_TOOLS
@@ -157,11 +158,11 @@ def test_conversations_without_tools_are_left_alone(tmp_path: Path) -> None:
     assert render(engine(tmp_path, WITHOUT_TOOLS), turns, None) == "[system]Be brief.[user]Weather?"
 
 
-def test_the_packaged_model_is_told_of_tools(cache_dir: Path) -> None:
-    tokenizer = Tokenizer.load(locate(DEFAULT_MODEL, cache_dir), cache_dir)
-    assert tokenizer.tool_template is not None
-    assert not tokenizer.tool_template.knows_tools
-    served: Any = SimpleNamespace(tokenizer=tokenizer, tool_format=choose("auto", tokenizer.tool_template))
+def test_the_packaged_model_is_told_of_tools(tmp_path: Path) -> None:
+    path = locate(DEFAULT_MODEL, tmp_path).path
+    source = read_header(path, lambda key: key == "tokenizer.chat_template").metadata["tokenizer.chat_template"]
+    served = engine(tmp_path, source, choose("auto", ChatTemplate(source, {})))
+    assert not served.tokenizer.tool_template.knows_tools
     text = render(served, conversation()[1:], TOOLBOX, add_generation_prompt=True)
     assert text.startswith("<|im_start|>system\nYou can call functions.")
     assert LINE in text
