@@ -53,6 +53,19 @@ class Batch:
     def rows(self) -> int:
         return len(self._rows)
 
+    @property
+    def content(self) -> bool:
+        """There is nothing that a plan could say now."""
+        if self._hungry or self._releases:
+            return False
+        if len(self._chunk_plans) >= _CHUNK_PLANS:
+            return True
+        return not self._prefilling and (not len(self._queue) or not self._has_rows_left)
+
+    @property
+    def _has_rows_left(self) -> bool:
+        return len(self._rows) + len(self._ending) < self.card.max_running
+
     def enqueue(self, request: Request) -> None:
         """Let a request wait for its turn."""
         request.state = State.WAITING
@@ -196,7 +209,7 @@ class Batch:
         if not len(self._queue):
             return
         self._queue.refresh(self.cache.tree.version)
-        while budget.left and len(self._rows) + len(self._ending) < self.card.max_running and not self._hungry:
+        while budget.left and self._has_rows_left and not self._hungry:
             request = self._candidate()
             if request is None:
                 return

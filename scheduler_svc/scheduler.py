@@ -13,9 +13,11 @@ from scheduler_svc.limits import Limits
 from scheduler_svc.outbox import Outbox
 from scheduler_svc.request import Request, State, seniority
 from scheduler_svc.stats import Stats
+from scheduler_svc.steady import SteadySteps
 from shared import columns
 from shared.protocol import Aborted, Failed, Failure, Finish, Flush, Flushed, Generate, ModelCard, Plan, Step
 
+_LONGEST_STEADY = 64  # steps noted before outputs are brought up to date
 _REMEMBERED = 8192  # ended requests whose late announcements are recognised
 _OUTCOMES = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.ABORT: "abort"}
 
@@ -29,6 +31,8 @@ class Scheduler:
         self.batch: Batch | None = None  # None until there is a worker
         self._limits = limits
         self._suspended = False
+        self._steady: SteadySteps | None = None  # tokens noted there are not in `output` yet
+        self._now = 0.0  # as of the last step
         self._requests: dict[int, Request] = {}
         self._submitted = 0
         self._remembered: deque[int] = deque(maxlen=_REMEMBERED)
@@ -65,6 +69,7 @@ class Scheduler:
 
     def abort(self, id: int, *, notify: bool = False) -> None:
         """End a request early. Unknown ones are ignored."""
+        self._settle()
         request = self._requests.get(id)
         if request is None:
             return
@@ -89,6 +94,7 @@ class Scheduler:
 
     def reopen(self, epoch: int, card: ModelCard) -> None:
         """The worker starts empty: every live request goes back to the queue with its output so far."""
+        self._settle()
         self._suspended = False
         self.stats.epochs += 1
         if self.batch is not None:
@@ -103,8 +109,42 @@ class Scheduler:
 
     def on_step(self, step: Step, now: float) -> None:
         """Note what the worker did. Steps of another epoch and tokens already known are ignored."""
-        if self.batch is not None and step.epoch != self.batch.epoch:
+        batch = self.batch
+        if batch is not None and step.epoch != batch.epoch:
             return
+        if self._steady is None or not self._steady.note(step):
+            self._settle()
+            self._on_any(step, now)
+        self._now = now
+        if batch is not None:
+            batch.on_acknowledged(step.plan)
+
+    def plan(self, now: float) -> Plan | None:
+        """The next plan, None if there is nothing to tell the worker now."""
+        if self.batch is None or self._suspended or self.batch.content:
+            return None
+        self._settle()
+        return self.batch.plan(now)
+
+    def check(self) -> None:
+        """Prove the accounts right. Raises AssertionError."""
+        self._settle()
+        if self.batch is not None:
+            self.batch.check(self._requests.values())
+
+    def _settle(self) -> None:
+        """Bring every request's output up to date; the next step is taken row by row."""
+        steady, self._steady = self._steady, None
+        if steady is None:
+            return
+        if steady.follow:
+            self.stats.generated_tokens += steady.settle()
+            return
+        for step in steady.steps:
+            self._on_any(step, self._now)
+        self._steady = None
+
+    def _on_any(self, step: Step, now: float) -> None:
         if step.ids:
             self._on_rows(step, now)
         for id, message in step.errors:
@@ -113,30 +153,24 @@ class Scheduler:
                 if self.batch is not None:
                     self.batch.failed(request)
                 self._fail(request, Failure.WORKER, message)
-        if self.batch is not None:
-            self.batch.on_acknowledged(step.plan)
-
-    def plan(self, now: float) -> Plan | None:
-        """The next plan, None if there is nothing to tell the worker now."""
-        return None if self.batch is None or self._suspended else self.batch.plan(now)
-
-    def check(self) -> None:
-        """Prove the accounts right. Raises AssertionError."""
-        if self.batch is not None:
-            self.batch.check(self._requests.values())
 
     def _on_rows(self, step: Step, now: float) -> None:
-        ids, firsts = columns.as_uint64(step.ids).tolist(), columns.as_int32(step.firsts).tolist()
-        counts, tokens, end = columns.as_int32(step.counts).tolist(), step.tokens, 0
+        counts, tokens, end = columns.ints(step.counts), step.tokens, 0
         batch = self.batch
-        for id, first, count, finish in zip(ids, firsts, counts, step.finishes, strict=True):
+        rows: list[Request | None] = []
+        room = _LONGEST_STEADY
+        for id, first, count, finish in zip(
+            columns.longs(step.ids), columns.ints(step.firsts), counts, step.finishes, strict=True
+        ):
             end += count
             request = self._requests.get(id)
+            rows.append(request)
             if request is None:
                 continue
             known = len(request.output)
             new = first + count - known
             if first > known:
+                room = 0
                 self._withdraw(request)
                 self._fail(request, Failure.UNAVAILABLE, f"output tokens {known} to {first - 1} are lost")
                 continue
@@ -145,12 +179,19 @@ class Scheduler:
                 self.stats.generated_tokens += new
                 if known == 0 and request.chunk_seq:
                     self.stats.ttft_s.append(now - request.submitted)
+            if finish or new != 1 or count != 1:
+                room = 0
             if finish:
                 if batch is not None:
                     batch.finished(request)
                 self._end(request, _OUTCOMES[Finish(finish)])
-            elif known + new >= request.low_at and batch is not None:
+                continue
+            left = request.low_at - known - new
+            if left <= 0 and batch is not None:
                 batch.runs_low(request)
+            room = min(room, left - 1)
+        if room > 0 and batch is not None and batch.content and not step.errors:
+            self._steady = SteadySteps(step, rows, room)
 
     def _withdraw(self, request: Request) -> None:
         if self.batch is not None:

@@ -40,3 +40,13 @@ def as_uint64(data: bytes) -> UInt64:
 def as_uint8(data: bytes) -> UInt8:
     """A read-only view of bytes."""
     return np.frombuffer(data, dtype="u1")
+
+
+def ints(data: bytes) -> list[int]:
+    """Packed int32 as a list: for short columns half the time of a view's ``tolist()``, and no numpy."""
+    return memoryview(data).cast("i").tolist()
+
+
+def longs(data: bytes) -> list[int]:
+    """Packed uint64 as a list."""
+    return memoryview(data).cast("Q").tolist()
