@@ -17,7 +17,6 @@ from scheduler_svc.steady import SteadySteps
 from shared import columns
 from shared.protocol import Aborted, Failed, Failure, Finish, Flush, Flushed, Generate, ModelCard, Plan, Step
 
-_LONGEST_STEADY = 64  # steps noted before outputs are brought up to date
 _REMEMBERED = 8192  # ended requests whose late announcements are recognised
 _OUTCOMES = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.ABORT: "abort"}
 
@@ -32,7 +31,7 @@ class Scheduler:
         self._limits = limits
         self._suspended = False
         self._steady: SteadySteps | None = None  # tokens noted there are not in `output` yet
-        self._now = 0.0  # as of the last step
+        self._now = 0.0  # of the last step
         self._requests: dict[int, Request] = {}
         self._submitted = 0
         self._remembered: deque[int] = deque(maxlen=_REMEMBERED)
@@ -69,7 +68,7 @@ class Scheduler:
 
     def abort(self, id: int, *, notify: bool = False) -> None:
         """End a request early. Unknown ones are ignored."""
-        self._settle()
+        self._settle_for_good()
         request = self._requests.get(id)
         if request is None:
             return
@@ -94,7 +93,7 @@ class Scheduler:
 
     def reopen(self, epoch: int, card: ModelCard) -> None:
         """The worker starts empty: every live request goes back to the queue with its output so far."""
-        self._settle()
+        self._settle_for_good()
         self._suspended = False
         self.stats.epochs += 1
         if self.batch is not None:
@@ -112,10 +111,12 @@ class Scheduler:
         batch = self.batch
         if batch is not None and step.epoch != batch.epoch:
             return
-        if self._steady is None or not self._steady.note(step):
-            self._settle()
-            self._on_any(step, now)
         self._now = now
+        if self._steady is None or not self._steady.note(step):
+            self._settle_for_good()
+            self._on_any(step)
+        elif self._steady.due:
+            self._settle()
         if batch is not None:
             batch.on_acknowledged(step.plan)
 
@@ -133,32 +134,42 @@ class Scheduler:
             self.batch.check(self._requests.values())
 
     def _settle(self) -> None:
-        """Bring every request's output up to date; the next step is taken row by row."""
-        steady, self._steady = self._steady, None
+        """Bring every request's output up to date."""
+        steady = self._steady
         if steady is None:
             return
         if steady.follow:
-            self.stats.generated_tokens += steady.settle()
+            settled = steady.settle()
+            self.stats.generated_tokens += settled.tokens
+            for request in settled.low:
+                if self.batch is not None:
+                    self.batch.runs_low(request)
             return
         for step in steady.steps:
-            self._on_any(step, self._now)
+            self._on_any(step)
         self._steady = None
 
-    def _on_any(self, step: Step, now: float) -> None:
+    def _settle_for_good(self) -> None:
+        """Settle; the next step is taken row by row, because a row ends or may have."""
+        self._settle()
+        self._steady = None
+
+    def _on_any(self, step: Step) -> None:
         if step.ids:
-            self._on_rows(step, now)
+            self._on_rows(step)
         for id, message in step.errors:
             request = self._requests.get(id)
             if request is not None:
                 if self.batch is not None:
                     self.batch.failed(request)
                 self._fail(request, Failure.WORKER, message)
+                self._steady = None
 
-    def _on_rows(self, step: Step, now: float) -> None:
+    def _on_rows(self, step: Step) -> None:
         counts, tokens, end = columns.ints(step.counts), step.tokens, 0
         batch = self.batch
         rows: list[Request | None] = []
-        room = _LONGEST_STEADY
+        steady = True
         for id, first, count, finish in zip(
             columns.longs(step.ids), columns.ints(step.firsts), counts, step.finishes, strict=True
         ):
@@ -170,7 +181,7 @@ class Scheduler:
             known = len(request.output)
             new = first + count - known
             if first > known:
-                room = 0
+                steady = False
                 self._withdraw(request)
                 self._fail(request, Failure.UNAVAILABLE, f"output tokens {known} to {first - 1} are lost")
                 continue
@@ -178,20 +189,15 @@ class Scheduler:
                 request.output.frombytes(tokens[4 * (end - new) : 4 * end])
                 self.stats.generated_tokens += new
                 if known == 0 and request.chunk_seq:
-                    self.stats.ttft_s.append(now - request.submitted)
-            if finish or new != 1 or count != 1:
-                room = 0
+                    self.stats.ttft_s.append(self._now - request.submitted)
+            steady = steady and new == count == 1 and not finish
             if finish:
                 if batch is not None:
                     batch.finished(request)
                 self._end(request, _OUTCOMES[Finish(finish)])
-                continue
-            left = request.low_at - known - new
-            if left <= 0 and batch is not None:
+            elif known + new >= request.low_at and batch is not None:
                 batch.runs_low(request)
-            room = min(room, left - 1)
-        if room > 0 and batch is not None and batch.content and not step.errors:
-            self._steady = SteadySteps(step, rows, room)
+        self._steady = SteadySteps(step, rows) if steady else None
 
     def _withdraw(self, request: Request) -> None:
         if self.batch is not None:
