@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,12 +15,12 @@ UInt8 = NDArray[np.uint8]
 
 def int32(values: Iterable[int]) -> bytes:
     """Pack integers as little-endian int32."""
-    return np.fromiter(values, dtype="<i4").tobytes()
+    return array("i", values).tobytes()
 
 
 def uint64(values: Iterable[int]) -> bytes:
     """Pack integers as little-endian uint64."""
-    return np.fromiter(values, dtype="<u8").tobytes()
+    return array("Q", values).tobytes()
 
 
 def uint8(values: Iterable[int]) -> bytes:

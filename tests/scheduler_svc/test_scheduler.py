@@ -31,15 +31,17 @@ def prompt(random: Random, longest: int = 60) -> list[int]:
     chunk_tokens=st.sampled_from([5, 16, 64]),
     radix_cache=st.sampled_from([True, True, True, False]),
     policy=st.sampled_from(list(Policy)),
+    checked=st.sampled_from([1.0, 0.05, 0.0]),
 )
 def test_random_histories_end_every_request_once_with_its_own_tokens(
-    seed, page_size, pages_tokens, lease, chunk_tokens, radix_cache, policy
+    seed, page_size, pages_tokens, lease, chunk_tokens, radix_cache, policy, checked
 ):
     random = Random(seed)
     d = Deployment(
         card(pages_tokens // page_size, page_size, max_running=6, chunk_tokens=chunk_tokens),
         Limits(lease=lease, policy=policy, radix_cache=radix_cache),
         random,
+        checked,
     )
     for turn in range(random.randint(5, 80)):
         what = random.random()
