@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +30,7 @@ from tokenizer_svc.structure import Structure
 log = structlog.get_logger("grammars")
 
 KEPT_S = 3600  # how long a compiled grammar stays after its last use
+_CROWDED_OUT_S = 60  # when this process has forgotten it for others: what lies there is bounded, too
 _REJECTED_S = 60  # a grammar that is wrong today is wrong in a minute, but not forever: releases differ
 _EXHAUSTED_S = 10  # time and memory run out sooner on a busy machine
 _FOUND_REJECTED_S = 5  # a rejection found with others, whose age is unknown
@@ -80,15 +81,9 @@ class Grammars:
         self._concerns: dict[Answer, _Concern] = {}
         self._chores: set[asyncio.Task[None]] = set()
 
-    async def screen(self, structures: Iterable[Structure]) -> None:
+    async def screen(self, structures: Sequence[Structure]) -> None:
         """Look for what is known already. Raises ApiError 400 for a grammar that is known to be bad."""
-        for structure in structures:
-            key = structure.key
-            entry = self._cache.get(key, time.monotonic())
-            if entry is not None:
-                self._metrics.grammar_hits.labels("memory").inc()
-            elif key not in self._flights:
-                entry = await self._find(key)
+        for structure, entry in zip(structures, await asyncio.gather(*map(self._known, structures)), strict=True):
             if entry is not None and entry.rejection is not None:
                 raise bad_grammar(structure.param, entry.rejection)
 
@@ -115,7 +110,7 @@ class Grammars:
         for verdict in concern.verdicts:
             verdict.cancel()
         for key in concern.keys:
-            self._cache.release(key)
+            self._crowd_out(self._cache.release(key))
 
     def compiled(self, key: str) -> bytes | None:
         """The compiled form of a grammar that is held, None while it is not known."""
@@ -138,6 +133,14 @@ class Grammars:
 
     # --- inside
 
+    async def _known(self, structure: Structure) -> Entry | None:
+        key = structure.key
+        entry = self._cache.get(key, time.monotonic())
+        if entry is not None:
+            self._metrics.grammar_hits.labels("memory").inc()
+            return entry
+        return None if key in self._flights else await self._find(key)
+
     async def _find(self, key: str) -> Entry | None:
         """What another front door, or an earlier process, has left."""
         data = await self._store.get(key)
@@ -153,8 +156,15 @@ class Grammars:
             entry = Entry(data, compiled.message, time.monotonic() + _FOUND_REJECTED_S)
         else:
             entry = Entry(data)
-        self._cache.put(key, entry)
+        self._crowd_out(self._cache.put(key, entry))
         return entry
+
+    def _crowd_out(self, keys: Sequence[str]) -> None:
+        if keys:
+            self._do(self._shorten(keys))
+
+    async def _shorten(self, keys: Sequence[str]) -> None:
+        await self._store.prolong(keys, _CROWDED_OUT_S)
 
     async def _keep(self, keys: Sequence[str]) -> None:
         held = self._cache.held()
@@ -204,7 +214,7 @@ class Grammars:
                     kept, entry = _REJECTED_S, Entry(reply.data, reply.rejection, time.monotonic() + _REJECTED_S)
                 case Outcome.TIMEOUT | Outcome.MEMORY:
                     kept, entry = _EXHAUSTED_S, Entry(reply.data, reply.rejection, time.monotonic() + _EXHAUSTED_S)
-            self._cache.put(key, entry)
+            self._crowd_out(self._cache.put(key, entry))
             await self._store.put(key, entry.data, kept)
             return entry.rejection
         except CompilerFailed:

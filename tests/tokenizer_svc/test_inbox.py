@@ -151,6 +151,22 @@ def test_a_gap_leaves_the_request_to_abort() -> None:
     assert inbox.forget(answer) == [1]
 
 
+def test_forced_tokens_are_counted_once() -> None:
+    answer = answer_of(1, 2)
+    inbox = expecting(answer)
+    inbox.take(texts((1, 0, [5, 6], "ab", Finish.NONE, None), (2, 0, [7], "c", Finish.NONE, None), forced=[2, 0]))
+    inbox.take(texts((1, 0, [5, 6], "ab", Finish.NONE, None), forced=[2]))  # repeated by a restarted detokenizer
+    inbox.take(texts((1, 2, [8], "d", Finish.NONE, None)))
+    inbox.take(texts((1, 3, [9, 10, 11], "e", Finish.STOP, None), forced=[1]))
+    assert [choice.forced_tokens for choice in answer.choices] == [3, 0]
+    assert [(piece.completion_tokens, piece.forced_tokens) for piece in drained(answer)] == [
+        (2, 2),
+        (1, 0),
+        (3, 2),
+        (6, 3),
+    ]
+
+
 async def test_flushes_find_who_asked() -> None:
     inbox = Inbox()
     first, second = inbox.expect_flush(1), inbox.expect_flush(2)

@@ -44,17 +44,23 @@ class Cache:
         self._recent.move_to_end(key)
         return entry
 
-    def put(self, key: str, entry: Entry) -> None:
-        """Remember a result; one that someone holds already is kept until the last has let go."""
+    def put(self, key: str, entry: Entry) -> list[str]:
+        """Remember a result; one that someone holds already is kept until the last has let go.
+
+        Returns the keys that had to go for it.
+        """
         if key in self._recent:
             self._drop(key)
         if key in self._holders and entry.rejection is None:
             self._held[key] = entry
-            return
+            return []
         self._recent[key] = entry
         self._bytes += len(entry.data) + _ENTRY_BYTES
+        gone: list[str] = []
         while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._recent)))
+            gone.append(next(iter(self._recent)))
+            self._drop(gone[-1])
+        return gone
 
     def hold(self, key: str) -> bool:
         """Keep a grammar, be it known yet or not; whether this is the first to hold it."""
@@ -67,14 +73,14 @@ class Cache:
             self._held[key] = entry
         return True
 
-    def release(self, key: str) -> None:
-        """Undo one :meth:`hold`."""
+    def release(self, key: str) -> list[str]:
+        """Undo one :meth:`hold`. Returns the keys that had to go."""
         self._holders[key] -= 1
         if self._holders[key] > 0:
-            return
+            return []
         del self._holders[key]
-        if entry := self._held.pop(key, None):
-            self.put(key, entry)
+        entry = self._held.pop(key, None)
+        return [] if entry is None else self.put(key, entry)
 
     def held(self) -> Mapping[str, Entry]:
         """The known grammars that someone holds: a view."""

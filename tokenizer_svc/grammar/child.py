@@ -38,7 +38,9 @@ def main() -> None:
         answers.write(frame(Ready()))
         answers.flush()
         while (spec := read(source, GrammarSpec)) is not None:
+            signal.setitimer(signal.ITIMER_PROF, limits.compile_s)  # the end of this process, unless it is stopped
             reply = _reply(spec, limits)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             has_grown = _resident() > limits.child_bytes
             answers.write(frame(msgspec.structs.replace(reply, is_last=has_grown)))
             answers.flush()

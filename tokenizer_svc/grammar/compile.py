@@ -10,6 +10,7 @@ from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.nodes import Literal, union
 from tokenizer_svc.grammar.regex import parse
+from tokenizer_svc.grammar.schema import compile_schema, json_object
 from tokenizer_svc.grammar.spec import GrammarSpec, Kind
 from tokenizer_svc.grammar.template import compile_template
 
@@ -35,15 +36,11 @@ def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
         case Kind.TEMPLATE:
             return compile_template(spec.text, limits)
         case Kind.JSON_SCHEMA:
-            from tokenizer_svc.grammar.schema import compile_schema
-
             return compile_schema(spec.text, spec.whitespace, limits)
         case Kind.JSON_OBJECT:
-            from tokenizer_svc.grammar.schema import json_object
-
             return json_object(spec.whitespace, limits)
         case Kind.TOOLS:
-            from tokenizer_svc.grammar.tools import compile_tools
+            from tokenizer_svc.grammar.tools import compile_tools  # llguidance, too
 
             return compile_tools(spec.text, spec.whitespace, limits)
 

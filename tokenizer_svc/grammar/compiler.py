@@ -91,21 +91,25 @@ class Compiler:
         started = time.perf_counter()
         limits = self._limits
         try:
-            async with asyncio.timeout(limits.compile_s):
+            async with asyncio.timeout(limits.compile_wall_s):
                 reply = msgspec.msgpack.decode(await self._exchange(spec), type=Reply)
                 self._is_leaving = reply.is_last
         except TimeoutError:
             self.kill()
             self._is_leaving = True
-            message = f"takes more than {limits.compile_s:g} s to compile: make it smaller"
+            message = f"is not compiled after {limits.compile_wall_s:g} s on this busy machine: make it smaller"
             reply = _rejection(Outcome.TIMEOUT, message)
         except (OSError, asyncio.IncompleteReadError) as error:
             status = await self._process.wait()
-            if status not in _DEATHS_BY_SIZE:
+            if status == -signal.SIGPROF:
+                message = f"takes more than {limits.compile_s:g} s to compile: make it smaller"
+                reply = _rejection(Outcome.TIMEOUT, message)
+            elif status in _DEATHS_BY_SIZE:
+                message = f"needs more than {limits.compile_bytes // _MEGABYTE} MiB to compile: make it smaller"
+                reply = _rejection(Outcome.MEMORY, message)
+            else:
                 message = f"the process that compiled a {spec.kind} grammar ended with status {status}"
                 raise CompilerFailed(message) from error
-            message = f"needs more than {limits.compile_bytes // _MEGABYTE} MiB to compile: make it smaller"
-            reply = _rejection(Outcome.MEMORY, message)
         return Result(reply, time.perf_counter() - started)
 
     async def ended(self) -> None:

@@ -128,3 +128,7 @@ def complement(ranges: Ranges) -> Ranges:
         start = high + 1
     gaps.append((start, MAX_CODE_POINT))
     return normalised(gaps)
+
+
+EVERY = complement(())
+"""All code points."""

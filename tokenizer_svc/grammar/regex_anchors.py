@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenizer_svc.grammar.errors import at
-from tokenizer_svc.grammar.nodes import EMPTY, MAX_CODE_POINT, Chars, Literal, Node, Repeat, concat, normalised, union
+from tokenizer_svc.grammar.nodes import EMPTY, EVERY, Chars, Literal, Node, Repeat, concat, union
 
-ANYTHING = Repeat(Chars(normalised([(0, MAX_CODE_POINT)])), 0, None)
+ANYTHING = Repeat(Chars(EVERY), 0, None)
 
 
 class Side(enum.Enum):

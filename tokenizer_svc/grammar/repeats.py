@@ -22,10 +22,11 @@ from tokenizer_svc.grammar.nodes import (
 )
 
 _NOTHING = Chars(())
+_FEW = 4  # copies that may slide: without the empty text some parts of the body are there twice
 
 
 def simplified(node: Repeat) -> Repeat:
-    """The same language, over a body that is never empty (unless it is matched at most once anyway).
+    """The same language, over a body that is never empty where there are many copies of it.
 
     Nested repetitions become one where every number of times in between can be reached.
     """
@@ -35,7 +36,11 @@ def simplified(node: Repeat) -> Repeat:
     if (least, most) == (0, 1):
         return node
     if nullable(body):
-        body, least = nonempty(body), 0
+        rest, least = nonempty(body), 0
+        if rest == _NOTHING:
+            return Repeat(_NOTHING, 0, 0)
+        if most is not None and most > _FEW:
+            body = rest
     while isinstance(body, Repeat) and body.least == 1:
         most = None if most is None or body.most is None else most * body.most
         body = body.body
@@ -64,7 +69,7 @@ def nullable(node: Node) -> bool:
 
 
 def nonempty(node: Node) -> Node:
-    """All texts of ``node`` but the empty one."""
+    """All texts of ``node`` but the empty one; the empty set of characters where that leaves none."""
     if not nullable(node):
         return node
     match node:
@@ -73,15 +78,17 @@ def nonempty(node: Node) -> Node:
         case Concat(parts):
             return _nonempty_concat(parts)
         case Union(options):
-            return union([nonempty(option) for option in options])
+            return _any_of([nonempty(option) for option in options])
         case Repeat(body, _, most):
-            return _NOTHING if most == 0 else Repeat(nonempty(body), 1, most)
+            rest = nonempty(body)
+            return _NOTHING if most == 0 or rest == _NOTHING else Repeat(rest, 1, most)
         case Graph():
             return _nonempty_graph(node)
         case Network():
             return _nonempty_network(node)
         case Label(body, index):
-            return Label(nonempty(body), index)
+            rest = nonempty(body)
+            return rest if rest == _NOTHING else Label(rest, index)
 
 
 def _nonempty_concat(parts: tuple[Node, ...]) -> Node:
@@ -92,7 +99,12 @@ def _nonempty_concat(parts: tuple[Node, ...]) -> Node:
         return nonempty(parts[0])
     middle = len(parts) // 2
     head, tail = parts[:middle], parts[middle:]
-    return union([concat(_nonempty_concat(head), *tail), _nonempty_concat(tail)])
+    first = _nonempty_concat(head)
+    return _any_of([first if first == _NOTHING else concat(first, *tail), _nonempty_concat(tail)])
+
+
+def _any_of(options: list[Node]) -> Node:
+    return union([option for option in options if option != _NOTHING] or [_NOTHING])
 
 
 def _nonempty_graph(graph: Graph) -> Graph:

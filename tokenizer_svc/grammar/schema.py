@@ -28,9 +28,9 @@ def compile_schema(text: str, whitespace: Whitespace, limits: GrammarLimits = LI
         node = Regular(whitespace, limits).node(shapes.root)
     except NotRegular:
         return _guidance(shapes, whitespace, limits)
-    # What has more states than that before it is deterministic rarely has fewer afterwards: it is given up at once,
-    # where going on to the limit would take half a second.
-    early = replace(limits, nfa_states=min(limits.nfa_states, limits.dfa_states))
+    # A state before it is deterministic and spelt in bytes makes two afterwards, where it is a character of a bounded
+    # string. So what is too large is given up at once; going on to the limit would take half a second.
+    early = replace(limits, nfa_states=min(limits.nfa_states, limits.dfa_states // 2))
     try:
         return compile_dfa(node, early)
     except GrammarError:  # too many states
@@ -60,18 +60,14 @@ def schema_lark(schema: object, whitespace: Whitespace, limits: GrammarLimits = 
 
 def schema_guidance(schema: object, whitespace: Whitespace, limits: GrammarLimits = LIMITS) -> str:
     """:func:`schema_lark` in llguidance's serialised form, checked."""
-    return _serialised(schema_lark(schema, whitespace, limits))
+    return _compiled(schema_lark(schema, whitespace, limits)).grammar
 
 
 def _guidance(shapes: Shapes, whitespace: Whitespace, limits: GrammarLimits) -> Guidance:
-    return Guidance(_serialised(lark(shapes, whitespace, limits)))
+    return _compiled(lark(shapes, whitespace, limits))
 
 
-def _serialised(text: str) -> str:
-    from llguidance import LLMatcher  # 5 MB that regular schemas never need
+def _compiled(text: str) -> Guidance:
+    from tokenizer_svc.grammar.lark import compile_lark  # llguidance: 5 MB that regular schemas never need
 
-    grammar = LLMatcher.grammar_from_lark(text)
-    problem = LLMatcher.validate_grammar(grammar)
-    if problem:
-        raise GrammarError(f"the JSON Schema is too large: {problem.splitlines()[0]}")
-    return grammar
+    return compile_lark(text)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from tokenizer_svc.grammar import schema_texts as texts
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.schema_admits import Table, admits
-from tokenizer_svc.grammar.schema_numbers import scale
 from tokenizer_svc.grammar.schema_shapes import (
     NEVER,
     Anything,
@@ -106,8 +105,14 @@ def _may_admit(shape: Shape, value: Scalar, table: Table) -> bool:
 
 def _numbers_apart(one: Numbers, other: Numbers) -> bool:
     """By their bounds alone."""
-    a, b = scale(replace(one, step=None)), scale(replace(other, step=None))
-    return a.high < b.low or b.high < a.low
+    return _is_below(one, other) or _is_below(other, one)
+
+
+def _is_below(one: Numbers, other: Numbers) -> bool:
+    high, low = one.high, other.low
+    return (
+        high is not None and low is not None and (high < low or (high == low and (one.below_high or other.above_low)))
+    )
 
 
 def _lists_apart(one: Lists, other: Lists, facts: Facts) -> bool:

@@ -1,8 +1,8 @@
 """Shapes as a grammar in llguidance's variant of Lark, for schemas that no automaton can hold.
 
-The tokens of JSON are terminals: strings, numbers, names, brackets with the white space that may follow them. None of
-them begins with a whole other one, numbers aside, which end where punctuation follows; so it never matters that the
-lexer prefers the longest. Everything else is rules.
+The tokens of JSON are terminals: strings, numbers, names, brackets with the white space that belongs to them. Where one
+begins with a whole other one (a number, an empty list), what follows the shorter one is never what makes the longer; so
+it does no harm that the lexer prefers the longest. Everything else is rules.
 Source: llguidance, docs/syntax.md.
 """
 
@@ -75,7 +75,8 @@ class _Grammar:
     def _brackets(self, opening: str, closing: str, after_open: Node, before_close: Node) -> Brackets[str]:
         begin = self._terminal(concat(Literal(opening), after_open))
         end = self._terminal(concat(before_close, Literal(closing)))
-        return Brackets(begin, end, f"{begin} {end}", self._comma, "", self._repeat)
+        empty = self._terminal(Literal(opening + closing))
+        return Brackets(begin, end, empty, self._comma, "", self._repeat)
 
     def _repeat(self, item: str, least: int, most: int | None) -> str:
         return f"({self._comma} {item}){quantifier(least, most)}" if most != 0 else ""

@@ -1,8 +1,9 @@
 """Numbers between bounds, as languages of digits.
 
-Whole numbers have at most 19 digits, others also at most 17 after the point, so that a model cannot go on for ever;
+Whole numbers have at most 19 digits, others also at most 15 after the point, so that a model cannot go on for ever;
 numbers without bounds may have an exponent of at most two digits. Whole numbers are written without a fraction, and
-there is no -0 among them. Bounds are exact, and what lies between two neighbours of 17 places is left out.
+there is no -0 among them. Bounds are exact, and near a bound no number has more than 15 digits in all: two such numbers
+are two different doubles, so that what is above an excluded bound stays above it wherever it is read.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tokenizer_svc.grammar.nodes import EMPTY, Chars, Concat, Graph, Literal, No
 from tokenizer_svc.grammar.schema_shapes import Numbers
 
 WHOLE_DIGITS = 19
-FRACTION_DIGITS = 17
+FRACTION_DIGITS = 15
 MOST_REMAINDERS = 1000  # of a multipleOf, leading zeros left out
 
 DIGIT = Chars(((0x30, 0x39),))
@@ -46,11 +47,18 @@ class Scale(NamedTuple):
 
 def scale(numbers: Numbers) -> Scale:
     """The bounds in whole units. A bound between two units is moved inwards."""
-    factor, places = _units(numbers.step) if numbers.step is not None else (1, FRACTION_DIGITS)
+    factor, places = _units(numbers.step) if numbers.step is not None else (1, _places(numbers))
     most = 10 ** (WHOLE_DIGITS + places) - 1
     low = -most if numbers.low is None else _up(numbers.low, places, excluded=numbers.above_low)
     high = most if numbers.high is None else -_up(-numbers.high, places, excluded=numbers.below_high)
     return Scale(max(low, -most), min(high, most), places, factor)
+
+
+def _places(numbers: Numbers) -> int:
+    """How many digits after the point leave 15 in all near the bounds; those that we cannot reach do not matter."""
+    sizes = [bound.adjusted() + 1 for bound in (numbers.low, numbers.high) if bound is not None]
+    digits = max((size for size in sizes if 0 < size <= WHOLE_DIGITS), default=0)
+    return max(0, FRACTION_DIGITS - digits)
 
 
 def common_step(steps: list[Decimal]) -> Decimal | None:

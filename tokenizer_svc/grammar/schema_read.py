@@ -26,7 +26,7 @@ from tokenizer_svc.grammar.schema_parts import Part, Reading
 from tokenizer_svc.grammar.schema_refs import ROOT, Document, Place, below
 from tokenizer_svc.grammar.schema_shapes import ANYTHING, NEVER, Choice, Never, Reference, Shape, choice, constant
 
-_MOST_SHAPES = 20_000  # of one schema; what is distributed over choices can grow exponentially
+_MOST_PARTS = 60_000  # to be read, in all; what is distributed over choices can grow exponentially (0.5 s)
 
 _Key = tuple[Reading, tuple[tuple[str, frozenset[str]], ...]]
 _Parts = dict[tuple[str, frozenset[str]], Part]
@@ -60,6 +60,7 @@ class _Reader:
         self._levels: dict[_Key, int] = {}  # of the conjunctions that are being read
         self._checked: set[str] = set()
         self._values = 0  # of all enums
+        self._parts = 0  # that have been read
 
     def read(self, places: Sequence[Place], reading: Reading, level: int = 0) -> Shape:
         """The shape of a value for which all of ``places`` hold, ``level`` arrays and objects deep."""
@@ -119,7 +120,8 @@ class _Reader:
             return Reference(key)
         if level > self._limits.depth:
             raise GrammarError(f"the schema at {where} is nested more than {self._limits.depth} levels deep")
-        if len(self.table) >= _MOST_SHAPES:
+        self._parts += len(parts)
+        if self._parts > _MOST_PARTS:
             raise GrammarError("the JSON Schema is too large: its choices, taken together, are too many")
         self._levels[key] = level
         shape = self._read(parts, reading, level)

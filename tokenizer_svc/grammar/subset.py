@@ -13,6 +13,7 @@ from tokenizer_svc.grammar.alphabet import Alphabet
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.nfa import UNLABELLED, Nfa
+from tokenizer_svc.grammar.nodes import EVERY
 
 Moves = list[tuple[int, int]]
 """(letters, to), the letters disjoint; what is in none of them is refused."""
@@ -45,6 +46,8 @@ def _too_much(limits: GrammarLimits) -> GrammarError:
 def determinise(nfa: Nfa, limits: GrammarLimits, *, labelled: bool) -> Automaton:
     """Raises GrammarError when there are more states than allowed."""
     subsets = _Subsets(nfa, limits)
+    if not labelled:
+        subsets.note_universal()
     alphabet = Alphabet(nfa.sets)
     partition = _Partition(alphabet.masks, subsets.count)
     masks, edges = alphabet.masks, nfa.edges
@@ -90,6 +93,20 @@ class _Subsets:
         self._together: dict[tuple[int, ...], int] = {}
         self._closures: dict[int, tuple[int, ...]] = {}
         self._left = limits.nfa_moves
+        self._universal: set[int] = set()  # positions after which any text at all is accepted
+
+    def note_universal(self) -> None:
+        """From here on, no other position counts beside one from which everything is accepted.
+
+        So what a search has found is not searched again: ``.*word.*`` would have twice the states otherwise.
+        """
+        nfa = self._nfa
+        if EVERY not in nfa.sets:
+            return
+        every = nfa.sets.index(EVERY)
+        for state, edges in enumerate(nfa.edges):
+            if nfa.distances[state] == 0 and any(over == every and state in self._closure(to) for over, to in edges):
+                self._universal.add(state)
 
     def count(self, moves: int) -> None:
         """Raises GrammarError when more moves were looked at than allowed."""
@@ -116,6 +133,8 @@ class _Subsets:
         return found
 
     def _number(self, positions: tuple[int, ...]) -> int:
+        if self._universal and (found := self._universal.intersection(positions)):
+            positions = self._closure(min(found))
         number = self._numbers.setdefault(positions, len(self.members))
         if number == len(self.members):
             if number >= self._limits.dfa_states:

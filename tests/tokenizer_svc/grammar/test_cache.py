@@ -13,7 +13,7 @@ def test_the_least_recently_used_goes_first() -> None:
     for key in "abc":
         cache.put(key, Entry(bytes(400)))
     assert cache.get("a", 0) is not None
-    cache.put("d", Entry(bytes(400)))
+    assert cache.put("d", Entry(bytes(400))) == ["b"]
     assert [key for key in "abcd" if cache.get(key, 0) is None] == ["b"]
 
 
@@ -39,8 +39,8 @@ def test_what_is_held_stays_whatever_comes() -> None:
     assert cache.get("early", 0) is not None
     cache.release("early")
     assert set(cache.held()) == {"early", "late"}
-    cache.release("early")
-    cache.release("late")
+    assert cache.release("early") == ["47"]
+    assert cache.release("late") == ["48"]
     assert not cache.held()
     assert cache.get("late", 0) is not None, "most recently used now"
     for number in range(50):
@@ -78,7 +78,9 @@ def test_bytes_are_bounded_and_holders_are_served(steps: list[tuple[str, str, in
     for step, key, size in steps:
         if step == "put":
             known[key] = bytes(size)
-            cache.put(key, Entry(known[key]))
+            before = {other for other in "abcdef" if cache.get(other, 0)} | {key}
+            gone = cache.put(key, Entry(known[key]))
+            assert before - set(gone) == {other for other in "abcdef" if cache.get(other, 0)}
         elif step == "hold":
             there = cache.get(key, 0) is not None
             assert cache.hold(key) == (holds[key] == 0)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher
 
-from shared.grammar import Compiled, Dfa, Guidance, Rejected, decode, encode, tables
+from shared.grammar import Compiled, Dfa, Guidance, Rejected, Whitespace, decode, encode, tables
 from tokenizer_svc.grammar.compile import compile_spec
 from tokenizer_svc.grammar.lark import byte_vocabulary
 from tokenizer_svc.grammar.limits import LIMITS
@@ -135,6 +135,31 @@ def test_a_bad_grammar_is_rejected_with_the_reason(text: str, part: str) -> None
     assert part in message
     assert "\n" not in message
     assert len(message) < 700
+
+
+@pytest.mark.parametrize(
+    ("whitespace", "texts"),
+    [
+        (Whitespace.COMPACT, ('{"a":1,"b":[true]}',)),
+        (Whitespace.SPACED, ('{"a": 1, "b": [true]}',)),
+        (Whitespace.FLEXIBLE, ('{"a":1,"b":[true]}', '{"a": 1, "b": [true]}')),
+    ],
+)
+def test_whitespace_of_json(whitespace: Whitespace, texts: tuple[str, ...]) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "array", "items": {"type": "boolean"}}},
+        "required": ["a", "b"],
+        "additionalProperties": False,
+    }
+    for spec in (
+        GrammarSpec(Kind.JSON_SCHEMA, json.dumps(schema), whitespace),
+        GrammarSpec(Kind.JSON_OBJECT, "", whitespace),
+    ):
+        grammar = compile_spec(spec, LIMITS)
+        accepted = [text for text in ('{"a":1,"b":[true]}', '{"a": 1, "b": [true]}') if accepts(grammar, text)]
+        assert accepted == list(texts)
+        assert not accepts(grammar, "[]")
 
 
 def test_every_kind_is_rejected_or_compiled_but_never_raises() -> None:
