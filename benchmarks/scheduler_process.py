@@ -4,8 +4,9 @@
 
 Starts an embedded server and a real scheduler process; this process plays the worker, with a step every
 few milliseconds. Printed besides the total: what of it went into the round itself (folding the step,
-making plans), as the scheduler's own histogram says; the rest is reading, writing and the pulse. A core
-that something else uses between steps makes all of it slower: compare figures of one machine and load.
+making plans), as the scheduler's own histogram says; the rest is reading, writing and the pulse. How much of the
+total the kernel took, by its clock ticks; and the floor: what bare_client.py takes for the same steps, right after.
+A core that something else uses between steps makes all of it slower: compare figures of one machine and load.
 """
 
 from __future__ import annotations
@@ -79,6 +80,28 @@ async def round_seconds(bus: Bus) -> tuple[float, float]:
     return float(samples[f"{name}_count"]), float(samples[f"{name}_sum"])
 
 
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU time of all threads, to the nanosecond where the kernel says so, else by its clock ticks."""
+    try:
+        tasks = Path(f"/proc/{process.pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    except OSError:
+        times = process.cpu_times()
+        return times.user + times.system
+
+
+async def floor_us(bus: Bus, played: PlayedWorker, steps: int, pause_s: float) -> float:
+    """CPU time per step of a client that only reads them."""
+    path = bus.client.connection_pool.connection_kwargs["path"]
+    command = [sys.executable, "-m", "benchmarks.bare_client", path, played.steps, str(steps)]
+    client = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    told = asyncio.create_task(client.communicate())
+    while not told.done():
+        await played.step()
+        await asyncio.sleep(pause_s)
+    return float((await told)[0])
+
+
 async def measure(bus: Bus, process: psutil.Process, rows: int, steps: int, pause_s: float) -> None:
     played = PlayedWorker(bus, rows)
     random = np.random.default_rng(0)
@@ -94,19 +117,23 @@ async def measure(bus: Bus, process: psutil.Process, rows: int, steps: int, paus
         if played.epoch:
             await played.step()
     await asyncio.sleep(1.5)
-    before, rounds_before = process.cpu_times(), await round_seconds(bus)
+    before, used, rounds_before = process.cpu_times(), cpu_seconds(process), await round_seconds(bus)
     for _ in range(steps):
         await played.step()
         await asyncio.sleep(pause_s)
-    after = process.cpu_times()
+    after, total = process.cpu_times(), cpu_seconds(process) - used
     await asyncio.sleep(1.5)
     rounds = await round_seconds(bus)
+    floor = await floor_us(bus, played, steps, pause_s)
     for task in tasks:
         task.cancel()
-    total = after.user + after.system - before.user - before.system
+    kernel = after.system - before.system
     inside = (rounds[1] - rounds_before[1]) / max(1.0, rounds[0] - rounds_before[0])
     print(f"scheduler process, {rows} rows, a step every {pause_s * 1000:.0f} ms and more:")
-    print(f"  CPU per step {total / steps * 1e6:.0f} us, of which in the round {inside * 1e6:.0f} us")
+    print(
+        f"  CPU per step {total / steps * 1e6:.0f} us, of which in the round {inside * 1e6:.0f} us "
+        f"and in the kernel {kernel / steps * 1e6:.0f} us; the floor {floor:.0f} us"
+    )
 
 
 async def main() -> None:

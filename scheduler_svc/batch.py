@@ -9,7 +9,7 @@ request that has left.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from scheduler_svc import leases
 from scheduler_svc.draft import Draft
@@ -17,6 +17,7 @@ from scheduler_svc.in_flight import InFlight
 from scheduler_svc.kv_cache import KvCache
 from scheduler_svc.limits import Limits
 from scheduler_svc.outbox import Outbox
+from scheduler_svc.pages import page_array
 from scheduler_svc.policy import Queue
 from scheduler_svc.prefill import ChunkBudget
 from scheduler_svc.request import Request, State, seniority
@@ -52,6 +53,19 @@ class Batch:
     @property
     def rows(self) -> int:
         return len(self._rows)
+
+    @property
+    def content(self) -> bool:
+        """There is nothing that a plan could say now."""
+        if self._hungry or self._releases:
+            return False
+        if len(self._chunk_plans) >= _CHUNK_PLANS:
+            return True
+        return not self._prefilling and (not len(self._queue) or not self._has_rows_left)
+
+    @property
+    def _has_rows_left(self) -> bool:
+        return len(self._rows) + len(self._ending) < self.card.max_running
 
     def enqueue(self, request: Request) -> None:
         """Let a request wait for its turn."""
@@ -134,13 +148,35 @@ class Batch:
         lease = self._lease
         decoding = len(self._rows) - len(self._prefilling)
         if self.cache.available >= decoding * (1 + self.cache.pages_for(lease)):
-            rows: Sequence[Request] = list(self._rows)  # enough for all: then all run low together again
-        else:
-            lease = leases.affordable(lease, self.cache.available * self.cache.page_size, decoding)
-            rows = sorted(self._hungry, key=seniority)
-        for request in rows:
+            self._extend_all(draft)  # then all run low together again
+            return
+        lease = leases.affordable(lease, self.cache.available * self.cache.page_size, decoding)
+        for request in sorted(self._hungry, key=seniority):
             if request.state is State.DECODING and self._extended(draft, request, lease):
                 self._hungry.pop(request, None)
+
+    def _extend_all(self, draft: Draft) -> None:
+        """Grant every decoding row a whole lease: there are pages for all, so nobody has to make room.
+
+        A row that grammars forced far ahead wants more than a lease, and is seen to when the others have theirs.
+        """
+        lease, page_size = self._lease, self.cache.page_size
+        ahead: list[Request] = []
+        for request in self._rows:
+            if request.state is not State.DECODING:
+                continue
+            limit = leases.limit(request.wanted, lease, request.max_positions)
+            if limit > request.limit + lease:
+                ahead.append(request)
+            elif limit > request.limit:
+                held = len(request.pages) * page_size
+                pages = self.cache.grow(request, limit) if limit > held else page_array()
+                self._lend(request, limit)
+                draft.grant(request, pages)
+        self._hungry.clear()
+        for request in ahead:
+            if request.state is State.DECODING and not self._extended(draft, request, lease):
+                self._hungry[request] = None
 
     def _extended(self, draft: Draft, request: Request, lease: int) -> bool:
         """Grant a row more positions, as many as there is room for. False if it cannot draw its next token yet."""
@@ -195,7 +231,7 @@ class Batch:
         if not len(self._queue):
             return
         self._queue.refresh(self.cache.tree.version)
-        while budget.left and len(self._rows) + len(self._ending) < self.card.max_running and not self._hungry:
+        while budget.left and self._has_rows_left and not self._hungry:
             request = self._candidate()
             if request is None:
                 return

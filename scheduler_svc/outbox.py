@@ -46,6 +46,10 @@ class Outbox:
     def ended(self, id: int) -> None:
         self._ended.append(id)
 
+    @property
+    def empty(self) -> bool:
+        return not (self._admitted or self._replies or self._started or self._ended)
+
     def drain(self) -> Outgoing:
         """Everything collected: who started first, one message for each destination."""
         admitted = [

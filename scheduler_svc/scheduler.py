@@ -13,6 +13,7 @@ from scheduler_svc.limits import Limits
 from scheduler_svc.outbox import Outbox
 from scheduler_svc.request import Request, State, seniority
 from scheduler_svc.stats import Stats
+from scheduler_svc.steady import SteadySteps
 from shared import columns
 from shared.protocol import Aborted, Failed, Failure, Finish, Flush, Flushed, Generate, ModelCard, Plan, Step
 
@@ -29,6 +30,8 @@ class Scheduler:
         self.batch: Batch | None = None  # None until there is a worker
         self._limits = limits
         self._suspended = False
+        self._steady: SteadySteps | None = None  # tokens noted there are not in `output` yet
+        self._now = 0.0  # of the last step
         self._requests: dict[int, Request] = {}
         self._submitted = 0
         self._remembered: deque[int] = deque(maxlen=_REMEMBERED)
@@ -65,6 +68,7 @@ class Scheduler:
 
     def abort(self, id: int, *, notify: bool = False) -> None:
         """End a request early. Unknown ones are ignored."""
+        self._settle_for_good()
         request = self._requests.get(id)
         if request is None:
             return
@@ -89,6 +93,7 @@ class Scheduler:
 
     def reopen(self, epoch: int, card: ModelCard) -> None:
         """The worker starts empty: every live request goes back to the queue with its output so far."""
+        self._settle_for_good()
         self._suspended = False
         self.stats.epochs += 1
         if self.batch is not None:
@@ -103,42 +108,82 @@ class Scheduler:
 
     def on_step(self, step: Step, now: float) -> None:
         """Note what the worker did. Steps of another epoch and tokens already known are ignored."""
-        if self.batch is not None and step.epoch != self.batch.epoch:
+        batch = self.batch
+        if batch is not None and step.epoch != batch.epoch:
             return
+        self._now = now
+        if self._steady is None or not self._steady.note(step):
+            self._settle_for_good()
+            self._on_any(step)
+        elif self._steady.due:
+            self._settle()
+        if batch is not None:
+            batch.on_acknowledged(step.plan)
+
+    def plan(self, now: float) -> Plan | None:
+        """The next plan, None if there is nothing to tell the worker now."""
+        if self.batch is None or self._suspended or self.batch.content:
+            return None
+        self._settle()
+        return self.batch.plan(now)
+
+    def check(self) -> None:
+        """Prove the accounts right. Raises AssertionError."""
+        self._settle()
+        if self.batch is not None:
+            self.batch.check(self._requests.values())
+
+    def _settle(self) -> None:
+        """Bring every request's output up to date."""
+        steady = self._steady
+        if steady is None:
+            return
+        if steady.follow:
+            settled = steady.settle()
+            self.stats.generated_tokens += settled.tokens
+            for request in settled.low:
+                if self.batch is not None:
+                    self.batch.runs_low(request)
+            return
+        for step in steady.steps:
+            self._on_any(step)
+        self._steady = None
+
+    def _settle_for_good(self) -> None:
+        """Settle; the next step is taken row by row, because a row ends or may have."""
+        self._settle()
+        self._steady = None
+
+    def _on_any(self, step: Step) -> None:
         if step.ids:
-            self._on_rows(step, now)
+            self._on_rows(step)
         for id, message in step.errors:
             request = self._requests.get(id)
             if request is not None:
                 if self.batch is not None:
                     self.batch.failed(request)
                 self._fail(request, Failure.WORKER, message)
-        if self.batch is not None:
-            self.batch.on_acknowledged(step.plan)
+                self._steady = None
 
-    def plan(self, now: float) -> Plan | None:
-        """The next plan, None if there is nothing to tell the worker now."""
-        return None if self.batch is None or self._suspended else self.batch.plan(now)
-
-    def check(self) -> None:
-        """Prove the accounts right. Raises AssertionError."""
-        if self.batch is not None:
-            self.batch.check(self._requests.values())
-
-    def _on_rows(self, step: Step, now: float) -> None:
-        ids, firsts = columns.as_uint64(step.ids).tolist(), columns.as_int32(step.firsts).tolist()
-        counts, tokens, end = columns.as_int32(step.counts).tolist(), step.tokens, 0
-        pendings = columns.as_int32(step.pending).tolist() if step.pending else [1] * len(ids)
+    def _on_rows(self, step: Step) -> None:
+        counts, tokens, end = columns.ints(step.counts), step.tokens, 0
         batch = self.batch
+        rows: list[Request | None] = []
+        steady = True
+        pendings = columns.ints(step.pending) if step.pending else [1] * len(counts)
         self.stats.forced_tokens += sum(step.forced)
-        for id, first, count, pending, finish in zip(ids, firsts, counts, pendings, step.finishes, strict=True):
+        for id, first, count, pending, finish in zip(
+            columns.longs(step.ids), columns.ints(step.firsts), counts, pendings, step.finishes, strict=True
+        ):
             end += count
             request = self._requests.get(id)
+            rows.append(request)
             if request is None:
                 continue
             known = len(request.output)
             new = first + count - known
             if first > known:
+                steady = False
                 self._withdraw(request)
                 self._fail(request, Failure.UNAVAILABLE, f"output tokens {known} to {first - 1} are lost")
                 continue
@@ -148,13 +193,15 @@ class Scheduler:
                 request.output.frombytes(tokens[4 * (end - new) : 4 * end])
                 self.stats.generated_tokens += new
                 if known == 0 and request.chunk_seq:
-                    self.stats.ttft_s.append(now - request.submitted)
+                    self.stats.ttft_s.append(self._now - request.submitted)
+            steady = steady and new == count == pending == 1 and not finish
             if finish:
                 if batch is not None:
                     batch.finished(request)
                 self._end(request, _OUTCOMES[Finish(finish)])
             elif known + new >= request.low_at and batch is not None:
                 batch.runs_low(request)
+        self._steady = SteadySteps(step, rows) if steady else None
 
     def _withdraw(self, request: Request) -> None:
         if self.batch is not None:

@@ -199,6 +199,8 @@ class Service:
 
     async def _commit(self, plans: list[Plan], cursor: str) -> None:
         """Make a round known: replies, then what ended, then plans, all or nothing."""
+        if not plans and self._scheduler.outbox.empty:
+            return
         outgoing = self._scheduler.outbox.drain()
         transaction = self._bus.transaction()
         for to, message in outgoing.replies:
@@ -218,16 +220,17 @@ class Service:
     # --- chores
 
     async def _chores(self, reader: Reader) -> None:
-        """Trim the streams, and end the requests of front doors that are gone."""
-        await self._bus.trim(self._requests, reader.cursors[self._requests])
+        """Trim the streams, bring metrics up to date, and end the requests of front doors that are gone."""
+        self._instruments.observe()
+        trims = self._bus.transaction().trim(self._requests, reader.cursors[self._requests])
         batch = self._scheduler.batch
         applied = self._trimming.acknowledged(batch.acknowledged) if batch else None
         if applied is not None:
-            await self._bus.trim(self._plans, applied)
+            trims.trim(self._plans, applied)
         now = time.monotonic()
         for pulse in self._context.peers.pulses(Role.DETOKENIZER):
             self._trimming.needs(pulse.replica, pulse.watermark, now)
-        await self._bus.trim(self._steps, self._trimming.steps(reader.cursors[self._steps], now))
+        await trims.trim(self._steps, self._trimming.steps(reader.cursors[self._steps], now)).commit()
         self._abort_orphans(now)
         await self._commit(self._planned(), reader.cursors[self._steps])
 

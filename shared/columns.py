@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,12 +15,12 @@ UInt8 = NDArray[np.uint8]
 
 def int32(values: Iterable[int]) -> bytes:
     """Pack integers as little-endian int32."""
-    return np.fromiter(values, dtype="<i4").tobytes()
+    return array("i", values).tobytes()
 
 
 def uint64(values: Iterable[int]) -> bytes:
     """Pack integers as little-endian uint64."""
-    return np.fromiter(values, dtype="<u8").tobytes()
+    return array("Q", values).tobytes()
 
 
 def uint8(values: Iterable[int]) -> bytes:
@@ -40,3 +41,13 @@ def as_uint64(data: bytes) -> UInt64:
 def as_uint8(data: bytes) -> UInt8:
     """A read-only view of bytes."""
     return np.frombuffer(data, dtype="u1")
+
+
+def ints(data: bytes) -> list[int]:
+    """Packed int32 as a list: for short columns half the time of a view's ``tolist()``, and no numpy."""
+    return memoryview(data).cast("i").tolist()
+
+
+def longs(data: bytes) -> list[int]:
+    """Packed uint64 as a list."""
+    return memoryview(data).cast("Q").tolist()

@@ -10,7 +10,7 @@ import time
 
 import msgspec
 
-from shared.bus import START, Bus
+from shared.bus import START, Bus, pairs
 
 BEAT_S = 1.0
 STALE_S = 5.0  # a process without a pulse for this long counts as dead
@@ -63,20 +63,16 @@ class Registry:
     async def beat(self, pulse: Pulse, metrics: bytes) -> None:
         """Write one's pulse and metrics, and read everybody's pulse, in one round trip."""
         names = self._bus.names
-
-        async def attempt() -> dict[bytes, bytes]:
-            pipe = self._bus.client.pipeline(transaction=False)
-            pipe.hset(names.alive, pulse.field, _encode(pulse))
-            pipe.hset(names.metrics, pulse.field, metrics)
-            pipe.hgetall(names.alive)
-            return (await pipe.execute())[-1]
-
-        self._read(await self._bus.patiently(attempt))
+        [*_, found] = await self._bus.ask(
+            ("HSET", names.alive, pulse.field, _encode(pulse)),
+            ("HSET", names.metrics, pulse.field, metrics),
+            ("HGETALL", names.alive),
+        )
+        self._read(pairs(found))
 
     async def refresh(self) -> None:
         """Read everybody's pulse."""
-        found = await self._bus.hash(self._bus.names.alive)
-        self._read({field.encode(): value for field, value in found.items()})
+        self._read(await self._bus.hash(self._bus.names.alive))
 
     async def leave(self, pulse: Pulse) -> None:
         """Say goodbye: an orderly stop needs no time-out to be noticed."""
@@ -93,11 +89,11 @@ class Registry:
         """Living processes of a role that can take work."""
         return [pulse for pulse in self.pulses(role) if pulse.state is State.READY]
 
-    def _read(self, found: dict[bytes, bytes]) -> None:
+    def _read(self, found: dict[str, bytes]) -> None:
         pulses: dict[str, Pulse] = {}
         for field, value in found.items():
             try:
-                pulses[field.decode()] = _decode(value)
+                pulses[field] = _decode(value)
             except msgspec.MsgspecError:  # written by another release: not one of ours
                 continue
         self._pulses = pulses

@@ -166,7 +166,7 @@ class FrontDoor:
         await self._grammars.close()
         if self._writing:
             await asyncio.wait(self._writing, timeout=_STOP_GRACE_S)
-        await self._bus.patiently(lambda: self._bus.client.delete(self._texts), patience=1.0)
+        await self._bus.forget(self._texts, patience=1.0)
 
     def _is_own(self, live: bytes) -> bool:
         try:

@@ -32,9 +32,10 @@ def prompt(random: Random, longest: int = 60) -> list[int]:
     radix_cache=st.sampled_from([True, True, True, False]),
     policy=st.sampled_from(list(Policy)),
     longest_run=st.sampled_from([0, 0, 2, 9, 30]),
+    checked=st.sampled_from([1.0, 0.05, 0.0]),
 )
 def test_random_histories_end_every_request_once_with_its_own_tokens(
-    seed, page_size, pages_tokens, lease, chunk_tokens, radix_cache, policy, longest_run
+    seed, page_size, pages_tokens, lease, chunk_tokens, radix_cache, policy, longest_run, checked
 ):
     random = Random(seed)
     d = Deployment(
@@ -42,6 +43,7 @@ def test_random_histories_end_every_request_once_with_its_own_tokens(
         Limits(lease=lease, policy=policy, radix_cache=radix_cache),
         random,
         longest_run,
+        checked,
     )
     for turn in range(random.randint(5, 80)):
         what = random.random()
