@@ -18,7 +18,7 @@ from typing import Any
 
 from shared.errors import UserError
 
-_FORMAT = "1"  # part of the cache key: raise it when the conversion changes
+_FORMAT = "2"  # part of the cache key: raise it when the conversion changes
 
 
 def converted(gguf: Path, cache: Path) -> Path:
@@ -76,9 +76,9 @@ def _convert(gguf: Path, directory: Path) -> None:
 
 
 def _end_ids(gguf: Path) -> list[int]:
-    """Ids that end an answer: end of sequence, and end of turn where the file names one."""
+    """Ids that end an answer: end of sequence, and end of turn and of message (before results of tools) if named."""
     from gguf import GGUFReader
 
     fields = GGUFReader(gguf).fields
-    found = (fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
+    found = (fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom"))
     return sorted({int(field.contents()) for field in found if field is not None})

@@ -55,7 +55,7 @@ def valid_calls(choice: dict[str, Any]) -> list[str]:
 
 
 async def test_required_calls_are_valid(stack: Stack) -> None:
-    """However many there are: a model without sense may prefer one more call to an end."""
+    """However many there are."""
     answer = await stack.post("/v1/chat/completions", ASKED | {"tool_choice": "required", "n": 8, "seed": 1})
     names = [name for choice in answer["choices"] for name in valid_calls(choice)]
     assert set(names) == set(SCHEMAS)

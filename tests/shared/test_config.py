@@ -25,8 +25,9 @@ def parse(*words: str) -> Settings:
 
 
 def test_flags_set_fields() -> None:
-    settings = parse("--page-size", "1", "--no-radix-cache", "--policy", "fcfs")
+    settings = parse("--page-size", "1", "--no-radix-cache", "--policy", "fcfs", "--tool-format", "llama3-json")
     assert (settings.page_size, settings.radix_cache, settings.policy) == (1, False, "fcfs")
+    assert settings.tool_format == "llama3-json"
 
 
 def test_the_environment_sets_the_same_fields(monkeypatch: pytest.MonkeyPatch) -> None:

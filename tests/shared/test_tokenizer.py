@@ -16,6 +16,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 from shared.chat_template import ChatTemplate, ChatTemplateError
 from shared.config import DEFAULT_MODEL
 from shared.errors import UserError
+from shared.gguf_tokenizer import _end_ids
 from shared.model_files import ModelFiles, locate
 from shared.text_stream import WindowTextStream
 from shared.tokenizer import Tokenizer
@@ -230,6 +231,41 @@ def test_framing_equals_transformers(toy_model: Path, tmp_path: Path, flag: bool
     ids = Tokenizer.load(ModelFiles("m", "huggingface", model), tmp_path).encode("the fox", add_special_tokens=True)
     assert ids == AutoTokenizer.from_pretrained(model).encode("the fox")
     assert (ids[0] == 1) == framed
+
+
+def test_a_gguf_file_names_up_to_three_ends(tmp_path: Path) -> None:
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_eos_token_id(7)
+    for name, id in (("eot", 9), ("eom", 8), ("unk", 3)):
+        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", id)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert _end_ids(tmp_path / "m.gguf") == [7, 8, 9]
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_model_may_have_a_template_for_tools(toy_model: Path, tmp_path: Path, in_file: bool) -> None:
+    model = shutil.copytree(toy_model, tmp_path / "model")
+    templates = {"default": "plain", "tool_use": "tools: {{ tools }}"}
+    if in_file:
+        (model / "chat_template.jinja").write_text(templates["default"])
+        (model / "additional_chat_templates").mkdir()
+        (model / "additional_chat_templates" / "tool_use.jinja").write_text(templates["tool_use"])
+    else:
+        config = json.loads((model / "tokenizer_config.json").read_text())
+        config["chat_template"] = [{"name": name, "template": text} for name, text in templates.items()]
+        (model / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = Tokenizer.load(ModelFiles("m", "huggingface", model), tmp_path)
+    assert tokenizer.render_chat(MESSAGES) == "plain"
+    assert tokenizer.render_chat(MESSAGES, with_tools=True, tools=[1]) == "tools: [1]"
+
+
+def test_one_template_serves_for_all_conversations(toy_model: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(ModelFiles("m", "huggingface", toy_model), tmp_path)
+    assert tokenizer.tool_template is tokenizer.chat_template
 
 
 def test_template_file_outranks_configuration(toy_model: Path, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import pytest_asyncio
 
 from shared import columns
 from shared.bus import Bus
-from shared.grammar import Dfa, decode, tables
+from shared.grammar import Dfa, tables
 from shared.protocol import Finish, Generate, Track
 from shared.tokenizer import Tokenizer
-from tests.tokenizer_svc.downstream import CARD, Downstream, Script
+from tests.tokenizer_svc.downstream import CARD, Downstream, Script, obedient
 from tests.tokenizer_svc.tools.templates import LIKE_LLAMA3
 
 CHAT = "/v1/chat/completions"
@@ -41,10 +41,12 @@ async def downstream(bus: Bus) -> AsyncIterator[Downstream]:
 
 
 def saying(*texts: str, finish: Finish = Finish.STOP) -> Script:
-    """An answer of one token per text, and one more that ends it."""
+    """An answer of one token per text, and one more that ends it; where there is a grammar it waits for that."""
 
     async def script(downstream: Downstream, generate: Generate) -> None:
         await downstream.admit(generate)
+        if generate.sampling.grammar is not None:
+            await downstream.grammar(generate)
         for index, text in enumerate(texts):
             await downstream.texts(generate, (index, [10], text, Finish.NONE, None))
         await downstream.texts(generate, (len(texts), [2], "", finish, None))
@@ -308,9 +310,7 @@ async def test_what_is_refused(
 async def grammar_of(downstream: Downstream) -> Dfa:
     """What the worker finds under the key that it is told."""
     [generate] = downstream.generates.values()
-    assert generate.sampling.grammar is not None
-    data = await downstream.bus.client.get(downstream.bus.names.grammar(generate.sampling.grammar.key))
-    compiled = decode(data)
+    compiled = await downstream.grammar(generate)
     assert isinstance(compiled, Dfa)
     return compiled
 
@@ -352,7 +352,8 @@ async def test_without_promises_there_is_no_grammar(http: aiohttp.ClientSession,
     assert generate.sampling.grammar is None
 
 
-async def test_a_schema_that_cannot_be_obeyed_is_named(http: aiohttp.ClientSession) -> None:
+async def test_a_schema_that_cannot_be_obeyed_is_named(http: aiohttp.ClientSession, downstream: Downstream) -> None:
+    downstream.script = obedient
     bad = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "strong"}}}}}
     body = {"messages": ASKED, "tools": [*TOOLS, bad], "tool_choice": "required"}
     async with http.post(CHAT, json=body) as response:

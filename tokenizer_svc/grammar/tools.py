@@ -2,7 +2,8 @@
 
 Where calls are required the text is nothing else. Where they are not it is free until a call begins, and bound from
 there on: what the model calls, and with what, is valid although it was free to call.
-The number of calls is bounded by ``parallel`` alone: a bound of n would cost n times the states.
+Calls that are required are bounded in number, at the price of as many times the states, because a small model that must
+call goes on calling. Those that are not are bounded by ``parallel`` alone.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ def compile_tools(text: str, whitespace: Whitespace, limits: GrammarLimits = LIM
         limits, nfa_states=min(limits.nfa_states, limits.dfa_states)
     )  # as in compile_schema
     try:
-        return compile_dfa(tools_node(spec, arguments, whitespace), early)
+        return compile_dfa(tools_node(spec, arguments, whitespace, limits.tool_calls), early)
     except GrammarError:  # too many states
         return _guidance(spec, whitespace, limits)
 
 
 def _guidance(spec: ToolsSpec, whitespace: Whitespace, limits: GrammarLimits) -> Guidance:
     arguments = [_of(tool, schema_lark, whitespace, limits) for tool in spec.tools]
-    return tools_guidance(spec, arguments, whitespace)
+    return tools_guidance(spec, arguments, whitespace, limits.tool_calls)
 
 
 def _of(

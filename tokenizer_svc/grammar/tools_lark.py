@@ -18,8 +18,11 @@ from tokenizer_svc.grammar.tools_spec import ToolsSpec, frame
 from tokenizer_svc.tools.formats import SPACE, SYNTAX, Syntax
 
 
-def tools_guidance(spec: ToolsSpec, arguments: Sequence[str], whitespace: Whitespace) -> Guidance:
-    """The grammar, given those of the tools' arguments in Lark. Raises GrammarError."""
+def tools_guidance(spec: ToolsSpec, arguments: Sequence[str], whitespace: Whitespace, most: int) -> Guidance:
+    """The grammar, given those of the tools' arguments in Lark; ``most`` calls where some are required.
+
+    Raises GrammarError.
+    """
     syntax = SYNTAX[spec.format]
     names = [f"arguments_{index}" for index in range(len(spec.tools))]
     calls: list[str] = []
@@ -28,7 +31,7 @@ def tools_guidance(spec: ToolsSpec, arguments: Sequence[str], whitespace: Whites
         if not spec.required:
             before = before.removeprefix(syntax.marker)  # which the text before the call ends with
         calls.append(f"{json.dumps(before)} @{name} {json.dumps(after)}")
-    whole = "\n".join([*_start(spec, syntax), f"call: {' | '.join(calls)}"])
+    whole = "\n".join([*_start(spec, syntax, most), f"call: {' | '.join(calls)}"])
     parts = [{"name": name, "lark_grammar": part} for name, part in zip(names, arguments, strict=True)]
     # the first grammar is the whole, and refers to the others by name
     grammar = msgspec.json.encode({"grammars": [{"lark_grammar": whole}, *parts]}).decode()
@@ -36,9 +39,10 @@ def tools_guidance(spec: ToolsSpec, arguments: Sequence[str], whitespace: Whites
     return Guidance(grammar)
 
 
-def _start(spec: ToolsSpec, syntax: Syntax) -> list[str]:
+def _start(spec: ToolsSpec, syntax: Syntax, most: int) -> list[str]:
     """The rules above a single call, in the same language as the automaton's."""
-    more = f"({json.dumps(syntax.joiner)} call)*" if spec.parallel else ""
+    bound = f"{{0,{most - 1}}}" if spec.required else "*"
+    more = f"({json.dumps(syntax.joiner)} call){bound}" if spec.parallel else ""
     if spec.required:
         return [f"start: call {more}"]
     marker = _escaped(syntax.marker)

@@ -23,15 +23,17 @@ from tokenizer_svc.tools.formats import SPACE, SYNTAX, Syntax
 _SPACE: Ranges = normalised([(ord(char), ord(char)) for char in SPACE])
 
 
-def tools_node(spec: ToolsSpec, arguments: Sequence[Node], whitespace: Whitespace) -> Node:
-    """The language, given those of the tools' arguments."""
+def tools_node(spec: ToolsSpec, arguments: Sequence[Node], whitespace: Whitespace, most: int) -> Node:
+    """The language, given those of the tools' arguments; ``most`` calls where some are required."""
     syntax = SYNTAX[spec.format]
     options: list[Node] = []
     for tool, node in zip(spec.tools, arguments, strict=True):
         before, after = frame(spec.format, tool.name, whitespace)
         options.append(concat(Literal(before), node, Literal(after)))
     call = union(options)
-    calls = concat(call, Repeat(concat(Literal(syntax.joiner), call), 0, None)) if spec.parallel else call
+    calls = call
+    if spec.parallel:
+        calls = concat(call, Repeat(concat(Literal(syntax.joiner), call), 0, most - 1 if spec.required else None))
     if spec.required:
         return calls
     free = free_text(syntax)

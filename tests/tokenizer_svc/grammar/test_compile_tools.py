@@ -185,13 +185,20 @@ def accepts(compiled: Dfa | Guidance, text: str) -> bool:
     return matcher.try_consume_tokens(data) == len(data) and matcher.is_accepting()
 
 
-def test_the_automaton_grows_with_the_tools_and_not_with_the_calls() -> None:
-    """Several calls go in circles."""
-    one = compile_tools(spec(REGULAR, parallel=False), Whitespace.SPACED)
-    many = compile_tools(spec(REGULAR, parallel=True), Whitespace.SPACED)
+@pytest.mark.parametrize("tools", [REGULAR, RECURSIVE])
+def test_required_calls_come_to_an_end(tools: Mapping[str, Mapping[str, Any]]) -> None:
+    call = '<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'
+    compiled = compile_tools(spec(tools), Whitespace.SPACED)
+    assert accepts(compiled, "\n".join([call] * LIMITS.tool_calls))
+    assert not accepts(compiled, "\n".join([call] * (LIMITS.tool_calls + 1)))
+
+
+def test_calls_that_need_not_be_go_in_circles() -> None:
+    one = compile_tools(spec(REGULAR, required=False, parallel=False), Whitespace.SPACED)
+    many = compile_tools(spec(REGULAR, required=False, parallel=True), Whitespace.SPACED)
     assert isinstance(one, Dfa)
     assert isinstance(many, Dfa)
-    assert len(many.accepting) <= len(one.accepting) + len("\n<tool_call>\n{")
+    assert len(many.accepting) <= len(one.accepting)
 
 
 def test_what_is_too_large_for_an_automaton_goes_to_llguidance() -> None:

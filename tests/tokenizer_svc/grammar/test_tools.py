@@ -24,6 +24,8 @@ from tokenizer_svc.tools.stream import ToolStream, read_reply
 ARGUMENTS = {"f": r'\{"n": [0-9]{1,3}\}', "get_wind": r'\{\}|\{"to": "[^"\\]*"\}'}
 """What the tools take, as patterns."""
 
+MOST = 3  # required calls
+
 FORMATS = pytest.mark.parametrize("format", list(ToolFormat))
 
 
@@ -32,14 +34,14 @@ def spec(format: ToolFormat, *, required: bool, parallel: bool) -> ToolsSpec:
 
 
 def automaton(spec: ToolsSpec) -> Callable[[str], bool]:
-    node = tools_node(spec, [parse(ARGUMENTS[tool.name]) for tool in spec.tools], Whitespace.SPACED)
+    node = tools_node(spec, [parse(ARGUMENTS[tool.name]) for tool in spec.tools], Whitespace.SPACED, MOST)
     compiled = tables(compile_dfa(node))
     return lambda text: compiled.matches(text.encode())
 
 
 def guided(spec: ToolsSpec) -> Callable[[str], bool]:
     parts = [f"start: /{ARGUMENTS[tool.name]}/" for tool in spec.tools]
-    grammar = tools_guidance(spec, parts, Whitespace.SPACED).grammar
+    grammar = tools_guidance(spec, parts, Whitespace.SPACED, MOST).grammar
 
     def matches(text: str) -> bool:
         return consumes(grammar, text)
@@ -68,7 +70,8 @@ def reference(spec: ToolsSpec) -> re.Pattern[str]:
         for (before, after), arguments in zip(frames, ARGUMENTS.values(), strict=True)
     ]
     call = f"(?:{'|'.join(options)})"
-    calls = f"{call}(?:{re.escape(syntax.joiner)}{call})*" if spec.parallel else call
+    more = f"{{0,{MOST - 1}}}" if spec.required else "*"
+    calls = f"{call}(?:{re.escape(syntax.joiner)}{call}){more}" if spec.parallel else call
     marker = re.escape(syntax.marker)
     free = f"(?:(?!{marker}).)*"
     if spec.required:
@@ -107,7 +110,8 @@ def test_both_forms_hold_the_same_language(format: ToolFormat, required: bool, p
             check_reading(of, text)
 
     check()
-    for text in ("", call(format, "f", '{"n": 1}'), "text", "{"):
+    one = call(format, "f", '{"n": 1}')
+    for text in ("", "text", "{", one, *(SYNTAX[format].joiner.join([one] * n) for n in (MOST, MOST + 1))):
         assert by_automaton(text) == by_guidance(text) == (expected.fullmatch(text) is not None)
 
 
