@@ -478,6 +478,9 @@ def test_what_is_too_large_for_an_automaton_goes_to_llguidance() -> None:
     long = {"type": "string", "maxLength": 30_000, "minLength": 2}
     assert isinstance(compiled(long), Guidance)
     assert admitted(long, '"a"', '"ab"', f'"{"é" * 30_000}"', f'"{"é" * 30_001}"') == ['"ab"', f'"{"é" * 30_000}"']
+    exponential = {"type": "string", "pattern": "a.{50}b", "maxLength": 60}
+    assert isinstance(compiled(exponential), Guidance)
+    assert admitted(exponential, f'"a{"x" * 50}b"', f'"a{"x" * 49}b"', f'"a{"x" * 58}b"') == [f'"a{"x" * 50}b"']
     mixed = {**long, "pattern": "^a+$", "maxLength": 20_000}
     assert isinstance(compiled(mixed), Guidance)
     assert admitted(mixed, '"aa"', '"ab"', '"a"') == ['"aa"']
