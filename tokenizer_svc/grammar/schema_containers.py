@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from tokenizer_svc.grammar import schema_texts as texts
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
@@ -27,6 +29,8 @@ from tokenizer_svc.grammar.schema_shapes import (
 )
 from tokenizer_svc.grammar.schema_texts import Language
 
+_MOST_STATES = 4000  # of the automaton of one pattern
+
 
 class Context(NamedTuple):
     """What merging needs to know of the rest of the schema."""
@@ -35,10 +39,15 @@ class Context(NamedTuple):
     table: Table
     limits: GrammarLimits
 
+    @property
+    def language_limits(self) -> GrammarLimits:
+        """Of a pattern that is intersected with something; beyond, it is left to llguidance."""
+        return replace(self.limits, dfa_states=min(self.limits.dfa_states, _MOST_STATES))
+
     def pattern(self, pattern: str, pointer: str) -> Language:
         """The texts in which a pattern matches. Raises GrammarError, with the place."""
         try:
-            return Language(parse_search(pattern, self.limits), self.limits)
+            return Language(parse_search(pattern, self.limits), self.language_limits)
         except GrammarError as error:
             raise GrammarError(f"pattern at {pointer}: {error}") from error
 

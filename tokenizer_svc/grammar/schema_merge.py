@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from tokenizer_svc.grammar import schema_texts as texts
-from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.regex import parse
 from tokenizer_svc.grammar.schema_containers import Context, lists, records
 from tokenizer_svc.grammar.schema_formats import ENCODINGS, FORMATS, UNENFORCED
 from tokenizer_svc.grammar.schema_keywords import ARRAY, NUMBER, OBJECT, STRING, refusal
 from tokenizer_svc.grammar.schema_numbers import MOST_REMAINDERS, WHOLE_DIGITS, common_step, scale
 from tokenizer_svc.grammar.schema_parts import Part, Reading
-from tokenizer_svc.grammar.schema_refs import ROOT, below
+from tokenizer_svc.grammar.schema_refs import below
 from tokenizer_svc.grammar.schema_shapes import BOOLEAN, NEVER, NULL, Never, Numbers, Shape, Strings, choice
 from tokenizer_svc.grammar.schema_texts import Language
 
@@ -73,8 +72,8 @@ def _of_type(kind: str, parts: Sequence[Part], reading: Reading, context: Contex
 
 
 def _numbers(parts: Sequence[Part], *, whole: bool) -> Shape:
-    low, above_low = _bound(parts, "minimum", "exclusiveMinimum", 1)
-    high, below_high = _bound(parts, "maximum", "exclusiveMaximum", -1)
+    low, above_low = _bound(parts, "minimum", "exclusiveMinimum", lower=True)
+    high, below_high = _bound(parts, "maximum", "exclusiveMaximum", lower=False)
     steps = [Decimal(1)] if whole else []
     steps += (_step(part) for part in parts if part.has("multipleOf"))
     step = common_step(steps)
@@ -86,19 +85,21 @@ def _numbers(parts: Sequence[Part], *, whole: bool) -> Shape:
     return NEVER if reach.is_empty else numbers
 
 
-def _bound(parts: Sequence[Part], inclusive: str, exclusive: str, sign: int) -> tuple[Decimal | None, bool]:
-    """The tightest bound and whether it is excluded; ``sign`` is 1 for lower bounds, -1 for upper ones."""
+def _bound(parts: Sequence[Part], inclusive: str, exclusive: str, *, lower: bool) -> tuple[Decimal | None, bool]:
+    """The tightest bound and whether it is excluded. No arithmetic, which would round."""
     tightest: tuple[Decimal, bool] | None = None
     for part in parts:
         for keyword, excluded in ((inclusive, False), (exclusive, True)):
             value = part.get(keyword)
             if not isinstance(value, int | Decimal):
                 continue
-            if sign * value >= 10**WHOLE_DIGITS:
+            raised = Decimal(value) if lower else Decimal(value).copy_negate()
+            if raised >= 10**WHOLE_DIGITS:
                 raise refusal(keyword, part.pointer, f"numbers have at most {WHOLE_DIGITS} digits")
-            candidate = (Decimal(value) * sign, excluded)
-            tightest = candidate if tightest is None else max(tightest, candidate)
-    return (None, False) if tightest is None else (tightest[0] * sign, tightest[1])
+            tightest = (raised, excluded) if tightest is None else max(tightest, (raised, excluded))
+    if tightest is None:
+        return None, False
+    return tightest[0] if lower else tightest[0].copy_negate(), tightest[1]
 
 
 def _step(part: Part) -> Decimal:
@@ -113,19 +114,14 @@ def _strings(parts: Sequence[Part], context: Context) -> Shape:
     most = min((most for part in parts if (most := part.number("maxLength")) is not None), default=None)
     languages: dict[str, Language] = {}
     formats: dict[str, Language] = {}
-    where = parts[0].pointer if parts else ROOT
     for part in parts:
         pattern = part.get("pattern")
         if isinstance(pattern, str):
-            where = part.pointer
-            languages.setdefault(pattern, context.pattern(pattern, below(where, "pattern")))
+            languages.setdefault(pattern, context.pattern(pattern, below(part.pointer, "pattern")))
         for known in _known_languages(part):
-            formats.setdefault(known, Language(parse(known, context.limits), context.limits))
+            formats.setdefault(known, Language(parse(known, context.limits), context.language_limits))
     constraints = texts.Constraints(least, most, (*languages.values(), *formats.values()))
-    try:
-        possible = texts.is_possible(constraints, context.limits)
-    except GrammarError as error:
-        raise GrammarError(f"pattern at {where}: {error}") from error
+    possible = texts.is_possible(constraints, context.limits)
     return Strings(least, most, tuple(languages.values()), tuple(formats.values())) if possible else NEVER
 
 

@@ -9,7 +9,7 @@ are two different doubles, so that what is above an excluded bound stays above i
 from __future__ import annotations
 
 import math
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, Context, Decimal
 from typing import NamedTuple
 
 from tokenizer_svc.grammar.nodes import EMPTY, Chars, Concat, Graph, Literal, Node, Repeat, concat, optional, union
@@ -18,6 +18,7 @@ from tokenizer_svc.grammar.schema_shapes import Numbers
 WHOLE_DIGITS = 19
 FRACTION_DIGITS = 15
 MOST_REMAINDERS = 1000  # of a multipleOf, leading zeros left out
+_EXACT = Context(prec=100, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])  # for whatever has our digits
 
 DIGIT = Chars(((0x30, 0x39),))
 _NONZERO = Chars(((0x31, 0x39),))
@@ -50,7 +51,7 @@ def scale(numbers: Numbers) -> Scale:
     factor, places = _units(numbers.step) if numbers.step is not None else (1, _places(numbers))
     most = 10 ** (WHOLE_DIGITS + places) - 1
     low = -most if numbers.low is None else _up(numbers.low, places, excluded=numbers.above_low)
-    high = most if numbers.high is None else -_up(-numbers.high, places, excluded=numbers.below_high)
+    high = most if numbers.high is None else -_up(numbers.high.copy_negate(), places, excluded=numbers.below_high)
     return Scale(max(low, -most), min(high, most), places, factor)
 
 
@@ -90,13 +91,9 @@ def _up(value: Decimal, places: int, *, excluded: bool) -> int:
     """The least whole number of units that is not below ``value``."""
     if value.adjusted() > WHOLE_DIGITS:
         return (10 ** (WHOLE_DIGITS + places)) * (1 if value > 0 else -1)
-    if value.adjusted() < -places - 1:
-        numerator, denominator = (value > 0) - (value < 0), 10  # any fraction of a unit
-    else:
-        numerator, denominator = value.as_integer_ratio()
-        numerator *= 10**places
-    units = -(-numerator // denominator)
-    return units + 1 if excluded and units * denominator == numerator else units
+    rounded = value.quantize(Decimal((0, (1,), -places)), ROUND_CEILING, _EXACT)
+    units = int(rounded.scaleb(places, _EXACT))
+    return units + 1 if excluded and rounded == value else units
 
 
 def number_node(numbers: Numbers) -> Node:

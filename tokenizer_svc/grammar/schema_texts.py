@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.minimise import minimise
 from tokenizer_svc.grammar.nfa import build
@@ -71,8 +72,17 @@ class Language:
         return self.accepting[state]
 
     @cached_property
+    def _made(self) -> Automaton | GrammarError:
+        try:
+            return minimise(determinise(build(self.node, self._limits), self._limits, labelled=False))
+        except GrammarError as error:  # remembered, because it takes as long as success
+            return error
+
+    @property
     def _automaton(self) -> Automaton:
-        return minimise(determinise(build(self.node, self._limits), self._limits, labelled=False))
+        if isinstance(self._made, GrammarError):
+            raise self._made
+        return self._made
 
 
 def is_nothing(node: Node) -> bool:
@@ -109,17 +119,14 @@ def admits(constraints: Constraints, text: str) -> bool:
 
 
 def is_possible(constraints: Constraints, limits: GrammarLimits) -> bool:
-    """Whether any text fulfils the constraints; true as well where that would take too long to find out.
-
-    Raises GrammarError when the automaton of one of the languages is too large.
-    """
+    """Whether any text fulfils the constraints; true as well where that would take too long to find out."""
     least, most, languages, excluded = constraints
     if not excluded and len(languages) + (least > 0 or most is not None) <= 1:
         return not any(language.is_empty for language in languages) and (most is None or least <= most)
     product = _Product(constraints, limits)
     try:
         return any(product.accepts(state) for state in product.states())
-    except TooLarge:
+    except (TooLarge, GrammarError):
         return True
 
 
@@ -145,7 +152,7 @@ class _Product:
         self._languages = [language for language in languages if not language.is_empty]
         self._impossible = len(self._languages) < len(languages)
         self._excluded = Language(Union(tuple(map(Literal, excluded))), limits) if excluded else None
-        self._limit = limits.dfa_states
+        self._limit = limits.dfa_states // max(1, len(languages))
 
     def states(self) -> Iterator[_State]:
         """Every state that can be reached, the start first."""

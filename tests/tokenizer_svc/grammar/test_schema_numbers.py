@@ -129,6 +129,9 @@ def test_bounds_that_leave_no_number_are_refused() -> None:
 def test_bounds_beyond_our_digits_are_refused_only_where_they_matter() -> None:
     assert accepts({"type": "number", "maximum": 1.7e308, "minimum": -1.7e308})("123.5")
     assert accepts({"type": "integer", "maximum": 2**63 - 1})("5")
+    assert accepts({"type": "number", "minimum": Decimal("-1e999999999"), "maximum": Decimal("1e999999999")})("5")
+    assert accepts({"type": "number", "exclusiveMinimum": 0, "maximum": Decimal("1" + "0" * 40 + "e-40")})("0.5")
+    assert not accepts({"type": "number", "maximum": Decimal("0." + "9" * 40), "minimum": 0})("1")
     with pytest.raises(GrammarError, match="minimum at #/minimum is not supported"):
         schema_node({"type": "number", "minimum": 1e30}, Whitespace.SPACED)
     with pytest.raises(GrammarError, match="multipleOf at #/multipleOf is not supported"):
