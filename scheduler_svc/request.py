@@ -50,16 +50,14 @@ class Request:
     chunk_seq: int = 0  # the last plan that carried a chunk of it
     release_seq: int = 0  # the plan that released it
 
+    id: int = 0
     prompt_len: int = 0
     max_positions: int = 0  # KV positions it can ever need
 
     def __post_init__(self) -> None:
+        self.id = self.generate.id
         self.prompt_len = len(self.generate.input_ids) // 4
         self.max_positions = self.prompt_len + max(1, self.generate.sampling.max_tokens) - 1
-
-    @property
-    def id(self) -> int:
-        return self.generate.id
 
     @property
     def input_len(self) -> int:
@@ -68,9 +66,10 @@ class Request:
     @property
     def computed(self) -> int:
         """Positions known to be computed or planned."""
-        if self.planned < self.input_len:
-            return self.planned
-        return max(self.planned, self.prompt_len + len(self.output) - self.pending)
+        planned = self.planned
+        if planned < len(self.input_ids) // 4:
+            return planned
+        return max(planned, self.prompt_len + len(self.output) - self.pending)
 
     @property
     def wanted(self) -> int:

@@ -168,7 +168,7 @@ class Answer:
                 return True
             case Failed(failure=failure) if failure is not Failure.WORKER:
                 return True
-            case None if not self.unfinished:  # aborted, or a grammar that some other front door has compiled
+            case None if all(choice.finish is Finish.ABORT for choice in self.choices):
                 return True
             case _:  # a worker may know before us that a grammar is bad, but does not say so in words for the client
                 return self._started and not self._undecided

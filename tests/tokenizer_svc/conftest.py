@@ -15,18 +15,33 @@ import pytest_asyncio
 from shared.bus import Bus
 from shared.config import Settings
 from shared.model_files import ModelFiles
+from shared.protocol import ModelCard
 from shared.registry import Role, State
 from shared.service import Context, run
 from shared.tokenizer import Tokenizer
-from tests.tokenizer_svc.downstream import Downstream
+from tests.tokenizer_svc.downstream import CARD, Downstream, Script, hello_world
 from tokenizer_svc.service import serve
 
 StartDoor = Callable[..., Awaitable[Context]]
 
 
+@pytest.fixture
+def card() -> ModelCard:
+    """What the downstream serves; a module of tests may have its own."""
+    return CARD
+
+
+@pytest.fixture
+def script() -> Script:
+    """What the downstream answers at first; a module of tests may have its own."""
+    return hello_world
+
+
 @pytest_asyncio.fixture
-async def downstream(bus: Bus) -> AsyncIterator[Downstream]:
+async def downstream(bus: Bus, card: ModelCard, script: Script) -> AsyncIterator[Downstream]:
     downstream = Downstream(bus)
+    downstream.card = card
+    downstream.script = script
     await downstream.start()
     yield downstream
     await downstream.stop()

@@ -6,8 +6,6 @@ keyword and place.
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from shared.grammar import Dfa, Guidance, Whitespace
 from tokenizer_svc.grammar.dfa import compile_dfa
 from tokenizer_svc.grammar.errors import GrammarError
@@ -17,6 +15,9 @@ from tokenizer_svc.grammar.schema_json import parse, plain
 from tokenizer_svc.grammar.schema_lark import ANY_RECORD, lark
 from tokenizer_svc.grammar.schema_read import Shapes, read
 from tokenizer_svc.grammar.schema_regular import NotRegular, Regular
+from tokenizer_svc.grammar.schema_size import estimate
+
+_OVERESTIMATE = 1.25  # of states, at most, for objects with many properties
 
 __all__ = ["NotRegular", "compile_schema", "json_object", "schema_guidance", "schema_lark", "schema_node"]
 
@@ -26,15 +27,11 @@ def compile_schema(text: str, whitespace: Whitespace, limits: GrammarLimits = LI
     shapes = read(parse(text, limits), limits)
     try:
         node = Regular(whitespace, limits).node(shapes.root)
-    except NotRegular:
-        return _guidance(shapes, whitespace, limits)
-    # A state before it is deterministic and spelt in bytes makes two afterwards, where it is a character of a bounded
-    # string. So what is too large is given up at once; going on to the limit would take half a second.
-    early = replace(limits, nfa_states=min(limits.nfa_states, limits.dfa_states // 2))
-    try:
-        return compile_dfa(node, early)
-    except GrammarError:  # too many states
-        return _guidance(shapes, whitespace, limits)
+        if estimate(node) <= limits.dfa_states * _OVERESTIMATE:
+            return compile_dfa(node, limits)
+    except GrammarError:  # not regular, or too many states after all
+        pass
+    return _guidance(shapes, whitespace, limits)
 
 
 def json_object(whitespace: Whitespace, limits: GrammarLimits = LIMITS) -> Guidance:

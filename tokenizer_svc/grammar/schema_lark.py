@@ -44,6 +44,7 @@ from tokenizer_svc.grammar.schema_texts import Language
 
 _LEVEL = 8  # how deep white space may indent, at any depth: rules do not know theirs
 _MOST_RULES = 5000  # of one number
+_MOST_OPTIONAL = 500  # properties of an object: llguidance follows at most 2,000 beginnings at once, and each has three
 
 ANY_RECORD = Records((), (), Others(Strings(), ANYTHING))
 _ANY_VALUE = choice([NULL, BOOLEAN, Numbers(), Strings(), Lists((), ANYTHING), ANY_RECORD])
@@ -123,6 +124,8 @@ class _Grammar:
                 raise AssertionError("written in place")
 
     def _members(self, shape: Records) -> Diagram[str]:
+        if sum(not member.required for member in shape.members) > _MOST_OPTIONAL:
+            raise GrammarError(f"an object of the JSON Schema has more than {_MOST_OPTIONAL} optional properties")
         members = [
             f"{self._terminal(Literal(dumps(member.name)))} {self._colon} {self._rule(member.shape)}"
             for member in shape.members

@@ -37,6 +37,7 @@ from tokenizer_svc.grammar.schema_strings import CHARACTER, escaped, quoted
 from tokenizer_svc.grammar.schema_texts import Constraints, Language, TooLarge
 
 _NOTHING_MATCHES = Chars(())
+_MOST_OPTIONAL = 200  # properties of an object: what may follow each is a list of its own (0.3 s)
 
 
 class NotRegular(GrammarError):
@@ -123,6 +124,8 @@ class Regular:
         return _network(list_diagram(shape, _brackets("[", "]", spaces), prefix, rest))
 
     def _record(self, shape: Records, level: int) -> Node:
+        if sum(not member.required for member in shape.members) > _MOST_OPTIONAL:
+            raise NotRegular(f"an object has more than {_MOST_OPTIONAL} optional properties")
         spaces = layout(self._whitespace, level)
         members = [
             concat(Literal(dumps(member.name)), spaces.colon, self.node(member.shape, level + 1))

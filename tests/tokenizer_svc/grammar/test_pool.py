@@ -24,7 +24,7 @@ from tokenizer_svc.grammar.spec import GrammarSpec, Kind
 QUICK = GrammarSpec(Kind.REGEX, "[0-9]{3}")
 ENDLESS = GrammarSpec(Kind.REGEX, "(a|b)*a(a|b){40}")
 UNBOUNDED = msgspec.structs.replace(
-    LIMITS, children=1, nfa_states=2**40, dfa_states=2**40, compile_s=20, compile_wall_s=60
+    LIMITS, children=1, nfa_states=2**40, dfa_states=2**40, nfa_moves=2**60, compile_s=20, compile_wall_s=60
 )
 
 

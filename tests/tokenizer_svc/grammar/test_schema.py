@@ -283,6 +283,7 @@ def test_one_of_options_that_exclude_each_other(options: list[Any]) -> None:
         [{"type": "integer"}, {"type": "number"}],
         [{"type": "string"}, {"const": "a"}],
         [{"type": "string", "format": "uri"}, {"type": "string", "format": "iri"}],
+        [{"type": "string", "pattern": r"^1\.2\.3\.4$"}, {"type": "string", "format": "hostname"}],
         [{"type": "object", "properties": {"a": {"type": "null"}}}, {"type": "object", "properties": {"b": {}}}],
         [{"required": ["a"]}, {"required": ["b"]}],
         [True, {"type": "string"}],
@@ -480,6 +481,15 @@ def test_what_is_too_large_for_an_automaton_goes_to_llguidance() -> None:
     mixed = {**long, "pattern": "^a+$", "maxLength": 20_000}
     assert isinstance(compiled(mixed), Guidance)
     assert admitted(mixed, '"aa"', '"ab"', '"a"') == ['"aa"']
+
+
+def test_many_optional_properties() -> None:
+    properties = {f"p{index}": {"const": index} for index in range(600)}
+    some = {"properties": dict(list(properties.items())[:400])}
+    assert isinstance(compiled(some), Guidance)
+    assert admitted(some, "{}", '{"p3":3,"p399":399}', '{"p5":5,"p4":4}') == ["{}", '{"p3":3,"p399":399}']
+    assert "more than 500 optional properties" in refusal({"properties": properties})
+    assert isinstance(compiled({"properties": properties, "required": list(properties)}), Dfa)
 
 
 def test_a_decoded_schema_is_as_good_as_its_text() -> None:
