@@ -204,17 +204,17 @@ class Bus:
 
     async def value(self, key: str, patience: float = _PATIENCE_S) -> bytes | None:
         """What a plain key holds, None where there is nothing."""
-        return await self.patiently(lambda: self.client.get(key), patience)
+        [found] = await self.ask(("GET", key), patience=patience)
+        return found
 
     async def keep(self, key: str, value: bytes, seconds: int, patience: float = _PATIENCE_S) -> None:
         """Write a plain key that goes by itself after some time."""
-        command = ("SET", key, value, "EX", seconds)
-        await self.patiently(lambda: self.writing.call([command]), patience)
+        await self.ask(("SET", key, value, "EX", seconds), patience=patience)
 
     async def prolong(self, keys: Sequence[str], seconds: int, patience: float = _PATIENCE_S) -> set[str]:
         """Let plain keys stay for some time from now on; returns those that are not there."""
         commands = [("EXPIRE", key, seconds) for key in keys]
-        replies = await self.patiently(lambda: self.writing.call(commands), patience) if keys else []
+        replies = await self.ask(*commands, patience=patience) if keys else []
         return {key for key, there in zip(keys, replies, strict=True) if not there}
 
     async def present(self, key: str, fields: Sequence[str]) -> set[str]:

@@ -140,3 +140,15 @@ async def test_writes_and_reads_survive_a_server_restart(stream: str) -> None:
         with pytest.raises(Unavailable):
             await bus.append(stream, Flush(nonce=1, reply_to="t"), patience=0.1)
         await bus.close()
+
+
+async def test_plain_keys_go_by_themselves_unless_prolonged(bus: Bus) -> None:
+    first, second = bus.names.grammar("1"), bus.names.grammar("2")
+    assert await bus.value(first) is None
+    await bus.keep(first, bytes(100_000), 50)
+    assert await bus.value(first) == bytes(100_000)
+    assert 45 < await bus.client.ttl(first) <= 50
+    assert await bus.prolong([first, second], 500) == {second}
+    assert await bus.prolong([], 500) == set()
+    assert 495 < await bus.client.ttl(first) <= 500
+    assert await bus.value(second) is None
