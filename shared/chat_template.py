@@ -45,7 +45,7 @@ class ChatTemplate:
         self._template = environment.from_string(source)
 
     def render(
-        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True, **variables: Any
+        self, messages: Sequence[Mapping[str, Any]], /, *, add_generation_prompt: bool = True, **variables: Any
     ) -> str:
         """The prompt for ``messages``. Raises ChatTemplateError."""
         names = {**self._special_tokens, "tools": None, "documents": None, **variables}

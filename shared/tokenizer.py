@@ -153,21 +153,15 @@ class Tokenizer:
         return self._backend.token_to_id(text) in self._special_ids
 
     def render_chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        add_generation_prompt: bool = True,
-        with_tools: bool = False,
-        **variables: Any,
+        self, messages: Sequence[Mapping[str, Any]], /, *, add_generation_prompt: bool = True, **variables: Any
     ) -> str:
         """The prompt text for a conversation; encode it without adding special tokens.
 
         Raises ChatTemplateError where the template refuses, LookupError where the model has none.
         """
-        template = self.tool_template if with_tools else self.chat_template
-        if template is None:
+        if self.chat_template is None:
             raise LookupError("this model has no chat template")
-        return template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
+        return self.chat_template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
 
     def _spell(self, id: int) -> bytes:
         """The bytes of one token of a byte-level vocabulary; none for an id beyond it."""

@@ -260,7 +260,8 @@ def test_a_model_may_have_a_template_for_tools(toy_model: Path, tmp_path: Path, 
         (model / "tokenizer_config.json").write_text(json.dumps(config))
     tokenizer = Tokenizer.load(ModelFiles("m", "huggingface", model), tmp_path)
     assert tokenizer.render_chat(MESSAGES) == "plain"
-    assert tokenizer.render_chat(MESSAGES, with_tools=True, tools=[1]) == "tools: [1]"
+    assert tokenizer.tool_template is not None
+    assert tokenizer.tool_template.render(MESSAGES, tools=[1]) == "tools: [1]"
 
 
 def test_one_template_serves_for_all_conversations(toy_model: Path, tmp_path: Path) -> None:

@@ -280,6 +280,12 @@ async def test_stop_strings_and_special_tokens_are_as_asked(
     assert track.skip_special_tokens
 
 
+async def test_variables_of_templates_may_have_any_name(http: aiohttp.ClientSession) -> None:
+    names = dict.fromkeys(("self", "engine", "turns", "toolbox", "template", "source"), 1)
+    for tools in (TOOLS, None):
+        await post(http, tools=tools, chat_template_kwargs=names)
+
+
 REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", None),
     ({"tools": "x"}, "tools", "invalid_type"),

@@ -15,9 +15,7 @@ from tokenizer_svc.grammar.schema_json import parse, plain
 from tokenizer_svc.grammar.schema_lark import ANY_RECORD, lark
 from tokenizer_svc.grammar.schema_read import Shapes, read
 from tokenizer_svc.grammar.schema_regular import NotRegular, Regular
-from tokenizer_svc.grammar.schema_size import estimate
-
-_OVERESTIMATE = 1.25  # of states, at most, for objects with many properties
+from tokenizer_svc.grammar.schema_size import may_fit
 
 __all__ = ["NotRegular", "compile_schema", "json_object", "schema_guidance", "schema_lark", "schema_node"]
 
@@ -27,7 +25,7 @@ def compile_schema(text: str, whitespace: Whitespace, limits: GrammarLimits = LI
     shapes = read(parse(text, limits), limits)
     try:
         node = Regular(whitespace, limits).node(shapes.root)
-        if estimate(node) <= limits.dfa_states * _OVERESTIMATE:
+        if may_fit(node, limits):
             return compile_dfa(node, limits)
     except GrammarError:  # not regular, or too many states after all
         pass

@@ -8,10 +8,17 @@ of texts, which share much.
 
 from __future__ import annotations
 
+from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.nodes import Chars, Concat, Graph, Label, Literal, Network, Node, Repeat, Union
 
+_OVERESTIMATE = 1.25  # of states, at most, for objects with many properties
 _ASCII = 0x80
 _WIDE = 8  # states inside of a code point that may be any
+
+
+def may_fit(node: Node, limits: GrammarLimits) -> bool:
+    """Whether it is worth while to try."""
+    return estimate(node) <= limits.dfa_states * _OVERESTIMATE
 
 
 def estimate(node: Node) -> int:

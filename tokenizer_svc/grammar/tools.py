@@ -18,6 +18,7 @@ from tokenizer_svc.grammar.dfa import compile_dfa
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import LIMITS, GrammarLimits
 from tokenizer_svc.grammar.schema import NotRegular, schema_lark, schema_node
+from tokenizer_svc.grammar.schema_size import may_fit
 from tokenizer_svc.grammar.tools_lark import tools_guidance
 from tokenizer_svc.grammar.tools_node import tools_node
 from tokenizer_svc.grammar.tools_spec import ToolSpec, ToolsSpec
@@ -35,13 +36,13 @@ def compile_tools(text: str, whitespace: Whitespace, limits: GrammarLimits = LIM
         arguments = [_of(tool, schema_node, whitespace, limits) for tool in spec.tools]
     except NotRegular:
         return _guidance(spec, whitespace, limits)
-    early = msgspec.structs.replace(
-        limits, nfa_states=min(limits.nfa_states, limits.dfa_states)
-    )  # as in compile_schema
+    node = tools_node(spec, arguments, whitespace, limits.tool_calls)
     try:
-        return compile_dfa(tools_node(spec, arguments, whitespace, limits.tool_calls), early)
-    except GrammarError:  # too many states
-        return _guidance(spec, whitespace, limits)
+        if may_fit(node, limits):
+            return compile_dfa(node, limits)
+    except GrammarError:  # too many states after all
+        pass
+    return _guidance(spec, whitespace, limits)
 
 
 def _guidance(spec: ToolsSpec, whitespace: Whitespace, limits: GrammarLimits) -> Guidance:

@@ -16,16 +16,16 @@ from tokenizer_svc.tools.toolbox import Toolbox
 from tokenizer_svc.tools.turns import Turn, have_tools, name_results, plain_turns
 
 
-def render(engine: Engine, turns: Sequence[Turn], toolbox: Toolbox | None, **variables: Any) -> str:
+def render(engine: Engine, turns: Sequence[Turn], toolbox: Toolbox | None, /, **variables: Any) -> str:
     """The prompt text. Raises ChatTemplateError and LookupError, as Tokenizer.render_chat does."""
     tokenizer = engine.tokenizer
     if toolbox is None and not have_tools(turns):
         return tokenizer.render_chat(turns, **variables)
     template = tokenizer.tool_template
-    if template is None or template.knows_tools:
+    if template is not None and template.knows_tools:
         name_results(turns)
         tools = None if toolbox is None else [tool.template_form for tool in toolbox.tools]
-        return tokenizer.render_chat(turns, with_tools=True, tools=tools, **variables)
+        return template.render(turns, tools=tools, **variables)
     plain = plain_turns(turns, toolbox, engine.tool_format)
     try:
         return tokenizer.render_chat(plain, **variables)
