@@ -64,6 +64,12 @@ class Batch:
         return not self._prefilling and (not len(self._queue) or not self._has_rows_left)
 
     @property
+    def at_ease(self) -> bool:
+        """All rows decode, nobody waits, and no word of the worker is awaited."""
+        waiting = self._hungry or self._releases or self._prefilling or self._ending or self._preempted
+        return not (waiting or self._chunk_plans or len(self._queue))
+
+    @property
     def _has_rows_left(self) -> bool:
         return len(self._rows) + len(self._ending) < self.card.max_running
 

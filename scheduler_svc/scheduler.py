@@ -127,6 +127,14 @@ class Scheduler:
         self._settle()
         return self.batch.plan(now)
 
+    @property
+    def ease_s(self) -> float:
+        """For how long steps may lie unread: nobody waits, and no row runs low in twice that time."""
+        steady, batch = self._steady, self.batch
+        if steady is None or batch is None or self._suspended or not batch.at_ease:
+            return 0.0
+        return steady.left * steady.step_s / 2
+
     def check(self) -> None:
         """Prove the accounts right. Raises AssertionError."""
         self._settle()

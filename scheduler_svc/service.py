@@ -39,6 +39,7 @@ from shared.service import Context
 
 log = structlog.get_logger("scheduler")
 
+_EASE_S = 0.025  # how long steps lie unread, at most, where nobody waits for what they say: several cost as much as one
 _CHORES_S = 1.0  # how often streams are trimmed and front doors counted
 _PATIENCE_S = 10.0  # how long a front door may be away before its requests are aborted
 
@@ -74,7 +75,10 @@ class Service:
         """Catch up, then go on for ever."""
         reader = await self._recovered()
         while True:
-            entries = await reader.next()
+            ease_ms = int(1000 * min(self._scheduler.ease_s, _EASE_S))
+            entries = await (reader.next(ease_ms, only=self._requests) if ease_ms > 1 else reader.next())
+            if not entries and ease_ms > 1:
+                entries = await reader.next()
             if entries:
                 began = time.thread_time()
                 await self._take(entries)

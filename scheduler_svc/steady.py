@@ -57,6 +57,17 @@ class SteadySteps:
         return True
 
     @property
+    def left(self) -> int:
+        """How many more such steps may come before a row runs low; 0 where that is not known."""
+        return 0 if self._room is None else self._room - len(self.steps)
+
+    @property
+    def step_s(self) -> float:
+        """How long a step takes, by the last one's word."""
+        last = self.steps[-1] if self.steps else self._opening
+        return (last.forward_us + last.gap_us) / 1e6
+
+    @property
     def due(self) -> bool:
         """It is time to settle: a row runs low, or there are many steps."""
         return len(self.steps) == self._room or len(self.steps) >= _MOST

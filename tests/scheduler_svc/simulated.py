@@ -229,6 +229,7 @@ class SimulatedWorker:
         assert not writes.keys() & reads.keys(), "KV written while another row reads it"
         self.kv |= writes
         self.seq += 1
+        pendings = [pending for *_, pending, _ in columns_]
         return Step(
             epoch=self.epoch,
             seq=self.seq,
@@ -238,7 +239,7 @@ class SimulatedWorker:
             counts=columns.int32(len(tokens) for _, _, tokens, *_ in columns_),
             tokens=columns.int32(token for _, _, tokens, *_ in columns_ for token in tokens),
             finishes=columns.uint8(finish for *_, finish in columns_),
-            pending=columns.int32(pending for *_, pending, _ in columns_),
+            pending=columns.int32(pendings) if any(pending != 1 for pending in pendings) else b"",
             errors=tuple(errors),
             computed=total,
         )

@@ -135,3 +135,25 @@ def test_only_steps_that_go_on_are_noted() -> None:
     assert steady.follow
     assert steady.settle() == (3, [row])
     assert list(row.output) == [0, 1, 2, 3]
+
+
+def test_steps_lie_unread_only_while_nobody_waits_for_them() -> None:
+    d = Deployment(card(256, 4, max_running=2, chunk_tokens=16), Limits(lease=16), Random(1), checked=0.0)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            d.forward()
+            d.steps[-1] = msgspec.structs.replace(d.steps[-1], forward_us=8000)
+            d.read()
+
+    for id in (1, 2):
+        d.submit(generate(id, [id] * 30, 60))
+    d.round()
+    assert d.scheduler.ease_s == 0, "prompts are computed"
+    steps(8)
+    at_ease = d.scheduler.ease_s
+    assert 0 < at_ease <= 16 * 0.008 / 2
+    steps(1)
+    assert d.scheduler.ease_s < at_ease, "leases run down"
+    d.submit(generate(3, [3] * 4, 60))
+    assert d.scheduler.ease_s == 0, "somebody waits for a row"
