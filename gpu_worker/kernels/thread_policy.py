@@ -10,12 +10,15 @@ is what other programs took. Knows nothing of torch or of clocks.
 from __future__ import annotations
 
 _WINDOW_S = 0.1  # judge over at least so long: a team that has slept takes a moment to be whole
-_SHORTEST_PAUSE_S = 1.0  # before trying one thread more again
+_SHORTEST_PAUSE_S = 0.25  # before trying one thread more again
 _LONGEST_PAUSE_S = 32.0
 
 
 class ThreadPolicy:
-    """Fewer threads where half a core or more is missing; from time to time a try with one more."""
+    """Fewer threads where half a core or more is missing twice in a row; from time to time a try with one more.
+
+    Once may be a burst, such as grammars being compiled: over before fewer threads would help.
+    """
 
     def __init__(self, most: int) -> None:
         self.count = most
@@ -25,6 +28,7 @@ class ThreadPolicy:
         self._pause = _SHORTEST_PAUSE_S
         self._next_try = 0.0
         self._is_try = False
+        self._was_short = False
 
     def observe(self, passed: float, used: float, now: float) -> None:
         """A pass took ``passed`` seconds and ``used`` processor seconds in all threads; ``now`` is any clock."""
@@ -34,7 +38,8 @@ class ThreadPolicy:
             return
         missing = self.count - self._used / self._passed
         self._passed = self._used = 0.0
-        if missing >= 0.5 and self.count > 1:
+        again, self._was_short = self._was_short, missing >= 0.5
+        if missing >= 0.5 and self.count > 1 and (again or self._is_try):
             self._pause = min(self._pause * 2, _LONGEST_PAUSE_S) if self._is_try else _SHORTEST_PAUSE_S
             self.count = max(1, self.count - max(1, round(missing)))
             self._next_try = now + self._pause

@@ -67,9 +67,9 @@ def test_never_fewer_than_one() -> None:
     assert min(machine.counts) == 1
 
 
-def test_short_passes_are_judged_together() -> None:
+def test_short_passes_are_judged_together_and_one_burst_is_forgiven() -> None:
     policy = ThreadPolicy(2)
-    for _ in range(3):
+    for _ in range(7):
         policy.observe(0.03, 0.0, 0.0)
         assert policy.count == 2
     policy.observe(0.03, 0.0, 0.02)
@@ -82,3 +82,10 @@ def test_a_slow_start_after_a_pause_costs_no_thread() -> None:
     for number in range(100):
         policy.observe(0.03, 0.06, 0.03 * number)
         assert policy.count == 2
+
+
+def test_two_bursts_with_quiet_between_them_are_forgiven() -> None:
+    policy = ThreadPolicy(2)
+    for used in (0.1, 0.4, 0.1, 0.4):
+        policy.observe(0.2, used, 0.0)
+    assert policy.count == 2
