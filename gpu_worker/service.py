@@ -13,14 +13,13 @@ import threading
 import time
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
 
 from gpu_worker.engine import Engine, Structure
 from gpu_worker.grammar.loading import GrammarLoader, GrammarReady
+from gpu_worker.instruments import MaskMetrics, WorkerMetrics
 from gpu_worker.startup import Loaded, Structured, load
 from shared.bus import Reader, Unavailable
 from shared.config import WORKER
-from shared.metrics import SECONDS
 from shared.protocol import FromWorker, Hello, Open, Opened, Plan, Step, encode
 from shared.registry import State
 from shared.service import Context
@@ -100,14 +99,7 @@ class Grammars:
         self._engine: EngineThread
         vocabulary = structured.lexicon.vocabulary
         self.structure = Structure(structured.masks, vocabulary.eos_ids, self._want)
-        masks = structured.masks
-        for name, text, read in (
-            ("built", "Token masks built", lambda: masks.built),
-            ("reused", "Token masks found in the pool", lambda: masks.hits),
-        ):
-            gauge = Gauge(f"rootstream_worker_masks_{name}", text, registry=context.metrics)
-            gauge.set_function(read)
-        self._loaded = Counter("rootstream_worker_grammars", "Grammars made ready", registry=context.metrics)
+        self._loaded = MaskMetrics(context.metrics, structured.masks).loaded
 
     def begin(self, engine: EngineThread) -> None:
         self._engine = engine
@@ -143,30 +135,6 @@ class Grammars:
     def _deliver(self, ready: GrammarReady) -> None:
         self._fetching.discard(ready.key)
         self._engine.send(ready)
-
-
-class WorkerMetrics:
-    """What the worker counts."""
-
-    def __init__(self, context: Context) -> None:
-        registry = context.metrics
-        self.steps = Counter("rootstream_worker_steps", "Forward passes", registry=registry)
-        self.tokens = Counter("rootstream_worker_computed_tokens", "Tokens through the model", registry=registry)
-        self.step_seconds = Histogram(
-            "rootstream_worker_step_seconds", "Duration of a forward pass", registry=registry, buckets=SECONDS
-        )
-        self.gap_seconds = Counter(
-            "rootstream_worker_gap_seconds", "Time between steps while rows were in the batch", registry=registry
-        )
-        self.batch = Gauge("rootstream_worker_step_tokens", "Tokens in the last forward pass", registry=registry)
-
-    def observe(self, step: Step) -> None:
-        if step.computed:
-            self.steps.inc()
-            self.tokens.inc(step.computed)
-            self.step_seconds.observe(step.forward_us / 1e6)
-            self.gap_seconds.inc(step.gap_us / 1e6)
-            self.batch.set(step.computed)
 
 
 async def serve(context: Context) -> None:
@@ -240,7 +208,7 @@ async def _read(context: Context, engine: EngineThread) -> None:
 
 async def _write(context: Context, outbox: asyncio.Queue[FromWorker]) -> None:
     """Everything that queued up goes out in one round trip, in order."""
-    metrics = WorkerMetrics(context)
+    metrics = WorkerMetrics(context.metrics)
     steps = context.bus.names.steps(WORKER)
     while True:
         reports = [await outbox.get()]

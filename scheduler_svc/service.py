@@ -40,6 +40,7 @@ from shared.service import Context
 log = structlog.get_logger("scheduler")
 
 _EASE_S = 0.025  # how long steps lie unread, at most, where nobody waits for what they say: several cost as much as one
+_BLOCK_MS = 5000
 _CHORES_S = 1.0  # how often streams are trimmed and front doors counted
 _PATIENCE_S = 10.0  # how long a front door may be away before its requests are aborted
 
@@ -75,10 +76,7 @@ class Service:
         """Catch up, then go on for ever."""
         reader = await self._recovered()
         while True:
-            ease_ms = int(1000 * min(self._scheduler.ease_s, _EASE_S))
-            entries = await (reader.next(ease_ms, only=self._requests) if ease_ms > 1 else reader.next())
-            if not entries and ease_ms > 1:
-                entries = await reader.next()
+            entries = await self._news(reader)
             if entries:
                 began = time.thread_time()
                 await self._take(entries)
@@ -88,6 +86,14 @@ class Service:
             if time.monotonic() - self._chores_at > _CHORES_S:
                 self._chores_at = time.monotonic()
                 await self._chores(reader)
+
+    async def _news(self, reader: Reader) -> list[Entry]:
+        """The next entries. While nobody waits for steps they may pile up, but who comes finds them all read."""
+        ease_ms = int(1000 * min(self._scheduler.ease_s, _EASE_S))
+        if ease_ms < 1:
+            return await reader.next()
+        entries = await reader.next(ease_ms, only=self._requests)
+        return entries + await reader.next(block_ms=0 if entries else _BLOCK_MS)
 
     # --- start
 

@@ -281,13 +281,14 @@ class Reader:
         self._order = {stream: position for position, stream in enumerate(self.cursors)}
 
     async def next(self, block_ms: int = 5000, only: str | None = None) -> list[Entry]:
-        """New entries, or none after ``block_ms``. A lost connection counts as nothing new.
+        """New entries, or none after ``block_ms`` (0: at once). A lost connection counts as nothing new.
 
         With ``only`` the other streams are left alone this time.
         """
         cursors = self.cursors
         asked = cursors if only is None else {only: cursors[only]}
-        command = ("XREAD", "BLOCK", max(1, block_ms), "STREAMS", *asked, *asked.values())
+        wait = ("BLOCK", block_ms) if block_ms > 0 else ()
+        command = ("XREAD", *wait, "STREAMS", *asked, *asked.values())
         try:
             [reply] = await self._line.call((command,))
         except _TRANSIENT as error:

@@ -120,7 +120,8 @@ def test_ctrl_c_leaves_nothing(running: Running) -> None:
     assert f"http://127.0.0.1:{running.port}/v1/chat/completions" in running.output()
     assert len(running.directories()) == 1
     family = running.family()
-    assert len(family) == 5
+    compiling = [process for process in family if "tokenizer_svc.grammar.child" in process.cmdline()]
+    assert len(family) - len(compiling) == 5
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(60) == 0, running.output()
     assert not any(process.is_running() for process in family)
