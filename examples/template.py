@@ -21,7 +21,7 @@ REQUEST = {
         {"gen": "flies", "json_schema": {"type": "boolean"}},
         " }",
     ],
-    "sampling_params": {"temperature": 0.8, "sampling_seed": 7},
+    "sampling_params": {"temperature": 0},
 }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
+import jsonschema
 import openai
 import pytest
 import pytest_asyncio
@@ -95,4 +97,32 @@ async def test_a_killed_process_changes_nothing_in_a_stream(
             server.child(victim).kill()
     assert text == whole
     assert finishes == ["length"]
+    await asyncio.to_thread(server.wait_ready)
+
+
+async def test_a_killed_worker_changes_nothing_in_a_constrained_stream(
+    client: openai.AsyncOpenAI, server: Server
+) -> None:
+    names = ("name", "home", "friend", "enemy", "food", "wish", "fear", "end")
+    schema = {
+        "type": "object",
+        "properties": {name: {"type": "string", "maxLength": 40} for name in names},
+        "required": list(names),
+        "additionalProperties": False,
+    }
+    body = {
+        "model": MODEL, "messages": [{"role": "user", "content": "Invent a fox."}], "max_tokens": 400, "temperature": 0,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "fox", "schema": schema}},
+    }  # fmt: skip
+    whole = await client.chat.completions.create(**body)  # type: ignore[call-overload]
+    jsonschema.validate(json.loads(whole.choices[0].message.content), schema)
+    assert whole.usage.completion_tokens_details.forced_tokens > 20
+    stream = await client.chat.completions.create(**body, stream=True)  # type: ignore[call-overload]
+    text, deltas = "", 0
+    async for chunk in stream:
+        text += chunk.choices[0].delta.content or ""
+        deltas += 1
+        if deltas == 12:
+            server.child("gpu_worker").kill()
+    assert text == whole.choices[0].message.content
     await asyncio.to_thread(server.wait_ready)
