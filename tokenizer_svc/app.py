@@ -19,7 +19,8 @@ from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, internal
 from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
-from tokenizer_svc.generate import NativeAnswers, draft_generate, read_generate, values_of
+from tokenizer_svc.generate import draft_generate, read_generate, values_of
+from tokenizer_svc.native_answers import NativeAnswers
 from tokenizer_svc.openai import draft_chat, draft_completion, read_chat, read_completion
 from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
 from tokenizer_svc.responding import respond

@@ -71,6 +71,10 @@ class Automaton:
         """Must the text end here?"""
         return self._terminal[state]
 
+    def must_go_on(self, state: int) -> bool:
+        """Is there one way on, and no end? Then :meth:`chain` says which."""
+        return self._only[state] != _BRANCH
+
     def chain(self, state: int) -> bytes:
         """The bytes that must come next: up to a state with a choice, or one where the text may end."""
         run = bytearray()

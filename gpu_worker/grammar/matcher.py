@@ -11,7 +11,7 @@ from gpu_worker.grammar.runs import canonical_run
 from shared.grammar import DEAD, START
 from shared.protocol import Jump
 
-_REMEMBERED = 65_536  # runs per automaton
+_REMEMBERED = 4096  # runs per automaton
 
 
 class MaskRows(Protocol):
@@ -97,6 +97,8 @@ class AutomatonGrammar:
 
     def run(self, state: int, previous: int | None) -> tuple[int, ...]:
         """The canonical run, remembered."""
+        if not self.automaton.must_go_on(state):
+            return ()
         key = (state, previous)
         found = self._runs.get(key)
         if found is None:

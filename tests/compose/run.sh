@@ -119,6 +119,13 @@ curl -fsS --no-buffer --max-time 120 "$url/v1/chat/completions" -H 'Content-Type
     -d '{"model": "'"$model"'", "messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 40, "temperature": 0, "stream": true}' |
     python3 tests/compose/read_stream.py
 
+say 'structure: an automaton, and a grammar of llguidance'
+for wish in '"regex": "[0-9]{3}-[0-9]{4}"' '"response_format": {"type": "json_object"}'; do
+    curl -fsS --max-time 120 "$url/v1/chat/completions" -H 'Content-Type: application/json' \
+        -d '{"model": "'"$model"'", "messages": [{"role": "user", "content": "A number, please."}], "max_tokens": 40, '"$wish"'}' |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["choices"][0]["message"]["content"])'
+done
+
 say 'three tokenizers and two detokenizers behind the one port'
 before=$(answer 'Name three colours.' 24 | python3 -c 'import json, sys; print(json.load(sys.stdin)["choices"][0]["message"]["content"])')
 dc up -d --scale tokenizer=3 --scale detokenizer=2

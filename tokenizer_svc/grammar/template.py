@@ -17,7 +17,7 @@ from tokenizer_svc.grammar.dfa import compile_dfa, compile_labelled
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.nodes import (
-    MAX_CODE_POINT,
+    EVERY,
     Chars,
     Concat,
     Graph,
@@ -135,7 +135,7 @@ def _checked(part: Generated, index: int, limits: GrammarLimits) -> Node:
 def _node(part: Generated, limits: GrammarLimits) -> Node:
     match part.form:
         case Form.FREE:
-            return without(part.stop) if part.stop else Repeat(Chars(normalised([(0, MAX_CODE_POINT)])), 0, None)
+            return without(part.stop) if part.stop else Repeat(Chars(EVERY), 0, None)
         case Form.REGEX:
             return parse(part.text, limits)
         case Form.CHOICE:
