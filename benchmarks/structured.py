@@ -4,7 +4,8 @@
 
 1. Requests/s with jump-forward against without, on the same server, in turns: a character sheet by regular expression,
    a tool call, a schema of 62 fields, one of 6. 16 requests each, 8 at once, greedy, outputs bounded by the grammar.
-2. Milliseconds per token of 8 streams that obey a grammar without jumping, against 8 free ones, in turns.
+2. Milliseconds per token of 8 streams that obey a grammar without jumping, an automaton or one of llguidance, against
+   8 free ones, in turns.
 3. What a grammar adds to the time to the first token: schemas nobody has seen, and the same ones again.
 4. Gaps between the tokens of 4 free streams while 64 requests arrive: each with a schema of its own that must be
    compiled, against all with one that is known.
@@ -187,27 +188,40 @@ async def jumping(client: Client, rounds: int) -> dict[str, Any]:
     return found
 
 
+RECURSIVE = {
+    "$ref": "#/$defs/node",
+    "$defs": {
+        "node": {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "parts": {"type": "array", "items": {"$ref": "#/$defs/node"}}},
+            "required": ["name", "parts"],
+        }
+    },
+}
+
+
 async def per_step(client: Client, rounds: int) -> dict[str, Any]:
-    """8 free streams against 8 that obey, 160 tokens each."""
+    """8 free streams against 8 that obey an automaton, and 8 that obey llguidance; 160 tokens each."""
     record = '{"name": "[A-Za-z ]{1,20}", "size": [0-9]{1,4}, "state": "(new|used|broken)"}'
     endless = "(" + record.replace("{", r"\{", 1)[:-1] + r"\}" + r"\n)*"
     question = "Write a very long list of things that one can buy."
     free = [ask(f"{question} {n}", max_tokens=160, ignore_eos=True) for n in range(8)]
-    bound = [body | {"regex": endless, "jump_forward": False} for body in free]
-    figures: dict[str, list[float]] = {"free": [], "obeying": []}
+    wishes: dict[str, Body] = {
+        "free": {},
+        "automaton": {"regex": endless, "jump_forward": False},
+        "llguidance": as_schema(RECURSIVE) | {"jump_forward": False},
+    }
+    figures: dict[str, list[float]] = {name: [] for name in wishes}
     for turn in range(rounds + 1):
-        for name, bodies in (("free", free), ("obeying", bound)):
-            _, answers = await together(client, bodies, 8)
+        for name, wish in wishes.items():
+            _, answers = await together(client, [body | wish for body in free], 8)
             gaps = [1e3 * (answer.arrivals[-1] - answer.arrivals[0]) / (answer.tokens - 1) for answer in answers]
             if turn:
                 figures[name].append(statistics.median(gaps))
-    ratios = [a / b for a, b in zip(figures["obeying"], figures["free"], strict=True)]
-    found = {
-        "ms_per_token_free": round(statistics.median(figures["free"]), 2),
-        "ms_per_token_obeying": round(statistics.median(figures["obeying"]), 2),
-        "ratio": round(statistics.median(ratios), 3),
-        "ratios": [round(ratio, 3) for ratio in ratios],
-    }
+    found: dict[str, Any] = {f"ms_per_token_{name}": round(statistics.median(ms), 2) for name, ms in figures.items()}
+    for name in ("automaton", "llguidance"):
+        ratios = [a / b for a, b in zip(figures[name], figures["free"], strict=True)]
+        found |= {f"ratio_{name}": round(statistics.median(ratios), 3), f"ratios_{name}": [round(r, 3) for r in ratios]}
     print(f"per step, 8 rows: {found}")
     return found
 

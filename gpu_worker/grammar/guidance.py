@@ -5,6 +5,7 @@ Masks take 15 to 150 us a row on the processor. Compiling happens off the engine
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 
 import llguidance
@@ -16,8 +17,9 @@ from shared.protocol import Jump
 class GuidanceGrammar:
     """A parsed grammar; every row starts from a copy."""
 
-    def __init__(self, tokenizer: llguidance.LLTokenizer, grammar: str) -> None:
+    def __init__(self, tokenizer: llguidance.LLTokenizer, grammar: str, eos_ids: Sequence[int]) -> None:
         """Raises ValueError where llguidance refuses the grammar."""
+        self._eos_ids = eos_ids
         self._initial = llguidance.LLMatcher(tokenizer, grammar)
         if self._initial.is_error():
             raise ValueError(self._initial.get_error())
@@ -25,7 +27,7 @@ class GuidanceGrammar:
 
     def matcher(self, jump: Jump, slot: int) -> GuidanceMatcher:
         """A new matcher at the beginning, which writes its masks into the scratch row of ``slot``."""
-        return GuidanceMatcher(self._initial.deep_copy(), jump, slot)
+        return GuidanceMatcher(self._initial.deep_copy(), jump, slot, self._eos_ids)
 
 
 class GuidanceMatcher:
@@ -33,10 +35,11 @@ class GuidanceMatcher:
 
     spent = False
 
-    def __init__(self, parser: llguidance.LLMatcher, jump: Jump, slot: int) -> None:
+    def __init__(self, parser: llguidance.LLMatcher, jump: Jump, slot: int, eos_ids: Sequence[int]) -> None:
         self._parser = parser
         self._jump = jump
         self._slot = slot
+        self._eos_ids = eos_ids
 
     @property
     def accepting(self) -> bool:
@@ -60,7 +63,7 @@ class GuidanceMatcher:
         run: list[int] = []
         row = masks.scratch(self._slot)
         while not ahead.is_stopped() and not ahead.is_accepting():
-            masks.write(row, ahead.compute_bitmask(), ())
+            masks.fill(row, ahead.unsafe_compute_mask_ptr, ())
             token = masks.sole(row)
             if token is None or not ahead.consume_token(token):
                 break
@@ -69,5 +72,9 @@ class GuidanceMatcher:
 
     def mask(self, masks: MaskRows, ends: Sequence[int]) -> int:
         row = masks.scratch(self._slot)
-        masks.write(row, self._parser.compute_bitmask(), ends if self.accepting else ())
+        if self._parser.is_error():  # a limit was reached: nothing is legal, which ends the row with an error
+            masks.fill(row, lambda address, size: ctypes.memset(address, 0, size), ())
+            return row
+        forbidden = () if len(ends) == len(self._eos_ids) else set(self._eos_ids).difference(ends)
+        masks.fill(row, self._parser.unsafe_compute_mask_ptr, tuple(forbidden))
         return row

@@ -41,7 +41,9 @@ class GrammarLoader:
                 return GrammarReady(key, AutomatonGrammar(Automaton(compiled), self._lexicon))
             case Guidance(grammar):
                 try:
-                    return GrammarReady(key, GuidanceGrammar(self._parsing(), grammar))
+                    return GrammarReady(
+                        key, GuidanceGrammar(self._parsing(), grammar, self._lexicon.vocabulary.eos_ids)
+                    )
                 except ValueError as error:
                     return GrammarReady(key, f"the grammar cannot be used with this vocabulary: {error}")
             case Rejected(message):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,8 @@ class MaskPool:
         self._words = words
         self._scratch_rows = scratch_rows
         self.rows: Tensor = torch.zeros((scratch_rows + kept, words), dtype=torch.int32, device=device)
+        on_host = torch.device(device).type == "cpu"
+        self._host = self.rows if on_host else torch.zeros((scratch_rows, words), dtype=torch.int32)
         self._free = list(range(scratch_rows + kept - 1, scratch_rows - 1, -1))
         self._row_of: OrderedDict[_Key, int] = OrderedDict()
         self._by_content: dict[bytes, int] = {}
@@ -83,13 +85,14 @@ class MaskPool:
         """A row for one step's use by batch row ``slot``."""
         return slot
 
-    def write(self, row: int, mask: bytes, ends: Sequence[int]) -> None:
-        """Fill a row from little-endian bits, then allow ``ends`` too."""
-        packed = np.zeros(self._words * 4, np.uint8)
-        packed[: len(mask)] = np.frombuffer(mask, np.uint8)[: len(packed)]
-        words = torch.from_numpy(packed.view(np.int32))
-        _allow(words, ends)
-        self.rows[row].copy_(words)
+    def fill(self, row: int, compute: Callable[[int, int], object], forbidden: Sequence[int]) -> None:
+        """Let ``compute(address, bytes)`` write a row's bits, then take ``forbidden`` out of it."""
+        words = self._host[row]
+        compute(words.data_ptr(), 4 * self._words)
+        for token in forbidden:
+            words[token // 32] &= ~_bit(token)
+        if self._host is not self.rows:
+            self.rows[row].copy_(words)
 
     def forget(self, automaton: Automaton) -> None:
         """Nobody will ask for this automaton any more."""
@@ -128,5 +131,10 @@ class MaskPool:
 
 def _allow(words: Tensor, tokens: Sequence[int]) -> None:
     for token in tokens:
-        bit = 1 << (token % 32)
-        words[token // 32] |= bit - (1 << 32) if bit >> 31 else bit
+        words[token // 32] |= _bit(token)
+
+
+def _bit(token: int) -> int:
+    """The token's bit of its word, as a signed number of 32 bits."""
+    bit = 1 << (token % 32)
+    return bit - (1 << 32) if bit >> 31 else bit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gpu_worker.grammar.automaton import Automaton, Part
@@ -29,8 +29,8 @@ class MaskRows(Protocol):
         """The row that batch row ``slot`` may fill for one step's use."""
         ...
 
-    def write(self, row: int, mask: bytes, ends: Sequence[int]) -> None:
-        """Fill a row: little-endian bits, of which the tokens that end a text count for nothing; then ``ends``."""
+    def fill(self, row: int, compute: Callable[[int, int], object], forbidden: Sequence[int]) -> None:
+        """Let ``compute(address, bytes)`` write a row's bits, then take ``forbidden`` out of it."""
         ...
 
 

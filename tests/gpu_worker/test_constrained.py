@@ -340,6 +340,17 @@ def test_grammars_beyond_automata(desk: Desk, jump: Jump) -> None:
             assert re.fullmatch(r"[()]*", text)
 
 
+def test_grammars_beyond_automata_end_only_where_they_may(desk: Desk) -> None:
+    key = desk.guidance("letters", 'start: "(" /[ab]+/ ")"? ')
+    desk.submit(1, key, stop_token_ids=(), logit_bias=((EOS_ID, 100.0),), max_tokens=20)
+    desk.submit(2, key, logit_bias=((EOS_ID, 100.0),), min_tokens=6, max_tokens=20)
+    desk.submit(3, key, logit_bias=((EOS_ID, 100.0),), max_tokens=20)
+    desk.run()
+    assert EOS_ID not in desk.outputs[1].tokens
+    assert desk.outputs[2].tokens.index(EOS_ID) >= 6 if EOS_ID in desk.outputs[2].tokens else ")" in desk.text(2)
+    assert re.fullmatch(r"\([ab]+", desk.text(3)), "it ends as soon as it may"
+
+
 def test_guidance_exact_jumping_changes_no_token(desk: Desk) -> None:
     key = desk.guidance("choice", 'start: "alpha" x "omega"\nx: "[" x "]" | /[a-z]{1,5}/')
     for id in range(1, 6):
