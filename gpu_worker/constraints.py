@@ -118,7 +118,10 @@ class Constraints:
         return sampling is not None and sampling.grammar is not None
 
     def stall(self, row: int, logits: Tensor) -> bool:
-        """Keep the logits [V] of a row that has to wait for its grammar. False if it need not, or has failed."""
+        """Keep the logits [V] of a row that has to wait for its grammar; end one whose grammar was refused.
+
+        False if a token may be drawn.
+        """
         id = self._batch.ids[row]
         match self._matcher(row):
             case None:

@@ -179,7 +179,6 @@ class Scheduler:
         rows: list[Request | None] = []
         steady = True
         pendings = columns.ints(step.pending) if step.pending else [1] * len(counts)
-        self.stats.forced_tokens += sum(step.forced)
         for id, first, count, pending, finish in zip(
             columns.longs(step.ids), columns.ints(step.firsts), counts, pendings, step.finishes, strict=True
         ):
@@ -200,6 +199,7 @@ class Scheduler:
             if new > 0:
                 request.output.frombytes(tokens[4 * (end - new) : 4 * end])
                 self.stats.generated_tokens += new
+                self.stats.forced_tokens += sum(step.forced[end - new : end])
                 if known == 0 and request.chunk_seq:
                     self.stats.ttft_s.append(self._now - request.submitted)
             steady = steady and new == count == pending == 1 and not finish

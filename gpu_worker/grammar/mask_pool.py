@@ -19,6 +19,7 @@ from gpu_worker.grammar.automaton import Automaton
 from gpu_worker.kernels.masks import MaskKernels
 
 _ROW_BYTES_IN_ALL = 32 * 2**20
+_MOST_STATES = 1 << 16  # remembered: many states share a row
 
 
 class _Key(NamedTuple):
@@ -41,6 +42,7 @@ class MaskPool:
         self._host = self.rows if on_host else torch.zeros((scratch_rows, words), dtype=torch.int32)
         self._free = list(range(scratch_rows + kept - 1, scratch_rows - 1, -1))
         self._row_of: OrderedDict[_Key, int] = OrderedDict()
+        self._keys_of: dict[Automaton, set[_Key]] = {}
         self._by_content: dict[bytes, int] = {}
         self._content: dict[int, bytes] = {}
         self._users: dict[int, int] = {}  # keys of each row
@@ -61,8 +63,11 @@ class MaskPool:
             self._row_of.move_to_end(key)
             self.hits += 1
             return row
+        if len(self._row_of) >= _MOST_STATES:
+            self._drop(next(iter(self._row_of)))
         row = self._shared(self._build(key))
         self._row_of[key] = row
+        self._keys_of.setdefault(automaton, set()).add(key)
         self._users[row] = self._users.get(row, 0) + 1
         return row
 
@@ -96,7 +101,7 @@ class MaskPool:
 
     def forget(self, automaton: Automaton) -> None:
         """Nobody will ask for this automaton any more."""
-        for key in [key for key in self._row_of if key.automaton is automaton]:
+        for key in tuple(self._keys_of.get(automaton, ())):
             self._drop(key)
 
     def _build(self, key: _Key) -> int:
@@ -121,6 +126,10 @@ class MaskPool:
 
     def _drop(self, key: _Key) -> None:
         row = self._row_of.pop(key)
+        keys = self._keys_of[key.automaton]
+        keys.remove(key)
+        if not keys:
+            del self._keys_of[key.automaton]
         self._users[row] -= 1
         if not self._users[row]:
             del self._users[row]

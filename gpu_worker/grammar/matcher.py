@@ -159,21 +159,23 @@ class AutomatonMatcher:
         return masks.of_state(self._automaton, self._state, ends if self.accepting else ())
 
     def _sole_run(self, masks: MaskRows) -> list[int]:
-        """Tokens for as long as a single one is legal. Never one that would be the text's end."""
+        """Tokens for as long as a single one is legal and the text may not end.
+
+        In a bounded part of a template one at a time: its tokens may be used up with any of them.
+        """
         run: list[int] = []
         state = self._state
         while not self._automaton.is_accepting(state):
             token = masks.sole(masks.of_state(self._automaton, state, ()))
-            if token is None or self._ends_part(state, len(run)):
+            if token is None or (run and self._is_bounded(state)):
                 break
             run.append(token)
             state = self._automaton.walk(self._spelling[token], state)
         return run
 
-    def _ends_part(self, state: int, ahead: int) -> bool:
-        """Would a part's tokens be used up ``ahead`` tokens from here? Then the next call cuts it."""
+    def _is_bounded(self, state: int) -> bool:
         part = self._automaton.part(state)
-        return part is not None and part.budget > 0 and ahead > 0
+        return part is not None and part.budget > 0
 
     def _cut(self) -> Sequence[int]:
         """The fixed text after a part of a template that has used up its tokens, where the automaton admits it."""

@@ -210,6 +210,20 @@ async def test_the_parts_of_a_template_keep_their_budgets(stack: Stack, jump: st
     assert len({value["a"] for value in found}) > 1
 
 
+async def test_exact_is_off_in_templates_too(stack: Stack) -> None:
+    segments = [
+        "say ", {"gen": "a", "max_tokens": 3}, "; then ", {"gen": "b", "regex": "(abcde|abcxy)[a-z]*", "max_tokens": 4},
+        "; and ", {"gen": "c", "choice": ["one", "other"]}, ".",
+    ]  # fmt: skip
+    for seed in range(10):
+        found = []
+        for jump in ("exact", "off"):
+            params = {"temperature": 1, "sampling_seed": seed, "jump_forward": jump}
+            answer = await stack.post("/generate", {"segments": segments, "sampling_params": params})
+            found.append((answer["output_ids"], answer["values"]))
+        assert found[0] == found[1]
+
+
 async def test_the_last_part_of_a_template_ends_at_its_budget(stack: Stack) -> None:
     body = {"segments": ["the ", {"gen": "rest", "max_tokens": 4}], "sampling_params": {"ignore_eos": True}}
     answer = await stack.post("/generate", body)

@@ -6,8 +6,20 @@ grammar around it.
 
 from __future__ import annotations
 
-from tokenizer_svc.grammar.nodes import Chars, Concat, Graph, Label, Literal, Network, Node, Ranges, Repeat, Union
-from tokenizer_svc.grammar.schema_texts import EVERY, is_nothing
+from tokenizer_svc.grammar.nodes import (
+    EVERY,
+    Chars,
+    Concat,
+    Graph,
+    Label,
+    Literal,
+    Network,
+    Node,
+    Ranges,
+    Repeat,
+    Union,
+)
+from tokenizer_svc.grammar.schema_texts import is_nothing
 
 
 def phrase(node: Node) -> str:

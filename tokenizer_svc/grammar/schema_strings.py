@@ -8,6 +8,7 @@ Source: RFC 8259, section 7.
 from __future__ import annotations
 
 from tokenizer_svc.grammar.nodes import (
+    EVERY,
     Chars,
     Concat,
     Graph,
@@ -24,7 +25,7 @@ from tokenizer_svc.grammar.nodes import (
     union,
 )
 from tokenizer_svc.grammar.schema_json import dumps
-from tokenizer_svc.grammar.schema_texts import EVERY, meet
+from tokenizer_svc.grammar.schema_texts import meet
 
 _SHORT = {'"': '"', "\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 _PLAIN: Ranges = complement(normalised([(0, 0x1F), (ord('"'), ord('"')), (ord("\\"), ord("\\"))]))

@@ -14,7 +14,7 @@ from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.minimise import minimise
 from tokenizer_svc.grammar.nfa import build
 from tokenizer_svc.grammar.nodes import (
-    MAX_CODE_POINT,
+    EVERY,
     Chars,
     Concat,
     Graph,
@@ -30,7 +30,6 @@ from tokenizer_svc.grammar.nodes import (
 )
 from tokenizer_svc.grammar.subset import Automaton, determinise
 
-EVERY: Ranges = normalised([(0, MAX_CODE_POINT)])
 _FREE = -1  # of a list of texts: the text is none of them, whatever follows
 
 Row = list[tuple[Ranges, int]]

@@ -17,20 +17,18 @@ from tokenizer_svc.grammar.dfa import compile_dfa, compile_labelled
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.grammar.nodes import (
-    EVERY,
-    Chars,
     Concat,
     Graph,
     Label,
     Literal,
     Node,
     Ranges,
-    Repeat,
     complement,
     normalised,
     union,
 )
 from tokenizer_svc.grammar.regex import parse
+from tokenizer_svc.grammar.regex_anchors import ANYTHING
 
 
 class Form(enum.StrEnum):
@@ -135,7 +133,7 @@ def _checked(part: Generated, index: int, limits: GrammarLimits) -> Node:
 def _node(part: Generated, limits: GrammarLimits) -> Node:
     match part.form:
         case Form.FREE:
-            return without(part.stop) if part.stop else Repeat(Chars(EVERY), 0, None)
+            return without(part.stop) if part.stop else ANYTHING
         case Form.REGEX:
             return parse(part.text, limits)
         case Form.CHOICE:
