@@ -26,6 +26,7 @@ from gpu_worker.kv_pool import KVPool
 from gpu_worker.loader import load_decoder, open_weights
 from gpu_worker.models.decoder import Decoder
 from gpu_worker.models.rope import inverse_frequencies
+from gpu_worker.sharing import nothing_shared
 from shared.config import Settings
 from shared.model_files import ModelFiles, locate
 
@@ -49,6 +50,9 @@ def batch(rows: int, new: int, context: int, vocab: int) -> FlatBatch:
         page_tables=tables.to(torch.int32),
         num_decodes=rows if new == 1 else 0,
         logit_indices=torch.arange(new - 1, rows * new, new),
+        max_kv_len=context,
+        max_new=new,
+        sharing=nothing_shared(rows if new == 1 else 0),
     )
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gpu_worker.sharing import Sharing, find_sharing, nothing_shared
 from shared import columns
 from shared.protocol import Admit, Finish, Plan, Sampling
 
@@ -48,6 +49,7 @@ class StepInputs(NamedTuple):
     num_decodes: int  # leading rows of one token
     sampling_rows: Int64  # [L] row indices whose next token is drawn
     logit_indices: Int64  # [L] flat positions of their last tokens
+    sharing: Sharing  # of the decode rows
 
 
 class Outcome(NamedTuple):
@@ -85,6 +87,8 @@ class Batch:
         self.sampling: list[Sampling | None] = [None] * max_rows
         self.stops: list[frozenset[int]] = [frozenset()] * max_rows
         self._forced = np.zeros((max_rows, context_length + 1), np.uint8)
+        self._admissions = 0
+        self._sharing: tuple[tuple[int, bytes], Sharing] | None = None  # of the latest decode rows
 
     def __len__(self) -> int:
         return len(self._index)
@@ -125,6 +129,7 @@ class Batch:
         input_ids = columns.as_int32(admit.input_ids)
         pages = columns.as_int32(admit.pages)
         row = self._free.pop()
+        self._admissions += 1
         self._index[admit.id] = row
         self.ids[row] = admit.id
         self.sampling[row] = admit.sampling
@@ -227,7 +232,18 @@ class Batch:
             num_decodes=len(decode),
             sampling_rows=all_rows[samples],
             logit_indices=(starts[1:][samples] - 1).astype(np.int64),
+            sharing=self._shared_by(decode),
         )
+
+    def _shared_by(self, decode: Int64) -> Sharing:
+        """Pages that these rows share. New pages are a row's own, so it stays as it is while the rows do."""
+        if len(decode) < 2:
+            return nothing_shared(len(decode))
+        key = (self._admissions, decode.tobytes())
+        if self._sharing is None or self._sharing[0] != key:
+            tables = self.page_tables[decode, : int(self.num_pages[decode].max())]
+            self._sharing = key, find_sharing(tables, self.computed[decode] + 1, self.page_size)
+        return self._sharing[1]
 
     def _extends(self, active: Int64, counts: Int64, extra: int) -> tuple[Int64, list[Chunk]]:
         """Cut ``counts`` to the budget; the rows that compute more than one token, as spans."""

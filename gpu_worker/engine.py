@@ -214,6 +214,9 @@ class Engine:
             page_tables=tensor(inputs.page_tables),
             num_decodes=inputs.num_decodes,
             logit_indices=tensor(inputs.logit_indices),
+            max_kv_len=int(inputs.kv_lens.max()),
+            max_new=int(np.diff(inputs.starts).max()),
+            sharing=inputs.sharing,
         )
 
     def _report(

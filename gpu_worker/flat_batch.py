@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from gpu_worker.sharing import Sharing
+
 
 class FlatBatch(NamedTuple):
     """Inputs of one forward pass."""
@@ -22,3 +24,6 @@ class FlatBatch(NamedTuple):
     page_tables: Tensor  # int32 [R, P], padded with 0
     num_decodes: int  # how many of the R rows are decode rows
     logit_indices: Tensor  # int64 [L], flat tokens whose logits are wanted
+    max_kv_len: int  # the largest of kv_lens
+    max_new: int  # most tokens of one row
+    sharing: Sharing  # of the decode rows; host memory

@@ -17,6 +17,7 @@ from gpu_worker.kernels.selection import mask_kernels_for
 from gpu_worker.kv_pool import KVPool, bytes_per_page
 from gpu_worker.loader import load_decoder
 from gpu_worker.models.decoder import Decoder
+from gpu_worker.sharing import nothing_shared
 from shared.config import Settings, parse_bytes
 from shared.errors import UserError
 from shared.model_files import ModelFiles, locate
@@ -163,5 +164,8 @@ def _warm_up(model: Model, num_pages: int, page_size: int, device: torch.device)
                 page_tables=torch.arange(length, dtype=torch.int32, device=device)[None],
                 num_decodes=num_decodes,
                 logit_indices=torch.tensor([length - 1], device=device),
+                max_kv_len=length,
+                max_new=length,
+                sharing=nothing_shared(num_decodes),
             )
         )

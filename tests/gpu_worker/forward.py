@@ -11,6 +11,7 @@ from torch import Tensor
 from gpu_worker.flat_batch import FlatBatch
 from gpu_worker.kv_pool import KVPool
 from gpu_worker.models.decoder import Decoder
+from gpu_worker.sharing import find_sharing
 
 
 class Segment(NamedTuple):
@@ -34,15 +35,20 @@ def flat_batch(segments: Sequence[Segment], page_size: int, logits: Literal["all
     page_tables = torch.zeros(len(segments), max(used), dtype=torch.int32)
     for row, (table, count) in enumerate(zip(tables, used, strict=True)):
         page_tables[row, :count] = table[:count]
+    num_decodes = sum(len(s.ids) == 1 for s in segments)
+    kv_lens = torch.tensor([s.start + len(s.ids) for s in segments], dtype=torch.int32)
     return FlatBatch(
         input_ids=torch.tensor([i for s in segments for i in s.ids]),
         positions=torch.cat(positions),
         slots=torch.cat(slots),
         starts=torch.cat((torch.zeros(1, dtype=torch.int64), ends)).to(torch.int32),
-        kv_lens=torch.tensor([s.start + len(s.ids) for s in segments], dtype=torch.int32),
+        kv_lens=kv_lens,
         page_tables=page_tables,
-        num_decodes=sum(len(s.ids) == 1 for s in segments),
+        num_decodes=num_decodes,
         logit_indices=torch.arange(int(ends[-1])) if logits == "all" else ends - 1,
+        max_kv_len=int(kv_lens.max()),
+        max_new=int(lengths.max()),
+        sharing=find_sharing(page_tables[:num_decodes].numpy(), kv_lens[:num_decodes].numpy(), page_size, page_size),
     )
 
 
