@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/decode_loop.py [MODEL] [--dtype bfloat16] [--json FILE]
 
-Prints milliseconds per decode step, prefill speed, what attention alone takes on one and on all threads, and
+Prints milliseconds per decode step, prefill speed, and
 transformers' figures for the same weights in the same run. Medians; compare ratios within one run only.
 """
 
@@ -20,12 +20,8 @@ import torch
 from torch import Tensor
 
 from gpu_worker.flat_batch import FlatBatch
-from gpu_worker.kernels.interface import AttentionShape
-from gpu_worker.kernels.selection import kernels_for
 from gpu_worker.kv_pool import KVPool
-from gpu_worker.loader import load_decoder, open_weights
-from gpu_worker.models.decoder import Decoder
-from gpu_worker.models.rope import inverse_frequencies
+from gpu_worker.loader import AnyDecoder, load_decoder, open_weights
 from gpu_worker.sharing import nothing_shared
 from shared.config import Settings
 from shared.model_files import ModelFiles, locate
@@ -67,7 +63,7 @@ def median_ms(step: Callable[[], Any], repeats: int) -> float:
     return statistics.median(times) * 1e3
 
 
-def measure_decoder(decoder: Decoder, repeats: int) -> dict[str, float]:
+def measure_decoder(decoder: AnyDecoder, repeats: int) -> dict[str, float]:
     """Milliseconds per step, and prefill in tokens per second."""
     config, figures = decoder.config, dict[str, float]()
     pool = KVPool(config, 32 * -(-1504 // PAGE_SIZE), PAGE_SIZE, decoder.dtype, decoder.device)
@@ -81,33 +77,6 @@ def measure_decoder(decoder: Decoder, repeats: int) -> dict[str, float]:
         inputs = batch(1, CHUNK, context, config.vocab_size)
         elapsed = median_ms(lambda i=inputs: decoder.forward(i, pool), max(3, repeats // 5))
         figures[f"prefill_{CHUNK}_of_{context}_tokens_per_s"] = CHUNK / elapsed * 1e3
-    return figures
-
-
-def measure_attention(decoder: Decoder, repeats: int, threads: int, cache_dir: Path) -> dict[str, float]:
-    """Attention of all layers alone, on one thread and on all of them."""
-    config = decoder.config
-    shape = AttentionShape(config.num_heads, config.num_kv_heads, config.head_dim, config.rms_norm_eps)
-    kernels = kernels_for(decoder.device, decoder.dtype, cache_dir)
-    frequencies = inverse_frequencies(config.rope, config.head_dim)
-    pool = KVPool(config, 8 * -(-1504 // PAGE_SIZE), PAGE_SIZE, decoder.dtype, decoder.device)
-    for layer in range(config.num_layers):
-        pool.keys[layer].normal_()
-        pool.values[layer].normal_()
-    figures: dict[str, float] = {}
-    for rows, context in ((1, 256), (1, 1500), (8, 1500)):
-        inputs = batch(rows, 1, context, config.vocab_size)
-        qkv = torch.randn(rows, config.q_size + 2 * config.kv_size).to(decoder.dtype)
-
-        def all_layers(inputs: FlatBatch = inputs, qkv: Tensor = qkv) -> None:
-            attention = kernels.attention(shape, inputs, frequencies, 1.0, pool)
-            for layer in range(config.num_layers):
-                attention.attend(qkv, layer, None, None)
-
-        for count in (1, threads):
-            torch.set_num_threads(count)
-            figures[f"attention_{rows}x{context}_{count}_threads_ms"] = median_ms(all_layers, repeats)
-        torch.set_num_threads(threads)
     return figures
 
 
@@ -174,7 +143,6 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
     files, dtype = locate(arguments.model, settings.cache_path), getattr(torch, arguments.dtype)
-    threads = torch.get_num_threads()  # a pass beside other programs may use fewer
     begin = time.perf_counter()
     open_weights(files)
     opened = time.perf_counter()
@@ -189,7 +157,6 @@ def main() -> None:
         "compile_or_read_kernels_s": time.perf_counter() - loaded,
     }
     figures |= measure_decoder(decoder, arguments.repeats)
-    figures |= measure_attention(decoder, arguments.repeats, threads, settings.cache_path)
     if not arguments.no_transformers:
         figures |= measure_transformers(files, dtype, arguments.repeats)
     for name, value in figures.items():

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,8 @@ def numba_kernel(layer: str, data: np.ndarray, out: np.ndarray) -> Callable[[], 
 
 def measure(way: str) -> None:
     torch.set_grad_enabled(False)
-    from gpu_worker.kernels.linear_cpu import prepacked_linear
-
-    products = [prepacked_linear(torch.randn(3072, 576).to(torch.bfloat16), None) for _ in range(LAYERS)]
+    weights = [torch.randn(3072, 576).to(torch.bfloat16) for _ in range(LAYERS)]
+    products = [partial(torch.nn.functional.linear, weight=weight) for weight in weights]
     x = torch.randn(8, 576).to(torch.bfloat16)
     data, out = np.random.default_rng(0).random((TASKS, SIZE), dtype=np.float32), np.zeros(TASKS, np.float32)
     kernel = team_kernel(data, out) if way == "team" else numba_kernel(way, data, out)

@@ -6,42 +6,47 @@ the peak is one copy of the weights and one layer. Knows nothing of names on the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from gpu_worker.flat_batch import FlatBatch
 from gpu_worker.gguf_weights import GGUFWeights
 from gpu_worker.kernels.interface import HeadNorms, Kernels, Linear
-from gpu_worker.kernels.selection import kernels_for
+from gpu_worker.kernels.selection import compiles_for, kernels_for
+from gpu_worker.kv_pool import KVPool
 from gpu_worker.models.config import ModelConfig
 from gpu_worker.models.decoder import Decoder, Layer
 from gpu_worker.models.rope import inverse_frequencies
 from gpu_worker.safetensors_weights import SafetensorsWeights
+from gpu_worker.weights import Progress, Weights, checked
+from shared.config import Quantization
 from shared.errors import UserError
 from shared.model_files import ModelFiles
-
-Progress = Callable[[float], None]
-"""Called with the fraction done, from 0 to 1."""
-
-
-class Weights(Protocol):
-    """Tensors under the names that Hugging Face gives them."""
-
-    config: ModelConfig
-
-    def __contains__(self, name: str) -> bool: ...
-
-    def tensor(self, name: str) -> Tensor: ...
-
-    def frequency_divisors(self) -> Tensor | None: ...
 
 
 def open_weights(files: ModelFiles) -> Weights:
     """Read configuration and index; no weights yet. Raises UserError."""
     return GGUFWeights(files.path) if files.format == "gguf" else SafetensorsWeights(files.path)
+
+
+class AnyDecoder(Protocol):
+    """A model ready to run, on whatever device."""
+
+    config: ModelConfig
+    dtype: torch.dtype  # of keys and values
+    device: torch.device
+
+    @property
+    def precision(self) -> str:
+        """What weights and KV are stored in, for people."""
+        ...
+
+    def forward(self, batch: FlatBatch, pool: KVPool) -> Tensor:
+        """Compute all T tokens, writing their KV; float32 logits [L, vocab_size] of ``batch.logit_indices``."""
+        ...
 
 
 def load_decoder(
@@ -50,13 +55,20 @@ def load_decoder(
     dtype: torch.dtype,
     progress: Progress | None = None,
     cache_dir: Path | None = None,
-) -> Decoder:
+    quantization: Quantization = "none",
+) -> AnyDecoder:
     """Load all weights. Kernels compile in the first forward pass, and are kept under ``cache_dir`` if given.
 
     Raises UserError for models that are broken or not supported.
     """
     device = torch.device(device)
-    return build_decoder(open_weights(files), kernels_for(device, dtype, cache_dir), device, dtype, progress)
+    if compiles_for(device, dtype, cache_dir):
+        from gpu_worker.packed_loader import build_packed  # numba is not everywhere
+
+        return build_packed(open_weights(files), dtype, quantization, progress)
+    if quantization not in ("auto", "none"):
+        raise UserError(f"--quantization {quantization} needs the compiled CPU kernels: leave it out on {device.type}")
+    return build_decoder(open_weights(files), kernels_for(device, dtype), device, dtype, progress)
 
 
 def build_decoder(
@@ -138,7 +150,4 @@ class _Builder:
         return (frequencies if divisors is None else frequencies / divisors).to(self._device)
 
     def _load(self, name: str, *shape: int) -> Tensor:
-        weight = self._weights.tensor(name)
-        if weight.shape != shape:
-            raise UserError(f"{name} has the shape {tuple(weight.shape)} where the configuration asks for {shape}")
-        return weight.to(device=self._device, dtype=self._dtype)
+        return checked(name, self._weights.tensor(name), *shape).to(device=self._device, dtype=self._dtype)

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from gpu_worker.grouped import Grouped
 from gpu_worker.models.config import ModelConfig, read_huggingface_config
 from shared.errors import UserError
 
@@ -34,6 +35,14 @@ class SafetensorsWeights:
         if file is None:
             raise UserError(f"{self._directory} lacks the tensor {name}")
         return self._shard(file).get_tensor(name)
+
+    def grouped(self, name: str) -> Grouped | None:  # noqa: ARG002
+        """Nothing is stored in groups: quantised checkpoints are refused with their configuration."""
+        return None
+
+    def bits(self, name: str) -> int:  # noqa: ARG002
+        """All are at least 16 bits wide."""
+        return 16
 
     def frequency_divisors(self) -> Tensor | None:
         """config.json says everything about the rotary embedding: nothing to divide by."""

@@ -15,8 +15,7 @@ from gpu_worker.grammar.mask_pool import MaskPool
 from gpu_worker.grammar.vocabulary import load_vocabulary
 from gpu_worker.kernels.selection import mask_kernels_for
 from gpu_worker.kv_pool import KVPool, bytes_per_page
-from gpu_worker.loader import load_decoder
-from gpu_worker.models.decoder import Decoder
+from gpu_worker.loader import AnyDecoder, load_decoder
 from gpu_worker.sharing import nothing_shared
 from shared.config import Settings, parse_bytes
 from shared.errors import UserError
@@ -31,7 +30,7 @@ _GPU_KV_SHARE = 0.85  # of what is free once the weights are loaded
 class Model:
     """A decoder bound to its pool."""
 
-    def __init__(self, decoder: Decoder, pool: KVPool) -> None:
+    def __init__(self, decoder: AnyDecoder, pool: KVPool) -> None:
         self._decoder = decoder
         self._pool = pool
 
@@ -71,6 +70,7 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
         _dtype(settings, device),
         lambda fraction: progress(f"loading weights {fraction:.0%}"),
         settings.cache_path,
+        "none" if settings.quantization == "auto" and settings.dtype != "auto" else settings.quantization,
     )
     config = decoder.config
     num_pages = _kv_bytes(settings, device) // bytes_per_page(config, settings.page_size, decoder.dtype)
@@ -87,6 +87,7 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
         architecture=config.architecture,
         dtype=str(decoder.dtype).removeprefix("torch."),
         device=device.type,
+        precision=decoder.precision,
         vocab_size=config.vocab_size,
         context_length=_context_length(settings, config.context_length),
         page_size=settings.page_size,

@@ -24,7 +24,7 @@ def banner(card: ModelCard, name: str, url: str, seconds: float) -> str:
     return f"""
 rootstream is ready at {url} ({seconds:.1f} s)
 
-  model      {name} ({card.architecture}, {card.dtype} on {card.device})
+  model      {name} ({card.architecture}, {card.precision or card.dtype} on {card.device})
   KV cache   {card.kv_tokens:,} tokens in pages of {card.page_size}; at most {card.context_length:,} per request
   stop       Ctrl-C
 

@@ -28,6 +28,8 @@ _SERVER = Group("HTTP server", sort_key=2)
 _SCHEDULING = Group("Scheduling and cache", sort_key=3)
 _DEPLOYMENT = Group("Processes", sort_key=4)
 
+Quantization = Literal["auto", "none", "q8", "q4"]
+
 _POSITIVE = Number(gte=1)
 _NATURAL = Number(gte=0)
 
@@ -48,6 +50,10 @@ class Settings:
 
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Parameter(group=_MODEL)] = "auto"
     """Precision of weights and KV; auto is bfloat16 where the device computes it quickly, else float32."""
+
+    quantization: Annotated[Quantization, Parameter(group=_MODEL)] = "auto"
+    """Weights in fewer bits: auto keeps a quantised GGUF file as it is unless --dtype names a precision; none expands
+    it; q8 and q4 round whatever the model has. q8 and q4 are for the CPU."""
 
     context_length: Annotated[int | None, Parameter(group=_MODEL, validator=_POSITIVE)] = None
     """Most tokens of prompt and answer together; the model's own limit by default."""

@@ -181,6 +181,7 @@ class ModelCard(Wire, frozen=True):
     num_pages: int  # usable KV pages
     max_running: int  # rows in one step
     chunk_tokens: int  # prefill budget per step
+    precision: str = ""  # weights and KV in words, for people
     structured: bool = False  # whether output can be constrained: its vocabulary is known byte by byte
 
     @property

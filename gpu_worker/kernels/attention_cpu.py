@@ -1,7 +1,7 @@
 """Causal attention over the paged KV pool, compiled for the CPU.
 
-A task is a block of successive queries of one row, all those query heads that share a KV head: their
-rows of accumulators stay in registers while keys and values stream by once. The softmax is online
+A task is a few queries, all those query heads that share a KV head, and a stretch of context: the queries' rows of
+accumulators stay in registers while keys and values stream by once. The softmax is online
 over tiles of keys (Milakov and Gimelshein 2018; FlashAttention, arXiv 2205.14135).
 
 Keys of a page lie dimension-major, so the scores of LANES keys are multiply-adds of whole vectors.
@@ -18,7 +18,24 @@ from typing import Any
 import numpy as np
 from numba import carray  # pyright: ignore[reportPrivateImportUsage]
 
+from gpu_worker.kernels.attention_merge_cpu import PART_EXTRA
 from gpu_worker.kernels.compiling import Body
+from gpu_worker.kernels.frame_cpu import (
+    COUNTER,
+    FIELDS,
+    FRAME,
+    NUM_SEVERAL,
+    NUM_SINGLE,
+    PAGE_SIZE,
+    PARTS,
+    POSITIONS,
+    QUERIES,
+    SEVERAL,
+    SINGLE,
+    TABLE_WIDTH,
+    TABLES,
+    TOKENS,
+)
 from gpu_worker.kernels.math_cpu import LOG2_E, exp2
 from gpu_worker.kernels.simd import (
     ACCUMULATORS,
@@ -27,7 +44,6 @@ from gpu_worker.kernels.simd import (
     LANES,
     add_weighted,
     claim,
-    narrow,
     pointer,
     prefetch,
     score_lanes,
@@ -35,12 +51,10 @@ from gpu_worker.kernels.simd import (
     widen,
 )
 
-(
-    COUNTER, BLOCKS, TOKENS, TASKS, NUM_TASKS, POSITIONS, TABLES, TABLE_WIDTH,
-    QKV, OUT, KEYS, VALUES, PAGE_SIZE, WINDOW,
-) = range(14)  # fmt: skip
-ARGUMENTS = 14
+(QKV, OUT, KEYS, VALUES, WINDOW) = range(2, 7)
+ARGUMENTS = 7
 TILE = 256  # keys per pass of the online softmax
+_FIELDS = 6  # of a task, see attention_tasks.py
 _MASKED = np.float32(-1e30)  # finite, because infinities are not allowed for in fast-math code
 _SEEN = np.float32(-1e29)
 _ONE = np.float32(1.0)
@@ -53,11 +67,13 @@ def queries_per_task(group: int) -> int:
 
 
 def attention_body(kv_heads: int, group: int, dim: int, element: type, block: int) -> Body:
-    """Arguments by the names above.
+    """Tasks as in attention_tasks.py, of one query if ``block`` is 1; each is done for every KV head.
 
-    TASKS is int32 [NUM_TASKS, 3]: first flat token, number of tokens (at most ``block``), row of TABLES; each is
-    done for every KV head. WINDOW is 0 where there is none.
+    QKV is float32 [T, heads + 2 * kv_heads, dim], OUT float32 [T, heads, dim]; WINDOW is 0 where there is none.
     """
+    tasks_field, count_field = (SINGLE, NUM_SINGLE) if block == 1 else (SEVERAL, NUM_SEVERAL)
+    part_width = dim + PART_EXTRA
+    heads = kv_heads * group
     kind = FLOAT32 if element is np.float32 else BFLOAT16
     size = 4 if element is np.float32 else 2
     rows = group * block
@@ -68,13 +84,17 @@ def attention_body(kv_heads: int, group: int, dim: int, element: type, block: in
 
     def body(arguments: Any) -> None:
         a = carray(arguments, (ARGUMENTS,), np.int64)
-        tokens, tasks_in_all, page_size, window = a[TOKENS], a[NUM_TASKS], a[PAGE_SIZE], a[WINDOW]
+        frame = carray(pointer(a[FRAME]), (FIELDS,), np.int64)
+        tokens, page_size, window = frame[TOKENS], frame[PAGE_SIZE], a[WINDOW]
+        tasks_in_all = frame[count_field]
         keys_at, values_at = a[KEYS], a[VALUES]
-        tasks = carray(pointer(a[TASKS]), (tasks_in_all, 3), np.int32)
-        positions = carray(pointer(a[POSITIONS]), (tokens,), np.int64)
-        tables = carray(pointer(a[TABLES]), (tokens, a[TABLE_WIDTH]), np.int32)
-        qkv = carray(pointer(a[QKV]), (tokens, kv_heads * (group + 2), dim), element)
-        out = carray(pointer(a[OUT]), (tokens, kv_heads * group, dim), element)
+        tasks = carray(pointer(frame[tasks_field]), (tasks_in_all, _FIELDS), np.int32)
+        queries = carray(pointer(frame[QUERIES]), (tokens,), np.int32)
+        positions = carray(pointer(frame[POSITIONS]), (tokens,), np.int64)
+        tables = carray(pointer(frame[TABLES]), (tokens, frame[TABLE_WIDTH]), np.int32)
+        parts = carray(pointer(frame[PARTS]), (tokens, heads, part_width), np.float32)
+        qkv = carray(pointer(a[QKV]), (tokens, kv_heads * (group + 2), dim), np.float32)
+        out = carray(pointer(a[OUT]), (tokens, heads, dim), np.float32)
         q_at, score_at, sum_at, lane_at, address_at = (
             stack(q_bytes), stack(score_bytes), stack(q_bytes), stack(key_bytes), stack(address_bytes),
         )  # fmt: skip
@@ -90,19 +110,20 @@ def attention_body(kv_heads: int, group: int, dim: int, element: type, block: in
 
         while True:
             task = claim(a[COUNTER])
-            if task >= a[BLOCKS]:
+            if task >= tasks_in_all * kv_heads:
                 break
             # all tasks of one KV head in succession: its keys and values stay in the cache
             head = task // tasks_in_all
             task -= head * tasks_in_all
             first, count = np.int64(tasks[task, 0]), np.int64(tasks[task, 1])
             table = tables[tasks[task, 2]]
+            tile, end, part = np.int64(tasks[task, 3]), np.int64(tasks[task, 4]), np.int64(tasks[task, 5])
             for t in range(block):
                 for g in range(group):
                     row = t * group + g
                     if t < count:
                         for i in range(dim):
-                            q[i, row] = widen(qkv[first + t, head * group + g, i]) * scale
+                            q[i, row] = qkv[queries[first + t], head * group + g, i] * scale
                     else:
                         for i in range(dim):
                             q[i, row] = _ZERO
@@ -111,10 +132,8 @@ def attention_body(kv_heads: int, group: int, dim: int, element: type, block: in
                     for i in range(dim):
                         sums[row, i] = _ZERO
 
-            end = positions[first + count - 1] + 1
-            tile = np.int64(0)
             if window > 0:
-                tile = max(tile, (positions[first] + 1 - window) // LANES * LANES)
+                tile = max(tile, (positions[queries[first]] + 1 - window) // LANES * LANES)
             while tile < end:
                 length = min(TILE, end - tile)
 
@@ -167,7 +186,7 @@ def attention_body(kv_heads: int, group: int, dim: int, element: type, block: in
                 # online softmax, in powers of two
                 padded = (length + LANES - 1) // LANES * LANES
                 for row in range(rows):
-                    position = positions[first + min(np.int64(row // group), count - 1)]
+                    position = positions[queries[first + min(np.int64(row // group), count - 1)]]
                     for n in range(max(np.int64(0), min(length, position + 1 - tile)), padded):
                         scores[row, n] = _MASKED
                     if window > 0:
@@ -193,8 +212,14 @@ def attention_body(kv_heads: int, group: int, dim: int, element: type, block: in
             for t in range(count):
                 for g in range(group):
                     row = t * group + g
-                    share = _ONE / weights[row]
-                    for i in range(dim):
-                        out[first + t, head * group + g, i] = narrow(sums[row, i] * share, qkv[0, 0, 0])
+                    if part >= 0:
+                        for i in range(dim):
+                            parts[part + t, head * group + g, i] = sums[row, i]
+                        parts[part + t, head * group + g, dim] = weights[row]
+                        parts[part + t, head * group + g, dim + 1] = highest[row]
+                    else:
+                        share = _ONE / weights[row]
+                        for i in range(dim):
+                            out[queries[first + t], head * group + g, i] = sums[row, i] * share
 
     return body

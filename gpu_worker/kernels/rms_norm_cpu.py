@@ -1,4 +1,4 @@
-"""RMSNorm compiled for the CPU, alone and fused with the residual addition."""
+"""RMSNorm compiled for the CPU: from the float32 residual to the operands of the product that follows."""
 
 # pyright: reportCallIssue=false
 
@@ -9,44 +9,41 @@ from typing import Any
 import numpy as np
 from numba import carray  # pyright: ignore[reportPrivateImportUsage]
 
+from gpu_worker.kernels.activations_cpu import Form, store_row
 from gpu_worker.kernels.compiling import Body
-from gpu_worker.kernels.simd import claim, narrow, pointer, widen
+from gpu_worker.kernels.frame_cpu import COUNTER, FIELDS, FRAME, NUM_WANTED, TOKENS, WANTED
+from gpu_worker.kernels.simd import claim, pointer, stack
 
-COUNTER, BLOCKS, TOKENS, X, RESIDUAL, WEIGHT, OUT, EPS = range(8)
-ARGUMENTS = 8
-BLOCK = 8  # tokens per task
+(X, WEIGHT, EPS, OUT, OUT_STRIDE, SCALES, SCALES_STRIDE) = range(2, 9)
+ARGUMENTS = 9
 
 
-def rms_norm_body(hidden: int, element: type, has_residual: bool) -> Body:
-    """Arguments by the names above: addresses, numbers, and at EPS the bits of a float64."""
+def rms_norm_body(hidden: int, form: Form, only_wanted: bool) -> Body:
+    """X and WEIGHT are float32, EPS the bits of a float64; a task is a token, or a wanted one."""
+    row_bytes, kind = hidden * 4, int(form)
+    count_field = NUM_WANTED if only_wanted else TOKENS
 
     def body(arguments: Any) -> None:
         a = carray(arguments, (ARGUMENTS,), np.int64)
-        tokens = a[TOKENS]
         eps = carray(arguments, (ARGUMENTS,), np.float64)[EPS]
-        x = carray(pointer(a[X]), (tokens, hidden), element)
-        residual = carray(pointer(a[RESIDUAL]), (tokens, hidden), element)
-        weight = carray(pointer(a[WEIGHT]), (hidden,), element)
-        out = carray(pointer(a[OUT]), (tokens, hidden), element)
+        frame = carray(pointer(a[FRAME]), (FIELDS,), np.int64)
+        tokens = frame[TOKENS]
+        rows = frame[count_field]
+        wanted = carray(pointer(frame[WANTED]), (rows,), np.int64)
+        x = carray(pointer(a[X]), (tokens, hidden), np.float32)
+        weight = carray(pointer(a[WEIGHT]), (hidden,), np.float32)
+        normed = carray(pointer(stack(row_bytes)), (hidden,), np.float32)
         while True:
-            block = claim(a[COUNTER])
-            if block >= a[BLOCKS]:
+            n = claim(a[COUNTER])
+            if n >= rows:
                 break
-            for t in range(block * BLOCK, min(tokens, block * BLOCK + BLOCK)):
-                squares = np.float32(0)
-                if has_residual:
-                    for i in range(hidden):
-                        stored = narrow(widen(x[t, i]) + widen(residual[t, i]), x[t, i])
-                        residual[t, i] = stored
-                        value = widen(stored)
-                        squares += value * value
-                else:
-                    for i in range(hidden):
-                        value = widen(x[t, i])
-                        squares += value * value
-                factor = np.float32(1.0 / np.sqrt(squares / hidden + eps))
-                source = residual if has_residual else x
-                for i in range(hidden):
-                    out[t, i] = narrow(widen(source[t, i]) * factor * widen(weight[i]), x[t, i])
+            t = wanted[n] if only_wanted else n
+            squares = np.float32(0)
+            for i in range(hidden):
+                squares += x[t, i] * x[t, i]
+            factor = np.float32(1.0 / np.sqrt(squares / hidden + eps))
+            for i in range(hidden):
+                normed[i] = x[t, i] * factor * weight[i]
+            store_row(kind, normed, hidden, a[OUT] + n * a[OUT_STRIDE], a[SCALES] + n * a[SCALES_STRIDE])
 
     return body

@@ -16,19 +16,24 @@ from gpu_worker.kernels.plain import PlainKernels
 log = structlog.get_logger("kernels")
 
 
-def kernels_for(device: torch.device, dtype: torch.dtype, cache_dir: Path | None = None) -> Kernels:
-    """The fastest kernels there are for this device and dtype; machine code is kept under ``cache_dir``."""
+def compiles_for(device: torch.device, dtype: torch.dtype, cache_dir: Path | None = None) -> bool:
+    """Whether models of this dtype run compiled for this machine's cores; machine code is kept under ``cache_dir``."""
     if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
-        return PlainKernels()
+        return False
     try:
         from gpu_worker.kernels.compiling import cache_in
-        from gpu_worker.kernels.cpu import CpuKernels
     except ImportError as error:
         log.warning("kernels cannot be compiled, plain torch is several times slower", error=str(error))
-        return PlainKernels()
+        return False
     if cache_dir is not None and not cache_in(cache_dir / "kernels"):
         log.warning("kernels are compiled at every start: the cache directory cannot be written", path=str(cache_dir))
-    return CpuKernels(dtype)
+    return True
+
+
+def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
+    """The fastest kernels of models/decoder.py that there are for this device and dtype."""
+    del device, dtype
+    return PlainKernels()
 
 
 def mask_kernels_for(device: torch.device, vocabulary: Vocabulary, cache_dir: Path | None = None) -> MaskKernels:

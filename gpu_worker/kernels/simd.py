@@ -14,6 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from gpu_worker.kernels.vector_width import ACCUMULATORS, LANES
+
 FLOAT32 = 0
 BFLOAT16 = 1
 
@@ -21,19 +23,7 @@ _f32 = ir.FloatType()
 _i8, _i16, _i32, _i64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FAST = ("fast",)
 _LINE = 64  # bytes of a cache line
-
-
-def vector_lanes() -> tuple[int, int]:
-    """Of this machine: float32 lanes of a vector register, and how many accumulators fit beside operands."""
-    features = binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 16, 24
-    if features.get("avx2"):
-        return 8, 12
-    return 4, 20 if features.get("neon") else 10
-
-
-LANES, ACCUMULATORS = vector_lanes()
+_IS_X86 = binding.get_default_triple().startswith(("x86_64", "i386", "i686"))
 
 
 @intrinsic
@@ -42,9 +32,55 @@ def claim(_context: Any, address: Any) -> Any:
 
     def emit(_: Any, builder: Any, __: Any, args: Any) -> Any:
         counter = builder.inttoptr(args[0], _i64.as_pointer())
-        return builder.atomic_rmw("add", counter, _i64(1), "monotonic")
+        return builder.atomic_rmw("add", counter, _i64(1), "acq_rel")
 
     return types.int64(address), emit
+
+
+@intrinsic
+def published(_context: Any, address: Any) -> Any:
+    """The int64 at ``address``; whatever was written before others raised it is visible afterwards."""
+
+    def emit(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.load_atomic(builder.inttoptr(args[0], _i64.as_pointer()), "acquire", 8)
+
+    return types.int64(address), emit
+
+
+@intrinsic
+def pause(_context: Any) -> Any:
+    """Tell the core that this is a spinning wait."""
+
+    def emit(codegen: Any, builder: Any, _: Any, __: Any) -> Any:
+        if _IS_X86:
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return codegen.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
+def call(_context: Any, function: Any, argument: Any) -> Any:
+    """Call a kernel at an address with an address."""
+
+    def emit(codegen: Any, builder: Any, _: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_i8.as_pointer()])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [builder.inttoptr(args[1], _i8.as_pointer())])
+        return codegen.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
+def call_for_int(_context: Any, function: Any) -> Any:
+    """What a C function of no arguments at an address returns, an int."""
+
+    def emit(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_i32, [])
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [])
+
+    return types.int32(types.int64), emit
 
 
 @intrinsic(prefer_literal=True)
@@ -92,6 +128,16 @@ def narrow(_context: Any, x: Any, like: Any) -> Any:
         return builder.trunc(builder.lshr(rounded, _i32(16)), _i16)
 
     return types.uint16(types.float32, like), emit
+
+
+@intrinsic
+def widen_half(_context: Any, bits: Any) -> Any:
+    """Float32 of the bits of a float16."""
+
+    def emit(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), _f32)
+
+    return types.float32(types.uint16), emit
 
 
 @intrinsic
@@ -152,7 +198,7 @@ def score_lanes(
                         sums[at] = _multiply_add(builder, query, key, sums[at])
                 return sums
 
-            sums = _loop(builder, _i64(length), [zero] * (len(block) * parts), body)
+            sums = loop(builder, _i64(length), [zero] * (len(block) * parts), body)
             for n, row in enumerate(block):
                 total = sums[n]
                 for part in range(1, parts):
@@ -198,7 +244,7 @@ def add_weighted(
                     for (weight, value), total in zip(pairs, sums, strict=True)
                 ]
 
-            sums = _loop(builder, tokens, start, body)
+            sums = loop(builder, tokens, start, body)
             for (place, _), total in zip(places, sums, strict=True):
                 _store(builder, total, out_at, _i64(place))
         return codegen.get_dummy_value()
@@ -228,7 +274,7 @@ def _blocks(count: int, size: int) -> list[range]:
     return [range(low, min(low + size, count)) for low in range(0, count, size)]
 
 
-def _loop(builder: Any, count: Any, start: list[Any], body: Callable[[Any, Sequence[Any]], list[Any]]) -> list[Any]:
+def loop(builder: Any, count: Any, start: list[Any], body: Callable[[Any, Sequence[Any]], list[Any]]) -> list[Any]:
     """``for i in range(count): values = body(i, values)``, values held in registers."""
     before = builder.block
     inside, after = builder.append_basic_block("inside"), builder.append_basic_block("after")

@@ -20,7 +20,15 @@ class Team:
     """The OpenMP team of the calling thread."""
 
     def __init__(self) -> None:
-        self._parallel = _gomp_parallel()
+        library = _gomp()
+        self._parallel = None
+        self.size_function = 0
+        """Address of a C function that says how many threads are running the present call; 0 if it is always one."""
+        if library is not None:
+            self._parallel = library.GOMP_parallel
+            self._parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+            self._parallel.restype = None
+            self.size_function = ctypes.cast(library.omp_get_num_threads, ctypes.c_void_p).value or 0
 
     @property
     def is_parallel(self) -> bool:
@@ -28,29 +36,29 @@ class Team:
         return self._parallel is not None
 
     def run(self, kernel: int, arguments: int) -> None:
-        """Call the kernel at an address on all of torch's threads; returns when all are done."""
+        """Call the kernel at an address on all of torch's threads, without the interpreter lock; wait for all."""
         if self._parallel is None:
-            self.run_alone(kernel, arguments)
+            _KERNEL(kernel)(arguments)
         else:
             self._parallel(kernel, arguments, torch.get_num_threads(), 0)
 
     def run_alone(self, kernel: int, arguments: int) -> None:
         """Call the kernel on this thread only, holding the interpreter lock: for what takes microseconds."""
-        _KERNEL(kernel)(arguments)
+        _QUICK_KERNEL(kernel)(arguments)
 
 
-_KERNEL = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
+_KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_QUICK_KERNEL = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
 
 
-def _gomp_parallel() -> ctypes._NamedFuncPointer | None:  # pyright: ignore[reportPrivateUsage]
+def _gomp() -> ctypes.CDLL | None:
     found = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
     found += sorted((Path(torch.__file__).parent.parent / "torch.libs").glob("libgomp*.so*"))
     for path in found:
         try:
-            function = ctypes.CDLL(str(path)).GOMP_parallel
+            library = ctypes.CDLL(str(path))
+            _ = library.GOMP_parallel, library.omp_get_num_threads
         except (OSError, AttributeError):
             continue
-        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-        function.restype = None
-        return function
+        return library
     return None

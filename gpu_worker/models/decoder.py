@@ -54,6 +54,11 @@ class Decoder:
         self._lm_head = lm_head
         self._frequencies = frequencies
 
+    @property
+    def precision(self) -> str:
+        """What weights and KV are stored in, for people."""
+        return str(self.dtype).removeprefix("torch.")
+
     @torch.inference_mode()
     def forward(self, batch: FlatBatch, pool: KVPool) -> Tensor:
         """Compute all T tokens, writing their KV; float32 logits [L, vocab_size] of ``batch.logit_indices``."""

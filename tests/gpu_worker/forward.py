@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gpu_worker.flat_batch import FlatBatch
 from gpu_worker.kv_pool import KVPool
-from gpu_worker.models.decoder import Decoder
+from gpu_worker.loader import AnyDecoder
 from gpu_worker.sharing import find_sharing
 
 
@@ -52,7 +52,7 @@ def flat_batch(segments: Sequence[Segment], page_size: int, logits: Literal["all
     )
 
 
-def whole_forward(decoder: Decoder, ids: Sequence[int], page_size: int = 16) -> Tensor:
+def whole_forward(decoder: AnyDecoder, ids: Sequence[int], page_size: int = 16) -> Tensor:
     """Logits [len(ids), vocab] of one sequence computed in one pass in a pool of its own."""
     pages = -(-len(ids) // page_size)
     pool = KVPool(decoder.config, pages, page_size, decoder.dtype, decoder.device)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gpu_worker.kernels.plain import PlainKernels
-from gpu_worker.kernels.selection import kernels_for
 from gpu_worker.loader import build_decoder, open_weights
+from gpu_worker.packed_loader import build_packed
 from shared.model_files import ModelFiles
 from tests.gpu_worker.forward import whole_forward
 from tests.toy import make_toy_model
@@ -63,7 +63,10 @@ def test_logits_equal_transformers(case: str, compiled: bool, tmp_path: Path) ->
     ids = torch.randint(0, oracle.config.vocab_size, (120,), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = oracle(ids[None]).logits[0]
-    kernels = kernels_for(CPU, torch.float32) if compiled else PlainKernels()
     weights = open_weights(ModelFiles("toy", "huggingface", directory))
-    decoder = build_decoder(weights, kernels, CPU, torch.float32)
+    decoder = (
+        build_packed(weights, torch.float32, "none")
+        if compiled
+        else build_decoder(weights, PlainKernels(), CPU, torch.float32)
+    )
     torch.testing.assert_close(whole_forward(decoder, ids.tolist()), expected, rtol=0, atol=1e-3)

@@ -11,12 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gpu_worker.kernels.interface import Kernels
 from gpu_worker.kernels.plain import PlainKernels
-from gpu_worker.kernels.selection import kernels_for
 from gpu_worker.kv_pool import KVPool, bytes_per_page
-from gpu_worker.loader import build_decoder, open_weights
-from gpu_worker.models.decoder import Decoder
+from gpu_worker.loader import AnyDecoder, build_decoder, open_weights
+from gpu_worker.packed_loader import build_packed
 from shared.model_files import ModelFiles
 from tests.gpu_worker.forward import Segment, flat_batch, whole_forward
 
@@ -24,16 +22,18 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module", params=["plain", "compiled"])
-def decoder(request: pytest.FixtureRequest, toy_model: Path) -> Decoder:
-    kernels: Kernels = PlainKernels() if request.param == "plain" else kernels_for(CPU, torch.float32)
-    return build_decoder(open_weights(ModelFiles("toy", "huggingface", toy_model)), kernels, CPU, torch.float32)
+def decoder(request: pytest.FixtureRequest, toy_model: Path) -> AnyDecoder:
+    weights = open_weights(ModelFiles("toy", "huggingface", toy_model))
+    if request.param == "compiled":
+        return build_packed(weights, torch.float32, "none")
+    return build_decoder(weights, PlainKernels(), CPU, torch.float32)
 
 
 def sequence(length: int, seed: int) -> list[int]:
     return random.Random(seed).choices(range(3, 300), k=length)
 
 
-def in_chunks(decoder: Decoder, ids: list[int], chunk: int, page_size: int) -> Tensor:
+def in_chunks(decoder: AnyDecoder, ids: list[int], chunk: int, page_size: int) -> Tensor:
     """Logits of all tokens, computed ``chunk`` at a time on pages in random order."""
     count = -(-len(ids) // page_size)
     pool = KVPool(decoder.config, count + 3, page_size, torch.float32, CPU)
@@ -47,7 +47,7 @@ def in_chunks(decoder: Decoder, ids: list[int], chunk: int, page_size: int) -> T
 
 @pytest.mark.parametrize("page_size", [1, 16])
 @pytest.mark.parametrize("chunk", [1, 3, 16, 50])
-def test_chunks_equal_the_whole(decoder: Decoder, chunk: int, page_size: int) -> None:
+def test_chunks_equal_the_whole(decoder: AnyDecoder, chunk: int, page_size: int) -> None:
     ids = sequence(75, seed=2)
     expected = whole_forward(decoder, ids)
     torch.testing.assert_close(in_chunks(decoder, ids, chunk, page_size), expected, rtol=0, atol=1e-4)
@@ -56,7 +56,7 @@ def test_chunks_equal_the_whole(decoder: Decoder, chunk: int, page_size: int) ->
 @pytest.mark.parametrize("page_size", [1, 16])
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_mixed_batches_equal_each_row_alone(decoder: Decoder, page_size: int, data: st.DataObject) -> None:
+def test_mixed_batches_equal_each_row_alone(decoder: AnyDecoder, page_size: int, data: st.DataObject) -> None:
     """Random schedules of several sequences: each step computes some tokens of each, in one batch."""
     lengths = data.draw(st.lists(st.integers(2, 60), min_size=2, max_size=6))
     ids = [sequence(length, seed=n) for n, length in enumerate(lengths)]
@@ -81,7 +81,7 @@ def test_mixed_batches_equal_each_row_alone(decoder: Decoder, page_size: int, da
         torch.testing.assert_close(torch.cat(parts), whole_forward(decoder, tokens), rtol=0, atol=1e-4)
 
 
-def test_logits_only_where_wanted(decoder: Decoder) -> None:
+def test_logits_only_where_wanted(decoder: AnyDecoder) -> None:
     ids = sequence(20, seed=4)
     pool = KVPool(decoder.config, 2, 16, torch.float32, CPU)
     logits = decoder.forward(flat_batch([Segment(ids, 0, [1, 0])], 16, logits="last"), pool)
@@ -89,7 +89,7 @@ def test_logits_only_where_wanted(decoder: Decoder) -> None:
     torch.testing.assert_close(logits[0], whole_forward(decoder, ids)[-1], rtol=0, atol=1e-4)
 
 
-def test_no_logits_wanted_still_writes_kv(decoder: Decoder) -> None:
+def test_no_logits_wanted_still_writes_kv(decoder: AnyDecoder) -> None:
     ids = sequence(30, seed=5)
     pool = KVPool(decoder.config, 2, 16, torch.float32, CPU)
     first = flat_batch([Segment(ids[:29], 0, [0, 1])], 16)
@@ -99,7 +99,7 @@ def test_no_logits_wanted_still_writes_kv(decoder: Decoder) -> None:
     torch.testing.assert_close(last[0], whole_forward(decoder, ids)[-1], rtol=0, atol=1e-4)
 
 
-def test_memory_of_the_pool_is_as_announced(decoder: Decoder) -> None:
+def test_memory_of_the_pool_is_as_announced(decoder: AnyDecoder) -> None:
     pool = KVPool(decoder.config, 5, 16, torch.bfloat16, CPU)
     held = sum(t.numel() * t.element_size() for t in (*pool.keys, *pool.values))
     assert held == 5 * bytes_per_page(decoder.config, 16, torch.bfloat16)
