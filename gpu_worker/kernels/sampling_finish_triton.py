@@ -2,7 +2,7 @@
 
 It reads the tokens that ``gather`` brought close together, or the whole row where that was not possible, as tiles of
 SPLITS x WIDTH: some of each chunk at once. A value is searched by bisection among those there are: the middle of an
-interval is moved to the nearest value above or below it, so that some ten rounds decide among a thousand. Sorts nothing.
+interval is moved to the nearest value above or below it, so that some ten rounds decide among a thousand.
 """
 
 # pyright: reportPrivateImportUsage=false, reportMissingParameterType=false
@@ -85,7 +85,7 @@ def finish(
             is_ok = tl.full([], 1, tl.int8)
             token = token_of(key)
             length = tl.load(lengths + slot)
-            if DRAWS:
+            if DRAWS:  # noqa: SIM102 (decided at compile time)
                 if (flags & GREEDY) == 0:
                     index = length - tl.load(ints + slot * INTS + PROMPT_LEN)
                     token = drawn_of(

@@ -11,6 +11,7 @@ from gpu_worker.kernels import sampling_edit_triton, sampling_finish_triton, sam
 from gpu_worker.kernels.sampling import Drawn, Edits, MaskRows, Needs, RowState
 
 _BLOCK = 1024  # tokens of a program at a time
+_SURVEY_BLOCK = 512  # its counters are _CUTS times as many: 78 registers a thread with 8 warps, 152 at 1,024
 _TILE = 1024  # values of a row that ``finish`` looks at together
 _CUTS = 8
 _PROGRAMS = 512  # of a scan, about: four for each multiprocessor of an H100
@@ -106,7 +107,7 @@ class TritonSamplingKernels:
             BLOCK=_BLOCK,
         )
         columns = (rows, state.ints, state.longs, state.floats)
-        totals = found = near = near_tokens = best  # neither written nor read where they are not needed
+        totals, found, near, near_tokens = best, rows, adjusted, rows  # of the right types; read only where needed
         if needs.draws:
             totals = torch.empty(splits, dtype=torch.int64, device=device)
             counts = masses = totals
@@ -115,7 +116,7 @@ class TritonSamplingKernels:
                 masses = torch.empty((*splits, _CUTS), dtype=torch.int64, device=device)
             survey: Any = sampling_scan_triton.survey
             measured = (best, totals, counts, masses)
-            constants = {"CUTS": _CUTS, "SPLITS": shape.splits, "BLOCK": _BLOCK}
+            constants = {"CUTS": _CUTS, "SPLITS": shape.splits}
             survey[splits](
                 adjusted,
                 stride,
@@ -125,6 +126,7 @@ class TritonSamplingKernels:
                 shape.chunk,
                 TRUNCATES=needs.truncates,
                 **constants,
+                BLOCK=_SURVEY_BLOCK,
                 num_warps=8,
             )
             if needs.truncates:
@@ -144,6 +146,7 @@ class TritonSamplingKernels:
                     shape.chunk,
                     shape.capacity,
                     **constants,
+                    BLOCK=_BLOCK,
                 )
         finish: Any = sampling_finish_triton.finish
         finish[count,](

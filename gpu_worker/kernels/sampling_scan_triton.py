@@ -92,18 +92,18 @@ def adjust(
             tokens = start + tl.arange(0, BLOCK)
             inside = tokens < end
             values = tl.load(logits + n * stride + tokens, mask=inside, other=float("-inf")).to(tl.float32)
-            if ADJUSTS:
+            if ADJUSTS:  # noqa: SIM102 (decided at compile time)
                 if is_marked:
                     values = adjusted_of(
                         values, tokens, inside, slot, ints, floats, doubles, lengths, marks, biases, size
                     )
-            if MASKS:
+            if MASKS:  # noqa: SIM102
                 if mask_row >= 0:
                     word = tl.load(pool + mask_row * words + tokens // 32, mask=inside, other=0)
                     values = tl.where(((word >> (tokens % 32)) & 1) == 0, float("-inf"), values)
             if COPIES:
                 tl.store(adjusted + n * size + tokens, values, mask=inside)
-            elif STORES:
+            elif STORES:  # noqa: SIM102
                 if is_marked | (mask_row >= 0):
                     tl.store(adjusted + n * stride + tokens, values, mask=inside)
             leading = tl.maximum(leading, best_key(values, tokens))
@@ -171,8 +171,8 @@ def survey(
             begin = tl.program_id(1) * chunk
             end = tl.minimum(begin + chunk, size)
             total = tl.zeros([BLOCK], tl.int64)
-            count = tl.zeros([BLOCK, CUTS], tl.int32)
-            mass = tl.zeros([BLOCK, CUTS], tl.int64)
+            count = tl.zeros([CUTS, BLOCK], tl.int32)
+            mass = tl.zeros([CUTS, BLOCK], tl.int64)
             cuts = cut_at(tl.arange(0, CUTS).to(tl.float32))
             for start in range(begin, end, BLOCK):
                 tokens = start + tl.arange(0, BLOCK)
@@ -180,16 +180,16 @@ def survey(
                 scaled = scaled_of(values, top, temperature)
                 weights = weight_of(scaled)
                 total += weights
-                if TRUNCATES:
+                if TRUNCATES:  # noqa: SIM102
                     if is_searched:
-                        above = scaled[:, None] >= cuts[None, :]
+                        above = scaled[None, :] >= cuts[:, None]
                         count += above.to(tl.int32)
-                        mass += tl.where(above, weights[:, None], 0)
+                        mass += tl.where(above, weights[None, :], 0)
             place = n * SPLITS + tl.program_id(1)
             tl.store(totals + place, tl.sum(total, axis=0))
             if TRUNCATES:
-                tl.store(counts + place * CUTS + tl.arange(0, CUTS), tl.sum(count, axis=0))
-                tl.store(masses + place * CUTS + tl.arange(0, CUTS), tl.sum(mass, axis=0))
+                tl.store(counts + place * CUTS + tl.arange(0, CUTS), tl.sum(count, axis=1))
+                tl.store(masses + place * CUTS + tl.arange(0, CUTS), tl.sum(mass, axis=1))
 
 
 @triton.jit

@@ -1,6 +1,6 @@
-"""Compiles the sampling kernels to machine code for GPUs, which takes none: run by test_sampling_triton.py as a program.
+"""Compiles the sampling kernels to machine code for GPUs, which takes none.
 
-The interpreter takes more Python than the compiler does.
+Run by test_sampling_triton.py as a program. The interpreter takes more Python than the compiler does.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ FINISH = (
 )  # fmt: skip
 ALL = {"ADJUSTS": True, "MASKS": True, "STORES": True}
 FINISHING = {"SPLITS": SPLITS, "WIDTH": 64, "BLOCK": BLOCK}
+UNCUT = {"SPLITS": 1, "WIDTH": 1024, "BLOCK": BLOCK}
 
 VARIANTS: tuple[tuple[Any, dict[str, str], dict[str, Any], int], ...] = (
     (sampling_scan_triton.adjust, ADJUST, ALL | {"COPIES": False, "SPLITS": SPLITS, "BLOCK": BLOCK}, 4),
@@ -51,11 +52,11 @@ VARIANTS: tuple[tuple[Any, dict[str, str], dict[str, Any], int], ...] = (
         dict.fromkeys((*ALL, "COPIES"), False) | {"SPLITS": 64, "BLOCK": BLOCK},
         4,
     ),
-    (sampling_scan_triton.survey, SURVEY, {"TRUNCATES": True, "CUTS": CUTS, "SPLITS": SPLITS, "BLOCK": BLOCK}, 8),
-    (sampling_scan_triton.survey, SURVEY, {"TRUNCATES": False, "CUTS": CUTS, "SPLITS": SPLITS, "BLOCK": BLOCK}, 8),
+    (sampling_scan_triton.survey, SURVEY, {"TRUNCATES": True, "CUTS": CUTS, "SPLITS": SPLITS, "BLOCK": 512}, 8),
+    (sampling_scan_triton.survey, SURVEY, {"TRUNCATES": False, "CUTS": CUTS, "SPLITS": SPLITS, "BLOCK": 512}, 8),
     (sampling_scan_triton.gather, GATHER, {"CUTS": CUTS, "SPLITS": SPLITS, "BLOCK": BLOCK}, 4),
     (sampling_finish_triton.finish, FINISH, {"DRAWS": True, "TRUNCATES": True} | FINISHING, 8),
-    (sampling_finish_triton.finish, FINISH, {"DRAWS": True, "TRUNCATES": True} | FINISHING | {"SPLITS": 1, "WIDTH": 1024}, 8),
+    (sampling_finish_triton.finish, FINISH, {"DRAWS": True, "TRUNCATES": True} | UNCUT, 8),
     (sampling_finish_triton.finish, FINISH, {"DRAWS": True, "TRUNCATES": False} | FINISHING, 8),
     (sampling_finish_triton.finish, FINISH, {"DRAWS": False, "TRUNCATES": False} | FINISHING, 8),
     (
