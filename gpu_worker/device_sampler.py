@@ -133,8 +133,10 @@ class DeviceSampler:
         ``logits`` float32, bfloat16 or float16 [L, V], which may be overwritten; ``rows`` int32 [L], row slots on the
         device, none twice, -1 for padding; ``masks`` for rows that obey grammars. ``needs`` at least those of the rows.
         Flushes first. In a captured graph, which fixes L, ``needs`` and whether there are masks, nothing may be left to
-        flush: flush before every replay.
+        flush: flush before every replay. ValueError for logits of another vocabulary.
         """
+        if logits.shape[1] != self._vocab_size:
+            raise ValueError(f"logits of {logits.shape[1]} tokens, the vocabulary has {self._vocab_size}")
         self.flush()
         return self._kernels.draw(self._state, logits, rows, needs, masks)
 

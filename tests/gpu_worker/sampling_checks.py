@@ -109,7 +109,7 @@ def sets_far_from_the_best(kernels: SamplingKernels) -> None:
     hollow[::300] = torch.linspace(0, 40, 14)
     parameters: list[dict[str, Any]] = [
         {"top_p": 0.9}, {"top_k": 4000}, {"top_k": 3500, "top_p": 0.95}, {"top_k": 50}, {"top_k": 50, "top_p": 0.9},
-        {"top_p": 0.0}, {"min_p": 1e-30}, {"top_k": 1, "temperature": 1e-4}, {},
+        {"top_p": 0.0}, {"min_p": 1e-30}, {"top_k": 9, "temperature": 1e-4}, {},
     ]  # fmt: skip
     rows = [some(seed=n, **{"temperature": 2.0, **each}) for n, each in enumerate(parameters)]
     for logits in (flat, steep, hollow):
