@@ -25,8 +25,6 @@ from gpu_worker.kernels.sampling import Drawn, MaskRows, Needs, RowState, Sampli
 from gpu_worker.row_edits import Columns, Edit, columns_of, pack
 from shared.protocol import Sampling
 
-_NOTHING = Needs(adjusts=False, draws=False, truncates=False)
-
 
 class DeviceSampler:
     """The rows of one batch, by slot. For one thread and one stream; draws and edits take effect in order."""
@@ -57,7 +55,7 @@ class DeviceSampler:
             torch.zeros((max_rows, s.MOST_ENTRIES + 1), dtype=torch.float32, device=device),
         )
         self._prompt_lens = [0] * max_rows
-        self._needs = [_NOTHING] * max_rows
+        self._needs = np.zeros((max_rows, len(Needs._fields)), bool)
         self._edits: dict[int, Edit] = {}
 
     @property
@@ -112,13 +110,11 @@ class DeviceSampler:
         """Discard what was drawn beyond the first ``length`` tokens of the row. See :meth:`replace`."""
         self.replace(row, length, ())
 
-    def needs(self, rows: Sequence[int]) -> Needs:
-        """The least that a draw for these row slots has to do; a captured draw may do more. Negative ones count not."""
-        needs = _NOTHING
-        for row in rows:
-            if row >= 0:
-                needs |= self._needs[row]
-        return needs
+    def needs(self, rows: Sequence[int] | np.ndarray) -> Needs:
+        """The least that a draw for these row slots has to do; a captured draw may do more. Padding needs nothing."""
+        slots = np.asarray(rows, np.int64)
+        adjusts, draws, truncates = self._needs[slots[slots >= 0]].any(axis=0).tolist()
+        return Needs(adjusts, draws, truncates)
 
     def flush(self) -> None:
         """Send what the host has said since the last time: one copy and a few launches, none if it said nothing."""
