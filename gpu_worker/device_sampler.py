@@ -113,8 +113,8 @@ class DeviceSampler:
     def needs(self, rows: Sequence[int] | np.ndarray) -> Needs:
         """The least that a draw for these row slots has to do; a captured draw may do more. Padding needs nothing."""
         slots = np.asarray(rows, np.int64)
-        adjusts, draws, truncates = self._needs[slots[slots >= 0]].any(axis=0).tolist()
-        return Needs(adjusts, draws, truncates)
+        found = self._needs[slots[slots >= 0]]
+        return Needs(*(bool(column.any()) for column in found.T))
 
     def flush(self) -> None:
         """Send what the host has said since the last time: one copy and a few launches, none if it said nothing."""
