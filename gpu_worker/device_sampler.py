@@ -117,8 +117,13 @@ class DeviceSampler:
         return Needs(*(bool(column.any()) for column in found.T))
 
     def flush(self) -> None:
-        """Send what the host has said since the last time: one copy and a few launches, none if it said nothing."""
+        """Send what the host has said since the last time: one copy and a few launches, none if it said nothing.
+
+        RuntimeError while a graph is being captured, which would repeat it.
+        """
         if self._edits:
+            if self._device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+                raise RuntimeError("what the host has said of rows cannot be captured: flush before")
             edits, self._edits = self._edits, {}
             self._kernels.edit(self._state, pack(edits, self._device))
 
@@ -130,6 +135,9 @@ class DeviceSampler:
         device, none twice, -1 for padding; ``masks`` for rows that obey grammars. ``needs`` at least those of the rows.
         Flushes first. In a captured graph, which fixes L, ``needs`` and whether there are masks, nothing may be left to
         flush: flush before every replay. ValueError for logits of another vocabulary.
+
+        Kernels are compiled, in seconds, at the first draw of their kind. A draw of nothing but padding, with as many
+        rows, the same needs, types and presence of masks, brings that forward and changes nothing.
         """
         if logits.shape[1] != self._vocab_size:
             raise ValueError(f"logits of {logits.shape[1]} tokens, the vocabulary has {self._vocab_size}")

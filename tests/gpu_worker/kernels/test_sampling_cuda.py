@@ -66,6 +66,8 @@ def test_a_captured_draw_is_the_same_draw(here: Here) -> None:
             with torch.cuda.graph(graph):
                 result = sampler.draw(logits, slots, EVERYTHING)
             cases.admit(sampler, batch)
+            with pytest.raises(RuntimeError, match="flush before"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+                sampler.draw(logits, slots, EVERYTHING)
             sampler.flush()
             for step in steps:
                 logits.copy_(step)
