@@ -75,7 +75,7 @@ def tiling_for(shape: AttentionShape, dtype: torch.dtype, target: Target) -> Til
     group = shape.num_heads // shape.num_kv_heads
     dim = max(16, padded(shape.head_dim))
     own_rows = max(16, padded(group))
-    extend, decode = _launches(dim * dtype.itemsize, target)
+    extend, decode = _launches(dim, dtype, target)
     return Tiling(
         extend=extend._replace(rows=max(extend.rows, own_rows)),
         decode=decode._replace(rows=max(decode.rows, own_rows)),
@@ -87,13 +87,22 @@ def tiling_for(shape: AttentionShape, dtype: torch.dtype, target: Target) -> Til
     )
 
 
-def _launches(row_bytes: int, target: Target) -> tuple[Launch, Launch]:
-    """Of chunks and of decoding, for keys of ``row_bytes``; small ones for GPUs of 100 KiB (8.6, 8.9)."""
+def _launches(dim: int, dtype: torch.dtype, target: Target) -> tuple[Launch, Launch]:
+    """Of chunks and of decoding, for heads of ``dim``.
+
+    Hopper has 227 KiB of shared memory, 8.0 has 163, 8.6 and 8.9 have 99. Products of float32 are not tensor cores' and
+    keep their operands in registers, hence the small tiles.
+    """
+    if dtype.itemsize > 2:
+        return (Launch(32, 32, 8, 2), Launch(32, 32, 4, 2)) if dim <= 128 else (Launch(32, 16, 8, 2),) * 2
     roomy = target.shared_bytes >= 160 * 1024
-    if row_bytes <= 128:  # 64 of 16 bits
-        return Launch(128, 128 if roomy else 64, 8, 3), Launch(64, 64, 4, 3)
-    if row_bytes <= 256:  # 128 of 16 bits, 64 of 32
-        return (Launch(128, 64, 8, 3), Launch(64, 64, 4, 3)) if roomy else (Launch(128, 64, 8, 2), Launch(64, 32, 4, 2))
-    if row_bytes <= 512:  # 256 of 16 bits, 128 of 32
-        return (Launch(128, 64, 8, 2), Launch(64, 32, 4, 3)) if roomy else (Launch(64, 32, 4, 2), Launch(64, 16, 4, 2))
-    return (Launch(64, 32, 4, 2), Launch(64, 16, 4, 2)) if roomy else (Launch(32, 16, 4, 2), Launch(32, 16, 4, 2))
+    if dim <= 64:
+        return (
+            (Launch(128, 128, 8, 3), Launch(64, 64, 4, 3)) if roomy else (Launch(128, 64, 8, 3), Launch(64, 64, 4, 3))
+        )
+    if dim <= 128:
+        keys = 128 if target.shared_bytes >= 200 * 1024 else 64
+        return (
+            (Launch(128, keys, 8, 3), Launch(64, 64, 4, 3)) if roomy else (Launch(128, 64, 8, 2), Launch(64, 32, 4, 2))
+        )
+    return (Launch(128, 64, 8, 2), Launch(64, 32, 8, 3)) if roomy else (Launch(64, 32, 4, 2), Launch(64, 16, 4, 2))
