@@ -182,15 +182,18 @@ def _merges(items: Int32, members: Int32) -> tuple[Int32, Int32, Int32]:
     """Which tokens have partial results, and which: ``merged``, ``offsets`` and ``partials`` of Work."""
     items = items[items[:, 5] >= 0]
     tokens = members[_tokens_of(items[:, 0], items[:, 1])]  # of partial 0, 1, ...
+    if not len(tokens):
+        return tokens, np.zeros(1, np.int32), tokens
     partials = np.argsort(tokens, kind="stable").astype(np.int32)
-    merged, counts = np.unique(tokens, return_counts=True)
-    offsets = np.zeros(len(merged) + 1, np.int32)
-    np.cumsum(counts, out=offsets[1:])
-    return merged, offsets, partials
+    tokens = tokens[partials]
+    first = np.flatnonzero(np.diff(tokens, prepend=-1)).astype(np.int32)
+    return tokens[first], np.append(first, np.int32(len(tokens))), partials
 
 
 def _tiles(rows: Rows, lengths: Int32, many: NDArray[np.bool_], tokens: int) -> Int32:
     """Tiles [E, 4] of rows with many new tokens."""
+    if not many.any():
+        return np.zeros((0, TILE_FIELDS), np.int32)
     pieces = -(-lengths[many] // tokens)
     row = np.repeat(np.flatnonzero(many).astype(np.int32), pieces)
     at = _within_each(pieces) * tokens

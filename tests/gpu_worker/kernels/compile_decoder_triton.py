@@ -98,9 +98,9 @@ def others(shape: AttentionShape, dtype: torch.dtype) -> Iterator[Kernel]:
         yield Kernel(
             rotary_triton.rotate_and_store,
             {"qkv": data, "cos": FLOATS, "sin": FLOATS, "slots": LONGS, "keys": data, "values": data}
-            | {"q_norm": data, "k_norm": data, "eps": FLOAT},
+            | {"q_norm": data, "k_norm": data, "eps": FLOAT, "size": INT},
             {"KV_HEADS": kv_heads, "D": dim, "PAGE": 16, "KEYS_BY_TOKEN": True, "HEADS": heads}
-            | {"HALF_PAD": padded(dim // 2), "BLOCK": 16, "NORMED": normed},
+            | {"HALF_PAD": padded(dim // 2), "BLOCK": 32, "NORMED": normed},
             {},
         )
     for adding in (False, True):
