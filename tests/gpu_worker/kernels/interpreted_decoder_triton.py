@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from gpu_worker.kernels.attention_plan import rows_of
+from gpu_worker.kernels.attention_work import make_work
 from gpu_worker.kernels.interface import AttentionShape, HeadNorms, Kernels
 from gpu_worker.kernels.plain import PlainKernels
 from gpu_worker.kernels.selection import kernels_for
@@ -31,10 +33,14 @@ SMALL = AttentionShape(4, 2, 16, 1e-5)  # heads, KV heads, head_dim, eps
 class SmallTiles(TritonKernels):
     """Tiles so small that little work is many of them."""
 
+    def __init__(self, device: torch.device, dtype: torch.dtype, programs: int = 10) -> None:
+        super().__init__(device, dtype)
+        self._programs = programs
+
     def tiling(self, shape: AttentionShape) -> Tiling:
         launch = Launch(32, 32, 4, 2)
         group = shape.num_heads // shape.num_kv_heads
-        return Tiling(launch, launch, 16, group, programs=10, min_split=32, min_shared_split=32)
+        return Tiling(launch, launch, 16, group, self._programs, min_split=32, min_shared_split=32)
 
 
 def attend(
@@ -51,9 +57,11 @@ def attend(
     return attention.attend(qkv, 0, case.window, norms), pool
 
 
-def check(case: Case, shape: AttentionShape, dtype: torch.dtype = HALF, *, keys_by_token: bool = True) -> None:
+def check(
+    case: Case, shape: AttentionShape, dtype: torch.dtype = HALF, *, keys_by_token: bool = True, programs: int = 10
+) -> None:
     expected, expected_pool = attend(PLAIN, shape, case, dtype)
-    actual, pool = attend(SmallTiles(CPU, dtype), shape, case, dtype, keys_by_token=keys_by_token)
+    actual, pool = attend(SmallTiles(CPU, dtype, programs), shape, case, dtype, keys_by_token=keys_by_token)
     torch.testing.assert_close(actual, expected, rtol=0, atol=TOLERANCE[dtype])
     for written, wanted in ((pool.keys[0], expected_pool.keys[0]), (pool.values[0], expected_pool.values[0])):
         torch.testing.assert_close(written, wanted, rtol=1e-2, atol=TOLERANCE[dtype], equal_nan=True)
@@ -118,6 +126,12 @@ def test_a_long_row_in_many_pieces() -> None:
 
 def test_a_few_queries_before_a_long_context_are_split_too() -> None:
     check(Case([Row(700, 7), Row(0, 5)], 16), SMALL)
+
+
+def test_a_message_after_a_long_conversation_is_split_too() -> None:
+    case, kernels = Case([Row(300, 19)], 16), SmallTiles(CPU, HALF, programs=20)
+    assert not len(make_work(rows_of(build(case, SMALL, HALF).batch, 16), kernels.tiling(SMALL), None).tiles)
+    check(case, SMALL, programs=20)
 
 
 def test_only_chunks() -> None:
