@@ -69,12 +69,12 @@ def check(
 
 def tree(page_size: int) -> list[Row]:
     """Two levels of sharing; one row that is alone, one that shares all but its last token."""
-    root, left, right = ("root", 240 // page_size), ("left", 80 // page_size), ("right", 32 // page_size)
+    root, left, right = ("root", 96 // page_size), ("left", 48 // page_size), ("right", 32 // page_size)
     return [
-        *(Row(330 + 7 * n, path=(root, left)) for n in range(5)),
-        Row(320, path=(root, left)),
-        *(Row(275 + 31 * n, path=(root, right)) for n in range(3)),
-        Row(240, path=(root,)),
+        *(Row(150 + 7 * n, path=(root, left)) for n in range(5)),
+        Row(144, path=(root, left)),
+        *(Row(130 + 31 * n, path=(root, right)) for n in range(3)),
+        Row(96, path=(root,)),
         Row(70),
     ]
 
@@ -121,11 +121,11 @@ def test_any_batch(case: Case, group: int, dim: int) -> None:
 
 
 def test_a_long_row_in_many_pieces() -> None:
-    check(Case([Row(1500), Row(3)], 16), SMALL, SINGLE)
+    check(Case([Row(900), Row(3)], 16), SMALL, SINGLE)
 
 
 def test_a_few_queries_before_a_long_context_are_split_too() -> None:
-    check(Case([Row(700, 7), Row(0, 5)], 16), SMALL)
+    check(Case([Row(300, 7), Row(0, 5)], 16), SMALL)
 
 
 def test_a_message_after_a_long_conversation_is_split_too() -> None:
@@ -172,16 +172,16 @@ def test_production_tiles() -> None:
 def test_a_plan_is_refilled_in_place_and_a_static_batch_may_be_longer() -> None:
     """What a CUDA graph needs: the same launches, the same addresses, other batches."""
     kernels = SmallTiles(CPU, HALF)
-    plan = kernels.attention_plan(SMALL, (None, 300), 16, 12)
+    plan = kernels.attention_plan(SMALL, (None, 150), 16, 12)
     addresses = [each.data_ptr() for each in plan.work(None)[2:]]
     cases = [
         Case(tree(16), 16),
         Case([Row(0)], 16),
-        Case([Row(50 * n) for n in range(12)], 16),
+        Case([Row(25 * n) for n in range(12)], 16),
         Case(tree(16)[2:9], 16),
     ]
     for case in cases:
-        for window in (None, 300) if case is cases[0] else (None,):
+        for window in (None, 150) if case is cases[0] else (None,):
             case = case._replace(window=window)
             expected, _ = attend(PLAIN, SMALL, case, HALF)
             batch, pool, qkv = build(case, SMALL, HALF)
@@ -204,6 +204,8 @@ def test_a_plan_is_refilled_in_place_and_a_static_batch_may_be_longer() -> None:
     assert addresses == [each.data_ptr() for each in plan.work(None)[2:]]
     with pytest.raises(ValueError, match="does not fit"):
         plan.fill(build(Case([Row(0, 300)], 16), SMALL, HALF).batch)
+    with pytest.raises(ValueError, match="does not fit"):
+        kernels.attention_plan(SMALL, (None,), 16, 1).fill(build(Case([Row(9, 8)], 16), SMALL, HALF).batch)
     with pytest.raises(ValueError, match="100 spans"):
         plan.fill(build(Case([Row(9)] * 100, 16), SMALL, HALF).batch)
 
