@@ -6,11 +6,16 @@ Shapes: T tokens, R rows, P pages of the longest page table, L rows whose logits
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gpu_worker.sharing import Sharing
+
+if TYPE_CHECKING:
+    from gpu_worker.kernels.attention_plan import AttentionPlan
 
 
 class FlatBatch(NamedTuple):
@@ -18,7 +23,7 @@ class FlatBatch(NamedTuple):
 
     input_ids: Tensor  # int64 [T]
     positions: Tensor  # int64 [T], position of each token in its sequence
-    slots: Tensor  # int64 [T], where its KV goes: page * page_size + offset
+    slots: Tensor  # int64 [T], where its KV goes: page * page_size + offset; negative, on a GPU: nowhere
     starts: Tensor  # int32 [R + 1], first flat token of each row; the last entry is T
     kv_lens: Tensor  # int32 [R], tokens of the row's sequence including this pass
     page_tables: Tensor  # int32 [R, P], padded with 0
@@ -27,3 +32,6 @@ class FlatBatch(NamedTuple):
     max_kv_len: int  # the largest of kv_lens
     max_new: int  # most tokens of one row
     sharing: Sharing  # of the decode rows; host memory
+    host_starts: NDArray[np.int32]  # ``starts`` and ``kv_lens`` in host memory
+    host_kv_lens: NDArray[np.int32]
+    plan: AttentionPlan | None = None  # filled for this batch; None: a pass plans for itself

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import structlog
@@ -20,7 +21,7 @@ log = structlog.get_logger("kernels")
 
 def compiles_for(device: torch.device, dtype: torch.dtype, cache_dir: Path | None = None) -> bool:
     """Whether models of this dtype run compiled for this machine's cores; machine code is kept under ``cache_dir``."""
-    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16) or _runs_triton(device):
         return False
     try:
         from gpu_worker.kernels.compiling import cache_in
@@ -34,8 +35,20 @@ def compiles_for(device: torch.device, dtype: torch.dtype, cache_dir: Path | Non
 
 def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
     """The fastest kernels of models/decoder.py that there are for this device and dtype."""
-    del device, dtype
+    if _runs_triton(device):
+        try:
+            from gpu_worker.kernels.triton_kernels import TritonKernels
+        except ImportError as error:
+            log.warning("triton is not installed, plain torch is many times slower", error=str(error))
+            return PlainKernels()
+        return TritonKernels(device, dtype)
     return PlainKernels()
+
+
+def _runs_triton(device: torch.device) -> bool:
+    """On a GPU, and anywhere in Triton's interpreter, which whoever wants it has imported: it is not imported here."""
+    triton = sys.modules.get("triton")
+    return device.type == "cuda" or (triton is not None and bool(triton.knobs.runtime.interpret))
 
 
 def mask_kernels_for(device: torch.device, vocabulary: Vocabulary, cache_dir: Path | None = None) -> MaskKernels:

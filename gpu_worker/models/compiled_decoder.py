@@ -142,8 +142,8 @@ class CompiledDecoder:
         # a shared stretch would have to end where a window begins, which differs from row to row
         sharing = nothing_shared(batch.num_decodes) if self._has_windows else batch.sharing
         work = attention_work(
-            batch.starts.numpy(),
-            batch.kv_lens.numpy(),
+            batch.host_starts,
+            batch.host_kv_lens,
             batch.num_decodes,
             sharing,
             pool.page_size,
