@@ -1,7 +1,8 @@
 """From a model on disk to a decoder on a device.
 
-Reads safetensors and GGUF, converts to the chosen dtype, fuses and prepacks layer by layer, so that
-the peak is one copy of the weights and one layer. Knows nothing of names on the hub or of requests.
+Reads safetensors and GGUF layer by layer: a tensor goes to the device as it is stored (of safetensors straight from the
+mapped file; GGUF's are expanded one by one), is converted there and takes its place in the fused layer. The peak is one
+copy of the weights and one layer, all of it on the device. Knows nothing of names on the hub or of requests.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gpu_worker.dummy_weights import DummyWeights
 from gpu_worker.gguf_weights import GGUFWeights
 from gpu_worker.kernels.interface import HeadNorms, Kernels, Linear
 from gpu_worker.kernels.selection import kernels_for
-from gpu_worker.models.config import ModelConfig
+from gpu_worker.models.config import ModelConfig, read_huggingface_config
 from gpu_worker.models.decoder import Decoder, Layer
 from gpu_worker.models.rope import inverse_frequencies
 from gpu_worker.safetensors_weights import SafetensorsWeights
@@ -44,6 +46,12 @@ def open_weights(files: ModelFiles) -> Weights:
     return GGUFWeights(files.path) if files.format == "gguf" else SafetensorsWeights(files.path)
 
 
+def _weights(files: ModelFiles, device: torch.device, dtype: torch.dtype) -> Weights:
+    if files.format == "dummy":
+        return DummyWeights(read_huggingface_config(files.path), device, dtype)
+    return open_weights(files)
+
+
 def load_decoder(
     files: ModelFiles,
     device: torch.device | str,
@@ -51,12 +59,14 @@ def load_decoder(
     progress: Progress | None = None,
     cache_dir: Path | None = None,
 ) -> Decoder:
-    """Load all weights. Kernels compile in the first forward pass, and are kept under ``cache_dir`` if given.
+    """Load all weights, or make random ones.
 
+    Kernels compile in the first forward pass, and are kept under ``cache_dir`` if given.
     Raises UserError for models that are broken or not supported.
     """
     device = torch.device(device)
-    return build_decoder(open_weights(files), kernels_for(device, dtype, cache_dir), device, dtype, progress)
+    weights = _weights(files, device, dtype)
+    return build_decoder(weights, kernels_for(device, dtype, cache_dir), device, dtype, progress)
 
 
 def build_decoder(
@@ -121,11 +131,19 @@ class _Builder:
 
     def _fused(self, prefix: str, parts: dict[str, int], inputs: int) -> Linear:
         """One linear layer for several that share their input; ``parts`` are names and output sizes."""
-        weight = torch.cat([self._load(f"{prefix}.{part}.weight", size, inputs) for part, size in parts.items()])
+        weight = self._joined({f"{prefix}.{part}.weight": size for part, size in parts.items()}, inputs)
         if not any(f"{prefix}.{part}.bias" in self._weights for part in parts):
             return self._kernels.linear(weight, None)
-        bias = torch.cat([self._load(f"{prefix}.{part}.bias", size) for part, size in parts.items()])
-        return self._kernels.linear(weight, bias)
+        return self._kernels.linear(weight, self._joined({f"{prefix}.{part}.bias": n for part, n in parts.items()}))
+
+    def _joined(self, parts: dict[str, int], *inner: int) -> Tensor:
+        """Tensors of one inner shape, by name and first dimension, one below the other."""
+        if len(parts) == 1:
+            return self._load(*next(iter(parts.items())), *inner)
+        joined = torch.empty(sum(parts.values()), *inner, dtype=self._dtype, device=self._device)
+        for rows, (name, size) in zip(joined.split(list(parts.values())), parts.items(), strict=True):
+            rows.copy_(self._stored(name, size, *inner))
+        return joined
 
     def _lm_head(self, embedding: Tensor) -> Linear:
         if self._config.tied_embeddings:
@@ -138,7 +156,11 @@ class _Builder:
         return (frequencies if divisors is None else frequencies / divisors).to(self._device)
 
     def _load(self, name: str, *shape: int) -> Tensor:
+        return self._stored(name, *shape).to(dtype=self._dtype)
+
+    def _stored(self, name: str, *shape: int) -> Tensor:
+        """On the device, in the dtype of the file: a copy that also converts would convert on the host."""
         weight = self._weights.tensor(name)
         if weight.shape != shape:
             raise UserError(f"{name} has the shape {tuple(weight.shape)} where the configuration asks for {shape}")
-        return weight.to(device=self._device, dtype=self._dtype)
+        return weight.to(self._device)

@@ -64,7 +64,7 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     torch.set_grad_enabled(False)
-    files = locate(settings.model, settings.cache_path)
+    files = locate(settings.model, settings.cache_path, settings.load_format)
     decoder = load_decoder(
         files,
         device,

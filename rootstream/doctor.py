@@ -128,7 +128,7 @@ def _gpu() -> str:
 
 
 def _model(settings: Settings) -> str:
-    files = locate(settings.model, settings.cache_path)
+    files = locate(settings.model, settings.cache_path, settings.load_format)
     size = sum(file.stat().st_size for file in ([files.path] if files.path.is_file() else files.path.glob("*")))
     return f"{files.name}: {files.format}, {size / 2**20:,.0f} MiB at {files.path}"
 

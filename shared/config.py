@@ -49,6 +49,10 @@ class Settings:
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Parameter(group=_MODEL)] = "auto"
     """Precision of weights and KV; auto is bfloat16 where the device computes it quickly, else float32."""
 
+    load_format: Annotated[Literal["auto", "dummy"], Parameter(group=_MODEL)] = "auto"
+    """auto reads the model's weights. dummy makes random ones of its shape, to measure speed without any file of
+    weights: for a directory with config.json and tokenizer.json, a hub id, or a shape such as `shape:llama-3-8b`."""
+
     context_length: Annotated[int | None, Parameter(group=_MODEL, validator=_POSITIVE)] = None
     """Most tokens of prompt and answer together; the model's own limit by default."""
 
