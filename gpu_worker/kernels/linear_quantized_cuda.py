@@ -1,9 +1,9 @@
 """Weight-only quantised linear layers on CUDA, by torchao: the optional extra ``rootstream[quant]``.
 
 Of torchao 0.18's weight-only kinds, int4 alone has a kernel that multiplies packed weights: torch's own
-``_weight_int4pack_mm`` (tinygemm), bfloat16 in and out, a scale and a zero point per group. Its int8 and float8 tensors are
-expanded to the dtype of the activations in every call, for torch.compile to fuse: run as they are, they read and write
-more memory than plain bfloat16 does. They are refused rather than served slowly.
+``_weight_int4pack_mm`` (tinygemm), bfloat16 in and out, a scale and a zero point per group. Its int8 and float8 tensors
+are expanded to the dtype of the activations in every call, for torch.compile to fuse: run as they are, they read and
+write more memory than plain bfloat16 does. They are refused rather than served slowly.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def quantized_linear(weight: Tensor, bias: Tensor | None, kind: Kind) -> Linear:
     """
     if kind != "int4":
         raise UserError(
-            f"{kind} weights on CUDA: torchao has no kernel that multiplies them packed, and expanding them in each step "
-            "would be slower than bfloat16; use 4-bit weights, or serve without quantisation"
+            f"{kind} weights on CUDA: torchao has no kernel that multiplies them packed, and expanding them in each "
+            "step would be slower than bfloat16; use 4-bit weights, or serve without quantisation"
         )
     if weight.device.type != "cuda" or weight.dtype != torch.bfloat16:
         raise UserError(
