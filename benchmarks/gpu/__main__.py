@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 
 from benchmarks.gpu import aims, rows
@@ -84,7 +83,7 @@ def _report(device: str, outcomes: dict[str, Outcome], output: Path) -> int:
         "device": _name(device),
         "torch": torch.__version__,
         "rows": rows.as_json(judged),
-        "aims": msgspec.to_builtins(verdicts),
+        "aims": aims.as_json(verdicts),
         "errors": errors,
         "seconds": {name: round(outcome.seconds, 1) for name, outcome in outcomes.items()},
     }

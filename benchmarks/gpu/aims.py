@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.gpu.rows import Judged, show
 
@@ -55,3 +55,8 @@ def describe(verdict: Verdict) -> str:
     """One line for people."""
     mark = "not measured" if verdict.met is None else "met" if verdict.met else "missed"
     return f"{mark:14}{verdict.aim.text}" + (f": {verdict.found}" if verdict.found else "")
+
+
+def as_json(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+    """Plain values."""
+    return [{"aim": v.aim.text, "key": v.aim.key, "found": v.found, "met": v.met} for v in verdicts]

@@ -85,4 +85,11 @@ def print_table(rows: Sequence[Judged]) -> None:
 
 def as_json(rows: Sequence[Judged]) -> list[dict[str, Any]]:
     """Plain values, as they were measured."""
-    return [msgspec.to_builtins(j.row) | {"floor_s": j.floor_s, "share": j.share} for j in rows]
+    found: list[dict[str, Any]] = []
+    for judgement in rows:
+        row = judgement.row
+        work = None if row.work is None else row.work._asdict()
+        found.append(
+            msgspec.structs.asdict(row) | {"work": work, "floor_s": judgement.floor_s, "share": judgement.share}
+        )
+    return found

@@ -18,5 +18,10 @@ def tokenizer_directory(chosen: Path | None) -> Path:
         return chosen.resolve()
     if (CARRIED / "tokenizer.json").is_file():
         return CARRIED.resolve()
+    return packaged()
+
+
+def packaged() -> Path:
+    """The packaged model's, converted on first use. Raises UserError where it is not installed."""
     cache = Settings().cache_path
     return gguf_tokenizer.converted(locate(DEFAULT_MODEL, cache).path, cache)

@@ -64,7 +64,7 @@ def test_json_keeps_what_was_measured() -> None:
         "key": "decode/a",
         "value": 4e-3,
         "unit": "s",
-        "work": [10**9, 0],
+        "work": {"bytes": 10**9, "flops": 0},
         "note": "",
         "floor_s": 1e-3,
         "share": 0.25,
