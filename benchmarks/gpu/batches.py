@@ -77,4 +77,6 @@ def _flat(
         max_kv_len=int(kv_lens.max()),
         max_new=new,
         sharing=nothing_shared(0),
+        host_starts=starts,
+        host_kv_lens=kv_lens,
     )

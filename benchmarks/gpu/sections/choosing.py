@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 
@@ -12,13 +12,15 @@ from benchmarks.gpu.floors import Work
 from benchmarks.gpu.options import Emit, Options
 from benchmarks.gpu.rows import Row
 from benchmarks.masks import string_content
+from gpu_worker.device_sampler import DeviceSampler
 from gpu_worker.grammar.vocabulary import load_vocabulary
 from gpu_worker.kernels.automata import Automata
-from gpu_worker.kernels.selection import mask_kernels_for
-from gpu_worker.sampler import sample
+from gpu_worker.kernels.selection import mask_kernels_for, sampling_kernels_for
 from shared.model_files import ModelFiles
 from shared.protocol import Sampling
 from shared.tokenizer import Tokenizer
+
+_DRAWS = 2048  # room in each row's history: a draw appends its token
 
 
 @torch.inference_mode()
@@ -31,31 +33,23 @@ def measure(options: Options, emit: Emit, *, shape: str) -> None:
     _masks(options, emit, counts, vocab_size)
 
 
-class _Drawing(msgspec.Struct):
-    """What the sampler sees of a row."""
-
-    sampling: Sampling
-    index: int
-    token_ids: np.ndarray
-    prompt_len: int
-
-
 def _draw(options: Options, emit: Emit, rows: int, vocab_size: int) -> None:
-    logits = torch.randn(rows, vocab_size, device=options.torch_device)
-    scratch = torch.empty_like(logits)
-    ids = np.arange(16, dtype=np.int32)
+    device = options.torch_device
+    logits = torch.randn(rows, vocab_size, device=device)
+    slots = torch.arange(rows, dtype=torch.int32, device=device)
+    prompt = np.arange(16, dtype=np.int32)
     for name, sampling in (
-        ("greedy", Sampling(max_tokens=64, temperature=0.0)),
-        ("top-p 0.9", Sampling(max_tokens=64, temperature=1.0, top_p=0.9)),
+        ("greedy", Sampling(max_tokens=_DRAWS, temperature=0.0)),
+        ("temperature", Sampling(max_tokens=_DRAWS, temperature=1.0)),
+        ("top-p 0.9", Sampling(max_tokens=_DRAWS, temperature=1.0, top_p=0.9)),
+        ("penalties", Sampling(max_tokens=_DRAWS, temperature=1.0, top_p=0.9, repetition_penalty=1.1)),
     ):
-        drawing = [_Drawing(sampling, 8, ids, 8)] * rows
-
-        def run(drawing: list[_Drawing] = drawing) -> object:
-            scratch.copy_(logits)  # a draw overwrites them
-            return sample(scratch, drawing)
-
-        work = Work(bytes=logits.nbytes)
-        emit(Row(f"sampling/{name}/{rows} rows", options.timer().seconds(run), work=work))
+        sampler = DeviceSampler(sampling_kernels_for(device), vocab_size, rows, len(prompt) + _DRAWS, device)
+        for slot in range(rows):
+            sampler.admit(slot, sampling, prompt, len(prompt))
+        needs = sampler.needs(range(rows))
+        seconds = options.timer().seconds(partial(sampler.draw, logits, slots, needs))
+        emit(Row(f"sampling/{name}/{rows} rows", seconds, work=Work(bytes=logits.nbytes)))
 
 
 def _masks(options: Options, emit: Emit, counts: list[int], vocab_size: int) -> None:

@@ -69,8 +69,12 @@ def _eager(decoder: Decoder, batch: FlatBatch, pool: KVPool) -> Call:
 
 def _step(decoder: Decoder, batch: FlatBatch, pool: KVPool) -> tuple[Call, str]:
     """A decode step on a GPU, and how it runs."""
-    run = _eager(decoder, batch, pool)
+    plan = decoder.attention_plan(PAGE_SIZE, batch.num_decodes)
+    if plan is None:
+        return _eager(decoder, batch, pool), "launched one by one: no plan to capture"
+    plan.fill(batch)
+    run = _eager(decoder, batch._replace(plan=plan), pool)
     try:
         return captured(run), ""
     except RuntimeError as error:
-        return run, f"launched one by one, no graph: {str(error).splitlines()[0][:60]}"
+        return run, f"launched one by one: {str(error).splitlines()[0][:60]}"
