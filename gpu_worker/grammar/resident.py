@@ -1,7 +1,7 @@
 """Automata that are on the device as a whole: transitions, and the mask of every state.
 
-A row that obeys such an automaton needs nothing of the host from one token to the next: the kernel ``advance`` moves its
-state, and a table says which row of the mask pool belongs to it. All tensors keep their addresses, because captured
+A row that obeys such an automaton needs nothing of the host from one token to the next: the kernel ``advance`` moves
+its state, and a table says which row of the mask pool belongs to it. All tensors keep their addresses, because captured
 graphs hold them; what is written into them is ordered by the stream, so steps under way still see what was there.
 """
 
