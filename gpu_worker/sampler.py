@@ -93,7 +93,12 @@ def uniform(seed: int, index: int) -> float:
 
     Two rounds of the SplitMix64 finaliser (Steele, Lea and Flood 2014) over a counter.
     """
-    return (_mix(_mix(seed + _GOLDEN) + index * _GOLDEN + 1) >> 11) * 2.0**-53
+    return (_mix(seed_state(seed) + index * _GOLDEN + 1) >> 11) * 2.0**-53
+
+
+def seed_state(seed: int) -> int:
+    """The first of those rounds, which is the same for every index; unsigned 64 bits."""
+    return _mix(seed + _GOLDEN)
 
 
 def _mix(state: int) -> int:
