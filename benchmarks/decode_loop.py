@@ -41,18 +41,22 @@ def batch(rows: int, new: int, context: int, vocab: int) -> FlatBatch:
     tables = torch.randperm(rows * width, generator=generator).view(rows, width)
     positions = torch.arange(context - new, context)
     slots = tables[:, positions // PAGE_SIZE] * PAGE_SIZE + positions % PAGE_SIZE
+    starts = torch.arange(0, rows * new + 1, new, dtype=torch.int32)
+    kv_lens = torch.full((rows,), context, dtype=torch.int32)
     return FlatBatch(
         input_ids=torch.randint(3, vocab, (rows * new,), generator=generator),
         positions=positions.repeat(rows),
         slots=slots.flatten(),
-        starts=torch.arange(0, rows * new + 1, new, dtype=torch.int32),
-        kv_lens=torch.full((rows,), context, dtype=torch.int32),
+        starts=starts,
+        kv_lens=kv_lens,
         page_tables=tables.to(torch.int32),
         num_decodes=rows if new == 1 else 0,
         logit_indices=torch.arange(new - 1, rows * new, new),
         max_kv_len=context,
         max_new=new,
         sharing=nothing_shared(rows if new == 1 else 0),
+        host_starts=starts.numpy(),
+        host_kv_lens=kv_lens.numpy(),
     )
 
 

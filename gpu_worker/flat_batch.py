@@ -6,11 +6,16 @@ Shapes: T tokens, R rows, P pages of the longest page table, L rows whose logits
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gpu_worker.sharing import Sharing
+
+if TYPE_CHECKING:
+    from gpu_worker.kernels.attention_plan import AttentionPlan
 
 
 class FlatBatch(NamedTuple):
@@ -27,3 +32,6 @@ class FlatBatch(NamedTuple):
     max_kv_len: int  # the largest of kv_lens
     max_new: int  # most tokens of one row
     sharing: Sharing  # of the decode rows; host memory
+    host_starts: NDArray[np.int32]  # ``starts`` and ``kv_lens`` in host memory
+    host_kv_lens: NDArray[np.int32]
+    plan: AttentionPlan | None = None  # filled for this batch; None: a pass plans for itself

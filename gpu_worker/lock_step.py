@@ -138,4 +138,6 @@ class LockStep:
             max_kv_len=int(inputs.kv_lens.max()),
             max_new=int(np.diff(inputs.starts).max()),
             sharing=inputs.sharing,
+            host_starts=inputs.starts,
+            host_kv_lens=inputs.kv_lens,
         )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -167,5 +168,7 @@ def _warm_up(model: Model, num_pages: int, page_size: int, device: torch.device)
                 max_kv_len=length,
                 max_new=length,
                 sharing=nothing_shared(num_decodes),
+                host_starts=np.array([0, length], np.int32),
+                host_kv_lens=np.array([length], np.int32),
             )
         )

@@ -95,3 +95,6 @@ class CpuKernels:
         if calls is None:
             calls = self._compiled[shape] = AttentionCalls(shape, self._element, self._team)
         return CpuAttentionPass(calls, batch, cos_sin(batch.positions, frequencies, scale), pool)
+
+    def attention_plan(self, *_: object) -> None:
+        return None

@@ -5,14 +5,17 @@ Shapes: T flat tokens, H hidden size, D head_dim. Activations have the model's d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor
 
 from gpu_worker.flat_batch import FlatBatch
 from gpu_worker.kv_pool import KVPool
+
+if TYPE_CHECKING:
+    from gpu_worker.kernels.attention_plan import AttentionPlan
 
 Linear = Callable[[Tensor], Tensor]
 """[T, in] -> [T, out], bias included."""
@@ -73,5 +76,19 @@ class Kernels(Protocol):
     def attention(
         self, shape: AttentionShape, batch: FlatBatch, frequencies: Tensor, scale: float, pool: KVPool
     ) -> AttentionPass:
-        """Prepare one pass. ``frequencies`` [D / 2] are the rotary ones; ``scale`` multiplies cosines and sines."""
+        """Prepare one pass. ``frequencies`` [D / 2] are the rotary ones; ``scale`` multiplies cosines and sines.
+
+        On a GPU neither this nor the pass waits for the device, and with a ``batch.plan`` both may be captured in a
+        CUDA graph.
+        """
+        ...
+
+    def attention_plan(
+        self, shape: AttentionShape, windows: Sequence[int | None], page_size: int, rows: int, /
+    ) -> AttentionPlan | None:
+        """A plan for batches of up to ``rows`` decode rows, for layers with these ``windows``; see AttentionPlan.
+
+        Where several are made, make that for the most rows first: the others share its memory. None where a pass can
+        only plan for itself.
+        """
         ...

@@ -38,3 +38,6 @@ class PlainKernels:
         self, shape: AttentionShape, batch: FlatBatch, frequencies: Tensor, scale: float, pool: KVPool
     ) -> AttentionPass:
         return PlainAttentionPass(shape, batch, frequencies, scale, pool)
+
+    def attention_plan(self, *_: object) -> None:
+        return None

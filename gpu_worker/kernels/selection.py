@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import structlog
@@ -18,6 +19,13 @@ log = structlog.get_logger("kernels")
 
 def kernels_for(device: torch.device, dtype: torch.dtype, cache_dir: Path | None = None) -> Kernels:
     """The fastest kernels there are for this device and dtype; machine code is kept under ``cache_dir``."""
+    if _runs_triton(device):
+        try:
+            from gpu_worker.kernels.triton_kernels import TritonKernels
+        except ImportError as error:
+            log.warning("triton is not installed, plain torch is many times slower", error=str(error))
+            return PlainKernels()
+        return TritonKernels(device, dtype)
     if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
         return PlainKernels()
     try:
@@ -29,6 +37,12 @@ def kernels_for(device: torch.device, dtype: torch.dtype, cache_dir: Path | None
     if cache_dir is not None and not cache_in(cache_dir / "kernels"):
         log.warning("kernels are compiled at every start: the cache directory cannot be written", path=str(cache_dir))
     return CpuKernels(dtype)
+
+
+def _runs_triton(device: torch.device) -> bool:
+    """On a GPU, and anywhere in Triton's interpreter, which whoever wants it has imported: it is not imported here."""
+    triton = sys.modules.get("triton")
+    return device.type == "cuda" or (triton is not None and bool(triton.knobs.runtime.interpret))
 
 
 def mask_kernels_for(device: torch.device, vocabulary: Vocabulary, cache_dir: Path | None = None) -> MaskKernels:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gpu_worker.flat_batch import FlatBatch
+from gpu_worker.kernels.attention_plan import AttentionPlan
 from gpu_worker.kernels.interface import AttentionShape, HeadNorms, Kernels, Linear
 from gpu_worker.kv_pool import KVPool
 from gpu_worker.models.config import ModelConfig
@@ -53,6 +54,10 @@ class Decoder:
         self._final_norm = final_norm
         self._lm_head = lm_head
         self._frequencies = frequencies
+
+    def attention_plan(self, page_size: int, rows: int) -> AttentionPlan | None:
+        """A plan for decode batches of up to ``rows`` rows; None where a pass can only plan for itself."""
+        return self._kernels.attention_plan(self._shape, self.config.windows, page_size, rows)
 
     @torch.inference_mode()
     def forward(self, batch: FlatBatch, pool: KVPool) -> Tensor:

@@ -37,11 +37,12 @@ def flat_batch(segments: Sequence[Segment], page_size: int, logits: Literal["all
         page_tables[row, :count] = table[:count]
     num_decodes = sum(len(s.ids) == 1 for s in segments)
     kv_lens = torch.tensor([s.start + len(s.ids) for s in segments], dtype=torch.int32)
+    starts = torch.cat((torch.zeros(1, dtype=torch.int64), ends)).to(torch.int32)
     return FlatBatch(
         input_ids=torch.tensor([i for s in segments for i in s.ids]),
         positions=torch.cat(positions),
         slots=torch.cat(slots),
-        starts=torch.cat((torch.zeros(1, dtype=torch.int64), ends)).to(torch.int32),
+        starts=starts,
         kv_lens=kv_lens,
         page_tables=page_tables,
         num_decodes=num_decodes,
@@ -49,6 +50,8 @@ def flat_batch(segments: Sequence[Segment], page_size: int, logits: Literal["all
         max_kv_len=int(kv_lens.max()),
         max_new=int(lengths.max()),
         sharing=find_sharing(page_tables[:num_decodes].numpy(), kv_lens[:num_decodes].numpy(), page_size, page_size),
+        host_starts=starts.numpy(),
+        host_kv_lens=kv_lens.numpy(),
     )
 
 
