@@ -41,10 +41,11 @@ class Rows(NamedTuple):
         """Forced tokens that a step with these chunks may compute besides them."""
         return max(self.chunk_tokens // 4, self.chunk_tokens - sum(chunk.length for chunk in chunks))
 
-    def fail(self, row: int) -> None:
-        """End a row that no token could be drawn for."""
+    def fail(self, row: int, message: str | None = None) -> None:
+        """End a row that no token could be drawn for; ``message`` says why, where it is not the draw's fault."""
         request_id = self.batch.ids[row]
-        message = NO_CHOICE if self.constraints.is_obeyed(row) else NO_LOGITS
+        if message is None:
+            message = NO_CHOICE if self.constraints.is_obeyed(row) else NO_LOGITS
         self.constraints.failed.append((request_id, message))
         self.batch.release(request_id)
 

@@ -26,6 +26,7 @@ _TRANSITIONS = 1 << 22  # 8 MiB
 _AUTOMATA = 1024
 
 Ends = tuple[int, ...]
+InUse = Callable[[], Collection[Automaton]]
 
 
 class Place(NamedTuple):
@@ -52,11 +53,9 @@ class _Held:
 class Residents:
     """The automata on the device, those not used for longest leaving first."""
 
-    def __init__(self, masks: MaskPool, device: torch.device, in_use: Callable[[], Collection[Automaton]]) -> None:
-        """``in_use`` are those that rows obey now: they stay."""
+    def __init__(self, masks: MaskPool, device: torch.device) -> None:
         self._masks = masks
         self._device = device
-        self._in_use = in_use
         self._automata = Automata(device, _TRANSITIONS, _AUTOMATA)
         self._held: OrderedDict[Automaton, _Held] = OrderedDict()
         self._ranges = Ranges(_TABLE_ENTRIES)
@@ -67,29 +66,32 @@ class Residents:
         """What the kernel ``advance`` reads."""
         return self._automata.arrays
 
-    def enter(self, automaton: Automaton, ends: Sequence[int]) -> Place | None:
-        """Put an automaton on the device, if it is not there. None if it is too large, or others leave no room."""
+    def enter(self, automaton: Automaton, ends: Sequence[int], in_use: InUse) -> Place | None:
+        """Put an automaton on the device, if it is not there. None if it is too large, or others leave no room.
+
+        Those ``in_use`` stay; it is asked only where somebody has to leave.
+        """
         if automaton.num_states > _MOST_STATES:
             return None
         held = self._held.get(automaton)
         if held is None:
             while not self._automata.fits(automaton.tables):
-                if not self._evict(automaton):
+                if not self._evict(automaton, in_use):
                     return None
             held = self._held[automaton] = _Held(self._automata.add(automaton.tables))
         self._held.move_to_end(automaton)
-        ending, going_on = self._base(automaton, held, tuple(ends)), self._base(automaton, held, ())
+        ending, going_on = (self._base(automaton, held, kind, in_use) for kind in (tuple(ends), ()))
         return None if ending is None or going_on is None else Place(held.index, ending, going_on)
 
-    def _base(self, automaton: Automaton, held: _Held, ends: Ends) -> int | None:
+    def _base(self, automaton: Automaton, held: _Held, ends: Ends, in_use: InUse) -> int | None:
         base = held.bases.get(ends)
         if base is not None:
             return base
         while (rows := self._masks.hold(automaton, ends)) is None:
-            if not self._evict(automaton):
+            if not self._evict(automaton, in_use):
                 return None
         while (base := self._ranges.take(len(rows))) is None:
-            if not self._evict(automaton):
+            if not self._evict(automaton, in_use):
                 self._masks.let_go(rows)
                 return None
         self.table[base : base + len(rows)] = torch.tensor(rows, dtype=torch.int32).to(self._device)
@@ -97,9 +99,9 @@ class Residents:
         held.rows += rows
         return base
 
-    def _evict(self, wanted: Automaton) -> bool:
+    def _evict(self, wanted: Automaton, in_use: InUse) -> bool:
         """Take the automaton off that was not used for longest. False if all are in use."""
-        kept = {wanted, *self._in_use()}
+        kept = {wanted, *in_use()}
         for automaton, held in self._held.items():
             if automaton not in kept:
                 del self._held[automaton]
