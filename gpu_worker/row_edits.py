@@ -82,7 +82,7 @@ def columns_of(sampling: Sampling, prompt_len: int, vocab_size: int) -> Columns:
     columns.floats[s.LOG_MIN_P] = -np.inf
     if not is_greedy:
         columns.ints[s.TOP_K] = sampling.top_k if 0 < sampling.top_k < vocab_size else 0
-        columns.longs[s.LEFT_OUT] = max(0, _ONE - round(sampling.top_p * _ONE))
+        columns.longs[s.LEFT_OUT] = min(max(0, _ONE - round(sampling.top_p * _ONE)), _ONE - 1)
         if sampling.min_p > 0.0:
             columns.floats[s.LOG_MIN_P] = np.log(np.float32(sampling.min_p))
     return columns

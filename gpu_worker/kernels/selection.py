@@ -13,6 +13,8 @@ from gpu_worker.kernels.interface import Kernels
 from gpu_worker.kernels.mask_reference import PlainMaskKernels
 from gpu_worker.kernels.masks import MaskKernels
 from gpu_worker.kernels.plain import PlainKernels
+from gpu_worker.kernels.sampling import SamplingKernels
+from gpu_worker.kernels.sampling_reference import PlainSamplingKernels
 
 log = structlog.get_logger("kernels")
 
@@ -57,6 +59,18 @@ def mask_kernels_for(device: torch.device, vocabulary: Vocabulary, cache_dir: Pa
     except ImportError as error:
         log.warning("mask kernels cannot be compiled, plain torch is many times slower", error=str(error))
     return PlainMaskKernels(vocabulary, device)
+
+
+def sampling_kernels_for(device: torch.device) -> SamplingKernels:
+    """The fastest kernels there are for sampling on this device. On a CPU that is :func:`gpu_worker.sampler.sample`."""
+    if device.type == "cuda":
+        try:
+            from gpu_worker.kernels.sampling_kernels_triton import TritonSamplingKernels
+        except ImportError as error:
+            log.warning("sampling kernels cannot be compiled, plain torch waits for them", error=str(error))
+        else:
+            return TritonSamplingKernels()
+    return PlainSamplingKernels()
 
 
 def _compiled_masks(vocabulary: Vocabulary, cache_dir: Path | None) -> MaskKernels:

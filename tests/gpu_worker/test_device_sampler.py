@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
+from gpu_worker.kernels.sampling import SamplingKernels
 from gpu_worker.kernels.sampling_reference import PlainSamplingKernels, part_of, uniform_bits
 from gpu_worker.sampler import seed_state, uniform
-from tests.gpu_worker import sampling_cases as cases
+from tests.gpu_worker.sampling_checks import every_check, random_batches
 
 
-def test_every_row_draws_what_the_host_draws() -> None:
-    rng = np.random.default_rng(1)
-    borders = rows = 0
-    for _ in range(150):
-        vocab = int(rng.choice([7, 200, 1000, 3001]))
-        batch = cases.random_batch(rng, vocab, int(rng.integers(1, 7)), 8)
-        sampler = cases.make_sampler(PlainSamplingKernels(), vocab, 8)
-        cases.admit(sampler, batch)
-        borders += cases.check(cases.draw(sampler, batch), batch)
-        rows += len(batch.rows)
-    assert borders < rows / 100
+@every_check
+def test_device_sampler(check: Callable[[SamplingKernels], None]) -> None:
+    check(PlainSamplingKernels())
+
+
+def test_many_random_batches() -> None:
+    random_batches(PlainSamplingKernels(), 150)
 
 
 def test_uniform_draws_are_the_same_bit_for_bit() -> None:
