@@ -63,6 +63,15 @@ class Settings:
     page_size: Annotated[int, Parameter(group=_MODEL, validator=Number(gte=1, lte=256))] = 16
     """Tokens per KV page: the grain in which prefixes are shared."""
 
+    cuda_graphs: Annotated[bool, Parameter(group=_MODEL, negative="--no-cuda-graphs")] = True
+    """On a GPU, launch small steps as CUDA graphs, captured when the worker starts."""
+
+    graph_seconds: Annotated[float, Parameter(group=_MODEL, validator=_POSITIVE)] = 60
+    """Time that capturing them may take; steps of sizes that were not captured then are launched in pieces."""
+
+    graph_memory: Annotated[str, Parameter(group=_MODEL)] = "2GiB"
+    """Device memory that they may take."""
+
     threads: Annotated[int | None, Parameter(group=_MODEL, validator=_POSITIVE)] = None
     """CPU threads of the worker; all cores by default."""
 

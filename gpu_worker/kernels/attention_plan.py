@@ -122,6 +122,11 @@ class AttentionPlan:
             window: _views(self._on_device[index], self._sizes, programs) for index, window in enumerate(self._windows)
         }
 
+    @property
+    def longest_row(self) -> int:
+        """New tokens that a row of a batch may have at most to fit."""
+        return self._tiling.tile_tokens
+
     def fill(self, batch: FlatBatch) -> None:
         """Replace the work by that of ``batch``. Raises ValueError for a batch that is not of this bucket."""
         rows = rows_of(batch, self._page_size)
