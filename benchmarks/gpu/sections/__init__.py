@@ -29,7 +29,7 @@ def sections(sizes: Sizes) -> list[Section]:
         Section("device", 60, device.measure),
         _decoder(first, 120),
         Section("sharing", 90, partial(sharing.measure, shape=first)),
-        _server(first, 180, thorough=True),
+        _server(first, 200, thorough=True),
         *(_decoder(name, 75) for name in others),
         Section("kernels", 90, partial(kernels.measure, shape=first)),
         Section("choosing", 60, partial(choosing.measure, shape=first)),

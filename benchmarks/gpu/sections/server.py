@@ -27,6 +27,7 @@ Body = dict[str, Any]
 _ENDLESS = r"([a-z]{1,8} [0-9]{1,4}\n)*"
 _PULSE_S = 1.5  # metrics travel with a pulse every second
 _TURNS = 3
+_GRAPH_S = 40  # of capturing steps at the start, at most
 
 
 class Counters(NamedTuple):
@@ -39,9 +40,8 @@ class Counters(NamedTuple):
 def measure(options: Options, emit: Emit, *, shape: str, thorough: bool) -> None:
     """``thorough``: grammars and the prefix that many share too, and a second server without the radix cache."""
     directory = lay_out(options.sizes.shapes[shape], Path(options.tokenizer), options.scratch_path / "shapes" / shape)
-    words = [str(directory), "--load-format", "dummy", "--device", options.device, "--cache-dir", options.scratch]
-    if options.device == "cpu":
-        words += ["--kv-memory", "64MiB"]
+    words = [str(directory), "--load-format", "dummy", "--device", options.device]
+    words += ["--kv-memory", "64MiB"] if options.device == "cpu" else ["--graph-seconds", str(_GRAPH_S)]
     begin = time.perf_counter()
     with server(words) as url:
         emit(Row(f"server/{shape}/start", time.perf_counter() - begin))
@@ -62,7 +62,7 @@ async def _measure(url: str, sizes: Sizes, emit: Emit, shape: str, thorough: boo
             emit(Row(f"server/{shape}/{streams} at once", tokens / seconds, "tokens/s"))
             if after.steps > before.steps:
                 gap = (after.gap_s - before.gap_s) / (after.steps - before.steps)
-                emit(Row(f"server/{shape}/gap, {streams} rows", gap, note="as the worker counts it"))
+                emit(Row(f"server/{shape}/gap, {streams} rows", gap, note="of the device, as the worker counts it"))
         if thorough:
             await _constrained(client, sizes, emit, shape)
     if thorough:
