@@ -30,6 +30,7 @@ from shared.protocol import ModelCard
 from shared.tokenizer import Tokenizer
 
 _CPU_KV_MEMORY = 2**30  # enough for 45,000 tokens of a 135M model; more must be asked for
+_WARM_UP_TOKENS = 65
 _GPU_KV_SHARE = 0.85  # of what is free once the weights are loaded
 SPARE_PAGES = 1  # after those that the scheduler knows of: what pads a step of fixed size is written there
 
@@ -185,8 +186,8 @@ def _context_length(settings: Settings, limit: int) -> int:
 
 
 def _warm_up(model: Model, num_pages: int, page_size: int, device: torch.device) -> None:
-    """One prefill chunk and one decode row, in the first pages."""
-    for length, num_decodes in ((min(2, num_pages * page_size), 0), (1, 1)):
+    """One prefill chunk, long enough not to count as a few tokens, and one decode row, in the first pages."""
+    for length, num_decodes in ((min(_WARM_UP_TOKENS, num_pages * page_size), 0), (1, 1)):
         model.forward(
             FlatBatch(
                 input_ids=torch.zeros(length, dtype=torch.int64, device=device),
@@ -194,7 +195,7 @@ def _warm_up(model: Model, num_pages: int, page_size: int, device: torch.device)
                 slots=torch.arange(length, device=device),
                 starts=torch.tensor([0, length], dtype=torch.int32, device=device),
                 kv_lens=torch.tensor([length], dtype=torch.int32, device=device),
-                page_tables=torch.arange(length, dtype=torch.int32, device=device)[None],
+                page_tables=torch.arange(-(-length // page_size), dtype=torch.int32, device=device)[None],
                 num_decodes=num_decodes,
                 logit_indices=torch.tensor([length - 1], device=device),
                 max_kv_len=length,

@@ -133,8 +133,9 @@ class AttentionPlan:
         sizes = self._sizes
         limits = Limits(sizes.items, sizes.members, sizes.partials)
         works = [make_work(rows, self._tiling, window, limits) for window in self._windows]
-        if any(len(work.tiles) or len(work.merged) > sizes.merged for work in works):
-            raise ValueError(f"a batch of {len(rows.kv_lens)} rows, not all short, does not fit the plan: {sizes}")
+        for work in works:
+            if any(wanted > room for wanted, room in zip(sizes_of(work), sizes, strict=True)):
+                raise ValueError(f"a batch of {rows.starts[-1]} tokens does not fit: {sizes_of(work)} into {sizes}")
         staging = self._on_host[0]
         staging.wait()
         for out, work in zip(staging.numbers, works, strict=True):
@@ -164,7 +165,7 @@ class PassPlan:
         found = self._work.get(window)
         if found is None:
             work = make_work(self._rows, self._tiling, window)
-            sizes = Sizes(*(len(part) for part in (work.tiles, work.items, work.members, work.merged, work.partials)))
+            sizes = sizes_of(work)
             staging = _Staging((sum(sizes.numbers),), self._device)
             _pack(work, sizes, staging.numbers)
             on_device = torch.empty(sum(sizes.numbers), dtype=torch.int32, device=self._device)
@@ -199,6 +200,10 @@ class _Staging:
 
 def rows_of(batch: FlatBatch, page_size: int) -> Rows:
     return Rows(batch.host_starts, batch.host_kv_lens, batch.sharing, page_size)
+
+
+def sizes_of(work: Work) -> Sizes:
+    return Sizes(len(work.tiles), len(work.items), len(work.members), len(work.merged), len(work.partials))
 
 
 def capacity(rows: int, tiling: Tiling) -> Sizes:

@@ -106,9 +106,14 @@ def check(rows: Rows, work: Work, window: int | None, group: int) -> None:
 
 
 @checked
-@given(rows=batches(), window=st.none() | st.integers(1, 100), group=st.sampled_from([1, 3, 8, 16]))
-def test_every_query_meets_its_keys_once(rows: Rows, window: int | None, group: int) -> None:
-    check(rows, make_work(rows, tiling(group), window), window, group)
+@given(
+    rows=batches(),
+    window=st.none() | st.integers(1, 100),
+    group=st.sampled_from([1, 3, 8, 16]),
+    programs=st.sampled_from([1, 6, 50]),
+)
+def test_every_query_meets_its_keys_once(rows: Rows, window: int | None, group: int, programs: int) -> None:
+    check(rows, make_work(rows, tiling(group, programs), window), window, group)
 
 
 @checked
@@ -153,6 +158,16 @@ def test_one_long_row_fills_the_gpu_and_short_ones_are_left_whole() -> None:
     assert (work.items[:, 2] == 0).sum() == 10
     assert work.items[work.items[:, 2] == 1][:, 3:].tolist() == [[0, 9, -1]]
     assert work.merged.tolist() == [0]
+
+
+def test_a_short_message_after_a_long_conversation_is_split_over_the_gpu() -> None:
+    wide = tiling(1, programs=80)._replace(own_rows=4)
+    rows = Rows(np.array([0, 40], np.int32), np.array([1000], np.int32), nothing_shared(0), 4)
+    work = make_work(rows, wide, None)
+    assert len(work.tiles) == 0
+    assert len(work.items) > 60
+    check(rows, work, None, 1)
+    assert len(make_work(rows, tiling(1, programs=16), None).tiles) == 3, "enough tiles to keep this one busy"
 
 
 def test_too_many_rows_are_refused() -> None:
