@@ -10,7 +10,8 @@ import torch
 
 _WARM_UP = 3
 _FLUSHED_BYTES = 2**28  # several times the second-level cache of any GPU: what a kernel reads comes from memory
-_AT_ONCE = 20  # calls launched before the host waits, so that launching hides behind running
+_AT_ONCE = 20  # most calls launched before the host waits: launching hides behind running
+_FEWEST = 3
 
 Call = Callable[[], object]
 
@@ -37,21 +38,27 @@ class Timer:
         """
         for _ in range(_WARM_UP if self.on_cuda else 1):
             run()
+        at_once = self._at_once(run) if self.on_cuda else 1
         times: list[float] = []
         begin = time.perf_counter()
         while not times or (len(times) < self._most_calls and time.perf_counter() - begin < self._seconds):
-            times += self._on_device(run) if self.on_cuda else self._on_host(run)
+            times += self._on_device(run, at_once) if self.on_cuda else self._on_host(run)
         return statistics.median(times)
+
+    def _at_once(self, run: Call) -> int:
+        """How many calls to launch before the host waits: many short ones, few long ones."""
+        (one,) = self._on_device(run, 1)
+        return max(_FEWEST, min(_AT_ONCE, int(self._seconds / one)))
 
     def _on_host(self, run: Call) -> list[float]:
         begin = time.perf_counter()
         run()
         return [time.perf_counter() - begin]
 
-    def _on_device(self, run: Call) -> list[float]:
+    def _on_device(self, run: Call, count: int) -> list[float]:
         assert self._flushed is not None
         marks: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-        for _ in range(_AT_ONCE):
+        for _ in range(count):
             first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             self._flushed.zero_()
             first.record()

@@ -11,6 +11,7 @@ import torch
 from benchmarks.gpu.floors import Work
 from benchmarks.gpu.options import Emit, Options
 from benchmarks.gpu.rows import Row
+from benchmarks.gpu.timing import Call, captured
 from benchmarks.masks import string_content
 from gpu_worker.device_sampler import DeviceSampler
 from gpu_worker.grammar.vocabulary import load_vocabulary
@@ -21,11 +22,12 @@ from shared.protocol import Sampling
 from shared.tokenizer import Tokenizer
 
 _DRAWS = 2048  # room in each row's history: a draw appends its token
+_SPREAD = 2.5  # of logits, about a model's
 
 
 @torch.inference_mode()
 def measure(options: Options, emit: Emit, *, shape: str) -> None:
-    """For as many rows as the decode cases have. Logits are float32, read once at least and written by a mask."""
+    """For as many rows as the decode cases have; draws as CUDA graphs. Logits are float32, and read once at least."""
     vocab_size = options.sizes.config(shape).vocab_size
     counts = [rows for rows, _ in options.sizes.decodes]
     for rows in counts:
@@ -35,7 +37,7 @@ def measure(options: Options, emit: Emit, *, shape: str) -> None:
 
 def _draw(options: Options, emit: Emit, rows: int, vocab_size: int) -> None:
     device = options.torch_device
-    logits = torch.randn(rows, vocab_size, device=device)
+    logits = torch.randn(rows, vocab_size, device=device) * _SPREAD
     slots = torch.arange(rows, dtype=torch.int32, device=device)
     prompt = np.arange(16, dtype=np.int32)
     for name, sampling in (
@@ -48,7 +50,9 @@ def _draw(options: Options, emit: Emit, rows: int, vocab_size: int) -> None:
         for slot in range(rows):
             sampler.admit(slot, sampling, prompt, len(prompt))
         needs = sampler.needs(range(rows))
-        seconds = options.timer().seconds(partial(sampler.draw, logits, slots, needs))
+        sampler.flush()
+        run: Call = partial(sampler.draw, logits, slots, needs)
+        seconds = options.timer().seconds(captured(run) if device.type == "cuda" else run)
         emit(Row(f"sampling/{name}/{rows} rows", seconds, work=Work(bytes=logits.nbytes)))
 
 
