@@ -45,7 +45,15 @@ class DummyWeights:
         generator = torch.Generator(self._device).manual_seed(self._seed ^ zlib.crc32(name.encode()))
         return made.normal_(0, shape[1] ** -0.5, generator=generator)
 
+    def grouped(self, name: str) -> None:
+        """Nothing is stored in groups: a loader that wants fewer bits rounds these values."""
+
+    def bits(self, name: str) -> int:  # noqa: ARG002
+        """Of each value."""
+        return 8 * self._dtype.itemsize
+
     def frequency_divisors(self) -> Tensor | None:
+        """A configuration says everything about the rotary embedding: nothing to divide by."""
         return None
 
     def _shape(self, name: str) -> tuple[int, ...]:

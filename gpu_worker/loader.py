@@ -41,15 +41,18 @@ class Weights(Protocol):
     def frequency_divisors(self) -> Tensor | None: ...
 
 
-def open_weights(files: ModelFiles) -> Weights:
-    """Read configuration and index; no weights yet. Raises UserError."""
-    return GGUFWeights(files.path) if files.format == "gguf" else SafetensorsWeights(files.path)
+def open_weights(files: ModelFiles, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Weights:
+    """Read configuration and index; no weights yet. Random ones will be made on ``device`` in ``dtype``.
 
-
-def _weights(files: ModelFiles, device: torch.device, dtype: torch.dtype) -> Weights:
-    if files.format == "dummy":
-        return DummyWeights(read_huggingface_config(files.path), device, dtype)
-    return open_weights(files)
+    Raises UserError.
+    """
+    match files.format:
+        case "gguf":
+            return GGUFWeights(files.path)
+        case "huggingface":
+            return SafetensorsWeights(files.path)
+        case "dummy":
+            return DummyWeights(read_huggingface_config(files.path), device, dtype)
 
 
 def load_decoder(
@@ -65,7 +68,7 @@ def load_decoder(
     Raises UserError for models that are broken or not supported.
     """
     device = torch.device(device)
-    weights = _weights(files, device, dtype)
+    weights = open_weights(files, device, dtype)
     return build_decoder(weights, kernels_for(device, dtype, cache_dir), device, dtype, progress)
 
 

@@ -12,7 +12,7 @@ from benchmarks.gpu.timing import captured
 from gpu_worker.dummy_weights import DummyWeights
 from gpu_worker.kernels.plain import PlainKernels
 from gpu_worker.kernels.selection import kernels_for
-from gpu_worker.loader import build_decoder, load_decoder
+from gpu_worker.loader import build_decoder, load_decoder, open_weights
 from gpu_worker.models.config import parse_huggingface
 from shared.model_files import ModelFiles
 from shared.shapes import SHAPES
@@ -56,7 +56,9 @@ def test_a_prompt_in_chunks_and_then_a_token_gives_the_same_logits(tmp_path: Pat
 def test_weights_arrive_as_they_are_in_the_file(dtype: torch.dtype, tmp_path: Path, cuda: torch.device) -> None:
     """Converted on the device, fused in place: what a plain product of them gives."""
     files = ModelFiles("toy", "huggingface", make_toy_model(tmp_path, "qwen2", seed=7))
-    on_cpu, on_cuda = (load_decoder(files, device, dtype) for device in (torch.device("cpu"), cuda))
+    on_cpu, on_cuda = (
+        build_decoder(open_weights(files), PlainKernels(), device, dtype) for device in (torch.device("cpu"), cuda)
+    )
     ones = torch.eye(on_cpu.config.hidden_size, dtype=dtype)
     for here, there in zip(on_cpu._layers, on_cuda._layers, strict=True):
         for one, other in ((here.qkv, there.qkv), (here.gate_up, there.gate_up)):
