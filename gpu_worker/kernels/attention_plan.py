@@ -83,7 +83,9 @@ class ScratchPool:
 
 
 class AttentionPlan:
-    """Work of decode batches of up to ``rows`` rows, at fixed addresses: what a captured forward pass reads.
+    """Work of batches of up to ``rows`` tokens in short rows, at fixed addresses: what a captured forward pass reads.
+
+    Mostly they are decode rows of one token; :attr:`longest_row` says how many a row may have.
 
     Contract, for whoever captures and replays graphs:
 
@@ -100,9 +102,9 @@ class AttentionPlan:
     fixed; those without work end at once.
 
     Sizes: the items of ``rows`` rows and of as many pieces as fill the GPU, with on average three shared segments per
-    row; beyond that, sharing is given up from the leaves on and pieces get longer, so that ``rows`` rows of one token
-    always fit. At 256 rows of 32 heads of 128 on an H100 that is 35 KB of lists and 34 MB of scratch, which
-    buckets share (see ScratchPool).
+    row; beyond that, sharing is given up from the leaves on and pieces get longer, so that any such batch fits. At 256
+    rows of 32 heads of 128 on an H100 that is 41 KB of lists and 34 MB of scratch, which buckets share (see
+    ScratchPool).
     """
 
     def __init__(
@@ -158,10 +160,13 @@ class PassPlan:
         self._rows = rows_of(batch, page_size)
         self._tiling = tiling
         self._pool = scratch
+        self._longest = batch.max_kv_len
         self._device = batch.positions.device
         self._work: dict[int | None, DeviceWork] = {}
 
     def work(self, window: int | None) -> DeviceWork:
+        if window is not None and window >= self._longest:
+            window = None
         found = self._work.get(window)
         if found is None:
             work = make_work(self._rows, self._tiling, window)
