@@ -23,7 +23,7 @@ class FlatBatch(NamedTuple):
 
     input_ids: Tensor  # int64 [T]
     positions: Tensor  # int64 [T], position of each token in its sequence
-    slots: Tensor  # int64 [T], where its KV goes: page * page_size + offset
+    slots: Tensor  # int64 [T], where its KV goes: page * page_size + offset; negative, on a GPU: nowhere
     starts: Tensor  # int32 [R + 1], first flat token of each row; the last entry is T
     kv_lens: Tensor  # int32 [R], tokens of the row's sequence including this pass
     page_tables: Tensor  # int32 [R, P], padded with 0

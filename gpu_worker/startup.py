@@ -30,6 +30,7 @@ from shared.protocol import ModelCard
 from shared.tokenizer import Tokenizer
 
 _CPU_KV_MEMORY = 2**30  # enough for 45,000 tokens of a 135M model; more must be asked for
+_WARM_UP_CHUNK, _WARM_UP_CONTEXT = 65, 1024  # tokens: not a few, and worth splitting
 _GPU_KV_SHARE = 0.85  # of what is free once the weights are loaded
 SPARE_PAGES = 1  # after those that the scheduler knows of: what pads a step of fixed size is written there
 
@@ -185,22 +186,23 @@ def _context_length(settings: Settings, limit: int) -> int:
 
 
 def _warm_up(model: Model, num_pages: int, page_size: int, device: torch.device) -> None:
-    """One prefill chunk and one decode row, in the first pages."""
-    for length, num_decodes in ((min(2, num_pages * page_size), 0), (1, 1)):
+    """One prefill chunk and one decode row, in the first pages: long enough for every kernel to be launched."""
+    room = num_pages * page_size
+    for new, length in ((min(_WARM_UP_CHUNK, room), min(_WARM_UP_CHUNK, room)), (1, min(_WARM_UP_CONTEXT, room))):
         model.forward(
             FlatBatch(
-                input_ids=torch.zeros(length, dtype=torch.int64, device=device),
-                positions=torch.arange(length, device=device),
-                slots=torch.arange(length, device=device),
-                starts=torch.tensor([0, length], dtype=torch.int32, device=device),
+                input_ids=torch.zeros(new, dtype=torch.int64, device=device),
+                positions=torch.arange(length - new, length, device=device),
+                slots=torch.arange(length - new, length, device=device),
+                starts=torch.tensor([0, new], dtype=torch.int32, device=device),
                 kv_lens=torch.tensor([length], dtype=torch.int32, device=device),
-                page_tables=torch.arange(length, dtype=torch.int32, device=device)[None],
-                num_decodes=num_decodes,
-                logit_indices=torch.tensor([length - 1], device=device),
+                page_tables=torch.arange(-(-length // page_size), dtype=torch.int32, device=device)[None],
+                num_decodes=int(new == 1),
+                logit_indices=torch.tensor([new - 1], device=device),
                 max_kv_len=length,
-                max_new=length,
-                sharing=nothing_shared(num_decodes),
-                host_starts=np.array([0, length], np.int32),
+                max_new=new,
+                sharing=nothing_shared(int(new == 1)),
+                host_starts=np.array([0, new], np.int32),
                 host_kv_lens=np.array([length], np.int32),
             )
         )

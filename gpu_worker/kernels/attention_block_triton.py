@@ -41,7 +41,8 @@ def attend_block(
 
     query [M, D_PAD]; acc float32 [M, D_PAD], total and top float32 [M]; last int32 [M], the position of each query;
     table: int32, the row's pages; keys and values: one layer's of the pool. Without MASKED every query sees every key
-    (but for the window), with it those before ``end`` and not after the query. ``scale`` includes log2(e).
+    (but for the window), with it those before ``end`` and not after the query. ``scale`` is positive and
+    includes log2(e).
     """
     at = begin + tl.arange(0, N)
     d = tl.arange(0, D_PAD)
@@ -65,16 +66,16 @@ def attend_block(
     else:
         key = tl.load(key_at)
         value = tl.load(value_at)
-    scores = tl.dot(query, key, input_precision="ieee") * scale
+    scores = tl.dot(query, key, input_precision="ieee")
     if MASKED:
         scores = tl.where((at < end)[None, :] & (at[None, :] <= last[:, None]), scores, float("-inf"))
     if WINDOWED:
         scores = tl.where(at[None, :] > last[:, None] - window, scores, float("-inf"))
-    high = tl.maximum(top, tl.max(scores, 1))
+    high = tl.maximum(top, tl.max(scores, 1) * scale)
     base = high
     if MASKED or WINDOWED:  # a query may have seen nothing yet
         base = tl.where(high == float("-inf"), 0.0, high)
-    weights = tl.exp2(scores - base[:, None])
+    weights = tl.exp2(scores * scale - base[:, None])  # one instruction, and a tenth of them all
     shrink = tl.exp2(top - base)
     total = total * shrink + tl.sum(weights, 1)
     acc = tl.dot(weights.to(value.dtype), value, acc * shrink[:, None], input_precision="ieee")

@@ -16,7 +16,7 @@ from gpu_worker.kernels.tiling import Tiling, padded
 from gpu_worker.kv_pool import KVPool
 
 _ANGLES = 1024  # of one program of cos_sin_table
-_HEADS = 16  # of one program of rotate_and_store
+_HEADS = 32  # of one program of rotate_and_store
 _PARTIALS = 16  # that merge_partials reads at once
 
 
@@ -59,7 +59,7 @@ class TritonAttentionPass:
             "KEYS_BY_TOKEN": pool.keys_by_token,
             "BLOCK": _HEADS,
         }
-        self._rotary_grid = (self._tokens, -(-(heads + 2 * kv_heads) // _HEADS))
+        self._rotary_size = self._tokens * (heads + 2 * kv_heads)
         angles = self._tokens * (dim // 2)
         self._cos, self._sin = torch.empty(2, self._tokens, dim // 2, dtype=torch.float32, device=frequencies.device)
         launch: Any = rotary_triton.cos_sin_table
@@ -80,7 +80,7 @@ class TritonAttentionPass:
 
     def _rotate_and_store(self, qkv: Tensor, keys: Tensor, values: Tensor, norms: HeadNorms | None) -> None:
         launch: Any = rotary_triton.rotate_and_store
-        launch[self._rotary_grid](
+        launch[(-(-self._rotary_size // _HEADS),)](
             qkv,
             self._cos,
             self._sin,
@@ -90,6 +90,7 @@ class TritonAttentionPass:
             qkv if norms is None else norms.q,
             qkv if norms is None else norms.k,
             self._eps,
+            self._rotary_size,
             NORMED=norms is not None,
             **self._rotary_blocks,
         )

@@ -83,7 +83,9 @@ class ScratchPool:
 
 
 class AttentionPlan:
-    """Work of decode batches of up to ``rows`` rows, at fixed addresses: what a captured forward pass reads.
+    """Work of batches of up to ``rows`` tokens in short rows, at fixed addresses: what a captured forward pass reads.
+
+    Mostly they are decode rows of one token; :attr:`longest_row` says how many a row may have.
 
     Contract, for whoever captures and replays graphs:
 
@@ -100,9 +102,9 @@ class AttentionPlan:
     fixed; those without work end at once.
 
     Sizes: the items of ``rows`` rows and of as many pieces as fill the GPU, with on average three shared segments per
-    row; beyond that, sharing is given up from the leaves on and pieces get longer, so that ``rows`` rows of one token
-    always fit. At 256 rows of 32 heads of 128 on an H100 that is 35 KB of lists and 34 MB of scratch, which
-    buckets share (see ScratchPool).
+    row; beyond that, sharing is given up from the leaves on and pieces get longer, so that any such batch fits. At 256
+    rows of 32 heads of 128 on an H100 that is 41 KB of lists and 34 MB of scratch, which buckets share (see
+    ScratchPool).
     """
 
     def __init__(
@@ -133,8 +135,9 @@ class AttentionPlan:
         sizes = self._sizes
         limits = Limits(sizes.items, sizes.members, sizes.partials)
         works = [make_work(rows, self._tiling, window, limits) for window in self._windows]
-        if any(len(work.tiles) or len(work.merged) > sizes.merged for work in works):
-            raise ValueError(f"a batch of {len(rows.kv_lens)} rows, not all short, does not fit the plan: {sizes}")
+        for work in works:
+            if any(wanted > room for wanted, room in zip(sizes_of(work), sizes, strict=True)):
+                raise ValueError(f"a batch of {rows.starts[-1]} tokens does not fit: {sizes_of(work)} into {sizes}")
         staging = self._on_host[0]
         staging.wait()
         for out, work in zip(staging.numbers, works, strict=True):
@@ -157,14 +160,17 @@ class PassPlan:
         self._rows = rows_of(batch, page_size)
         self._tiling = tiling
         self._pool = scratch
+        self._longest = batch.max_kv_len
         self._device = batch.positions.device
         self._work: dict[int | None, DeviceWork] = {}
 
     def work(self, window: int | None) -> DeviceWork:
+        if window is not None and window >= self._longest:
+            window = None
         found = self._work.get(window)
         if found is None:
             work = make_work(self._rows, self._tiling, window)
-            sizes = Sizes(*(len(part) for part in (work.tiles, work.items, work.members, work.merged, work.partials)))
+            sizes = sizes_of(work)
             staging = _Staging((sum(sizes.numbers),), self._device)
             _pack(work, sizes, staging.numbers)
             on_device = torch.empty(sum(sizes.numbers), dtype=torch.int32, device=self._device)
@@ -199,6 +205,10 @@ class _Staging:
 
 def rows_of(batch: FlatBatch, page_size: int) -> Rows:
     return Rows(batch.host_starts, batch.host_kv_lens, batch.sharing, page_size)
+
+
+def sizes_of(work: Work) -> Sizes:
+    return Sizes(len(work.tiles), len(work.items), len(work.members), len(work.merged), len(work.partials))
 
 
 def capacity(rows: int, tiling: Tiling) -> Sizes:

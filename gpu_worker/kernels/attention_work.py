@@ -1,7 +1,8 @@
 """What one pass of attention has to do, as lists that programs on a GPU take their work from.
 
 Rows with many new tokens are cut into *tiles* of queries, each of which walks all of its keys. Rows with few (decode
-rows, forced tokens) are cut the other way: an *item* is some queries and a range of keys. A segment of pages that
+rows, forced tokens, a short message after a long conversation) are cut the other way too: an *item* is some queries
+and a range of keys. A segment of pages that
 several rows share is read by items whose queries are those of all its rows; from where a row is alone on, it has items
 of its own (Hydragen, arXiv 2402.05099; cascade inference in FlashInfer). A token that several items
 attend for gets a *partial* result from each, merged by log-sum-exp (Flash-Decoding).
@@ -16,10 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker.kernels.tiling import Tiling
+from gpu_worker.kernels.tiling import WAVES, Tiling
 from gpu_worker.sharing import Sharing, nothing_shared
 
 Int32 = NDArray[np.int32]
+
+_LONG = 8  # pieces that make a row worth splitting though it has many new tokens
 
 TILE_FIELDS = 4
 ITEM_FIELDS = 6
@@ -82,7 +85,7 @@ def make_work(rows: Rows, tiling: Tiling, window: int | None, limits: Limits | N
     cut = window is not None and len(rows.kv_lens) > 0 and window < int(rows.kv_lens.max())
     sharing = nothing_shared(len(rows.sharing.own)) if cut or tiling.tile_tokens < 2 else rows.sharing
     lengths = np.diff(rows.starts)
-    few = lengths <= tiling.tile_tokens
+    few = _are_few(lengths, rows.kv_lens, tiling)
     own_members = _tokens_of(rows.starts[:-1][few], lengths[few])
     if limits is not None:
         sharing = _within(sharing, limits.members - len(own_members))
@@ -90,6 +93,17 @@ def make_work(rows: Rows, tiling: Tiling, window: int | None, limits: Limits | N
     spans = _spans(rows, sharing, lengths, few, window if cut else None, len(own_members), tiling.tile_tokens)
     items = _split(spans, tiling, limits)
     return Work(_tiles(rows, lengths, ~few, tiling.extend_tokens), items, members, *_merges(items, members))
+
+
+def _are_few(lengths: Int32, kv_lens: Int32, tiling: Tiling) -> NDArray[np.bool_]:
+    """Which rows are to be items: those of one tile, and long ones where all tiles would leave half the GPU idle."""
+    few = lengths <= tiling.tile_tokens
+    if few.all():
+        return few
+    tiles = int((-(-lengths[~few] // tiling.extend_tokens)).sum())
+    if tiles * 2 * WAVES > tiling.programs:
+        return few
+    return few | (kv_lens >= _LONG * tiling.min_split)
 
 
 def _tokens_of(first: Int32, count: Int32) -> Int32:
@@ -124,10 +138,17 @@ def _spans(
     num_own: int,
     tile_tokens: int,
 ) -> _Spans:
-    """Of rows alone, then of segments; queries of a segment are cut into tiles."""
+    """Of rows alone, then of segments; the queries of either are cut into tiles."""
     own = np.zeros(len(lengths), np.int32)
     own[: len(sharing.own)] = sharing.own
-    count, end, alone = lengths[few], rows.kv_lens[few], own[few]
+    new = lengths[few]
+    tiles = -(-new // tile_tokens)
+    row = np.repeat(np.flatnonzero(few).astype(np.int32), tiles)
+    at = _within_each(tiles) * tile_tokens
+    count = np.minimum(lengths[row] - at, tile_tokens)
+    mine = np.repeat(np.cumsum(new) - new, tiles) + at
+    end = rows.kv_lens[row] - lengths[row] + at + count
+    alone = own[row]
     begin = alone * rows.page_size
     if window is not None:
         oldest = np.maximum(end - count + 1 - window, 0)  # that the first query sees
@@ -137,9 +158,9 @@ def _spans(
     at = _within_each(tiles) * tile_tokens
     first = np.repeat(sharing.offsets[:-1], tiles) + at
     return _Spans(
-        np.concatenate((np.cumsum(count) - count, first + num_own)).astype(np.int32),
+        np.concatenate((mine, first + num_own)).astype(np.int32),
         np.concatenate((count, np.minimum(np.repeat(sizes, tiles) - at, tile_tokens))),
-        np.concatenate((np.flatnonzero(few), sharing.members[first])).astype(np.int32),
+        np.concatenate((row, sharing.members[first])).astype(np.int32),
         np.concatenate((begin, np.repeat(sharing.begins, tiles) * rows.page_size)),
         np.concatenate((end, np.repeat(sharing.ends, tiles) * rows.page_size)),
         np.arange(len(count) + len(first)) >= len(count),
@@ -182,15 +203,18 @@ def _merges(items: Int32, members: Int32) -> tuple[Int32, Int32, Int32]:
     """Which tokens have partial results, and which: ``merged``, ``offsets`` and ``partials`` of Work."""
     items = items[items[:, 5] >= 0]
     tokens = members[_tokens_of(items[:, 0], items[:, 1])]  # of partial 0, 1, ...
+    if not len(tokens):
+        return tokens, np.zeros(1, np.int32), tokens
     partials = np.argsort(tokens, kind="stable").astype(np.int32)
-    merged, counts = np.unique(tokens, return_counts=True)
-    offsets = np.zeros(len(merged) + 1, np.int32)
-    np.cumsum(counts, out=offsets[1:])
-    return merged, offsets, partials
+    tokens = tokens[partials]
+    first = np.flatnonzero(np.diff(tokens, prepend=-1)).astype(np.int32)
+    return tokens[first], np.append(first, np.int32(len(tokens))), partials
 
 
 def _tiles(rows: Rows, lengths: Int32, many: NDArray[np.bool_], tokens: int) -> Int32:
     """Tiles [E, 4] of rows with many new tokens."""
+    if not many.any():
+        return np.zeros((0, TILE_FIELDS), np.int32)
     pieces = -(-lengths[many] // tokens)
     row = np.repeat(np.flatnonzero(many).astype(np.int32), pieces)
     at = _within_each(pieces) * tokens

@@ -86,9 +86,9 @@ class Kernels(Protocol):
     def attention_plan(
         self, shape: AttentionShape, windows: Sequence[int | None], page_size: int, rows: int, /
     ) -> AttentionPlan | None:
-        """A plan for batches of up to ``rows`` decode rows, for layers with these ``windows``; see AttentionPlan.
+        """A plan for batches of up to ``rows`` tokens in short rows, for layers with ``windows``; see AttentionPlan.
 
-        Where several are made, make that for the most rows first: the others share its memory. None where a pass can
+        Where several are made, make the largest first: the others share its memory. None where a pass can
         only plan for itself.
         """
         ...

@@ -32,7 +32,7 @@ def cos_sin_table(
     tl.store(sin + at, tl.sin(angle) * scale, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["size"])
 def rotate_and_store(
     qkv,
     cos,
@@ -43,6 +43,7 @@ def rotate_and_store(
     q_norm,
     k_norm,
     eps,
+    size,
     HEADS: tl.constexpr,  # noqa: N803
     KV_HEADS: tl.constexpr,  # noqa: N803
     D: tl.constexpr,  # noqa: N803
@@ -52,20 +53,21 @@ def rotate_and_store(
     NORMED: tl.constexpr,  # noqa: N803
     BLOCK: tl.constexpr,  # noqa: N803
 ):
-    """Grid (T, ceil((HEADS + 2 * KV_HEADS) / BLOCK)), one program per token and BLOCK heads.
+    """Grid (ceil(size / BLOCK),) over the size = T * (HEADS + 2 * KV_HEADS) heads of all tokens.
 
     qkv [T, (HEADS + 2 * KV_HEADS) * D], cos and sin float32 [T, D / 2], slots int64 [T], negative for tokens whose KV
     goes nowhere; keys and values: one layer's of the pool. q_norm and k_norm [D], used if NORMED: an RMSNorm of each
     head before it is rotated. Queries are written where they were.
     """
     half: tl.constexpr = D // 2
-    token = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    token = (index // (HEADS + 2 * KV_HEADS)).to(tl.int64)
+    head = index % (HEADS + 2 * KV_HEADS)
     d = tl.arange(0, HALF_PAD)
-    inside = (head < HEADS + 2 * KV_HEADS)[:, None] & (d < half)[None, :]
+    inside = (index < size)[:, None] & (d < half)[None, :]
     is_query = (head < HEADS)[:, None]
     is_value = (head >= HEADS + KV_HEADS)[:, None]
-    at = qkv + token * ((HEADS + 2 * KV_HEADS) * D) + (head * D)[:, None] + d[None, :]
+    at = qkv + (index.to(tl.int64) * D)[:, None] + d[None, :]
     first = tl.load(at, mask=inside, other=0.0)
     second = tl.load(at + half, mask=inside, other=0.0)
     dtype = first.dtype
@@ -76,28 +78,30 @@ def rotate_and_store(
         x = (weight * (x * factor).to(dtype).to(tl.float32)).to(dtype).to(tl.float32)
         weight = tl.where(is_query, _half(q_norm + half, d, half), _half(k_norm + half, d, half))
         y = (weight * (y * factor).to(dtype).to(tl.float32)).to(dtype).to(tl.float32)
-    c = tl.load(cos + token * half + d, mask=d < half, other=0.0)[None, :]
-    s = tl.load(sin + token * half + d, mask=d < half, other=0.0)[None, :]
+    angle = (token * half)[:, None] + d[None, :]
+    rotated = inside & ~is_value
+    c = tl.load(cos + angle, mask=rotated, other=0.0)
+    s = tl.load(sin + angle, mask=rotated, other=0.0)
     left = tl.where(is_value, first, (x * c - y * s).to(dtype))
     right = tl.where(is_value, second, (y * c + x * s).to(dtype))
     tl.store(at, left, mask=inside & is_query)
     tl.store(at + half, right, mask=inside & is_query)
-    slot = tl.load(slots + token)
-    if slot >= 0:
-        page, offset = slot // PAGE, slot % PAGE
-        is_key = inside & (head >= HEADS)[:, None] & ~is_value
-        kv_head = (head - HEADS)[:, None]
-        if KEYS_BY_TOKEN:
-            to = keys + (page * KV_HEADS + kv_head) * (PAGE * D) + offset * D + d[None, :]
-            tl.store(to, left, mask=is_key)
-            tl.store(to + half, right, mask=is_key)
-        else:
-            to = keys + (page * KV_HEADS + kv_head) * (PAGE * D) + offset + (d * PAGE)[None, :]
-            tl.store(to, left, mask=is_key)
-            tl.store(to + half * PAGE, right, mask=is_key)
-        to = values + (page * KV_HEADS + kv_head - KV_HEADS) * (PAGE * D) + offset * D + d[None, :]
-        tl.store(to, left, mask=inside & is_value)
-        tl.store(to + half, right, mask=inside & is_value)
+    slot = tl.load(slots + token, mask=(index < size) & (head >= HEADS), other=-1)
+    kept = inside & (slot >= 0)[:, None]
+    page, offset = slot // PAGE, slot % PAGE
+    is_key = kept & ~is_query & ~is_value
+    row = (page * KV_HEADS + head - HEADS) * (PAGE * D)
+    if KEYS_BY_TOKEN:
+        to = keys + (row + offset * D)[:, None] + d[None, :]
+        tl.store(to, left, mask=is_key)
+        tl.store(to + half, right, mask=is_key)
+    else:
+        to = keys + (row + offset)[:, None] + (d * PAGE)[None, :]
+        tl.store(to, left, mask=is_key)
+        tl.store(to + half * PAGE, right, mask=is_key)
+    to = values + (row - KV_HEADS * PAGE * D + offset * D)[:, None] + d[None, :]
+    tl.store(to, left, mask=kept & is_value)
+    tl.store(to + half, right, mask=kept & is_value)
 
 
 @triton.jit

@@ -13,7 +13,7 @@ import torch
 
 from gpu_worker.kernels.interface import AttentionShape
 
-_WAVES = 4  # programs per multiprocessor that decode attention is split into: a straggler costs a quarter at most
+WAVES = 4  # programs per multiprocessor that decode attention is split into: a straggler costs a quarter at most
 
 
 class Target(NamedTuple):
@@ -30,6 +30,28 @@ class Launch(NamedTuple):
     keys: int
     num_warps: int
     num_stages: int
+
+
+class _Choice(NamedTuple):
+    dim: int  # of heads, at most
+    shared_kib: int  # of the GPU, at least: Hopper has 227, 8.0 has 163, 8.6 and 8.9 have 99
+    extend: Launch
+    decode: Launch
+
+
+_SIXTEEN_BITS = (
+    _Choice(64, 160, Launch(128, 128, 8, 3), Launch(64, 64, 4, 3)),
+    _Choice(64, 0, Launch(128, 64, 8, 3), Launch(64, 64, 4, 3)),
+    _Choice(128, 200, Launch(128, 128, 8, 3), Launch(64, 64, 4, 3)),
+    _Choice(128, 160, Launch(128, 64, 8, 3), Launch(64, 64, 4, 3)),
+    _Choice(128, 0, Launch(128, 64, 8, 2), Launch(64, 32, 4, 2)),
+    _Choice(256, 160, Launch(128, 64, 8, 2), Launch(64, 32, 8, 3)),
+    _Choice(256, 0, Launch(64, 32, 4, 2), Launch(64, 16, 4, 2)),
+)
+_THIRTY_TWO_BITS = (  # no tensor cores: operands are in registers
+    _Choice(128, 0, Launch(32, 32, 8, 2), Launch(32, 32, 4, 2)),
+    _Choice(256, 0, Launch(32, 16, 8, 2), Launch(32, 16, 8, 2)),
+)
 
 
 class Tiling(NamedTuple):
@@ -75,25 +97,21 @@ def tiling_for(shape: AttentionShape, dtype: torch.dtype, target: Target) -> Til
     group = shape.num_heads // shape.num_kv_heads
     dim = max(16, padded(shape.head_dim))
     own_rows = max(16, padded(group))
-    extend, decode = _launches(dim * dtype.itemsize, target)
+    extend, decode = _launches(dim, dtype, target)
     return Tiling(
         extend=extend._replace(rows=max(extend.rows, own_rows)),
         decode=decode._replace(rows=max(decode.rows, own_rows)),
         own_rows=own_rows,
         group=group,
-        programs=-(-_WAVES * target.processors // shape.num_kv_heads),
+        programs=-(-WAVES * target.processors // shape.num_kv_heads),
         min_split=256,
         min_shared_split=512,
     )
 
 
-def _launches(row_bytes: int, target: Target) -> tuple[Launch, Launch]:
-    """Of chunks and of decoding, for keys of ``row_bytes``; small ones for GPUs of 100 KiB (8.6, 8.9)."""
-    roomy = target.shared_bytes >= 160 * 1024
-    if row_bytes <= 128:  # 64 of 16 bits
-        return Launch(128, 128 if roomy else 64, 8, 3), Launch(64, 64, 4, 3)
-    if row_bytes <= 256:  # 128 of 16 bits, 64 of 32
-        return (Launch(128, 64, 8, 3), Launch(64, 64, 4, 3)) if roomy else (Launch(128, 64, 8, 2), Launch(64, 32, 4, 2))
-    if row_bytes <= 512:  # 256 of 16 bits, 128 of 32
-        return (Launch(128, 64, 8, 2), Launch(64, 32, 4, 3)) if roomy else (Launch(64, 32, 4, 2), Launch(64, 16, 4, 2))
-    return (Launch(64, 32, 4, 2), Launch(64, 16, 4, 2)) if roomy else (Launch(32, 16, 4, 2), Launch(32, 16, 4, 2))
+def _launches(dim: int, dtype: torch.dtype, target: Target) -> tuple[Launch, Launch]:
+    """Of chunks and of decoding, for heads padded to ``dim``."""
+    for choice in _SIXTEEN_BITS if dtype.itemsize == 2 else _THIRTY_TWO_BITS:
+        if dim <= choice.dim and target.shared_bytes >= choice.shared_kib * 1024:
+            return choice.extend, choice.decode
+    raise ValueError(f"attention has no tiles for heads of {dim} in {dtype}")

@@ -56,7 +56,7 @@ class Decoder:
         self._frequencies = frequencies
 
     def attention_plan(self, page_size: int, rows: int) -> AttentionPlan | None:
-        """A plan for decode batches of up to ``rows`` rows; None where a pass can only plan for itself."""
+        """A plan for batches of up to ``rows`` tokens in short rows; None where a pass can only plan for itself."""
         return self._kernels.attention_plan(self._shape, self.config.windows, page_size, rows)
 
     @torch.inference_mode()

@@ -36,8 +36,8 @@ SMOLLM, WIDE = AttentionShape(9, 3, 64, 1e-5), AttentionShape(16, 8, 256, 1e-6)
 ODD, EIGHTY = AttentionShape(32, 32, 96, 1e-5), AttentionShape(32, 8, 80, 1e-5)
 SHAPES = {
     90: (LLAMA_8B, QWEN_7B, SMOLLM, ODD, EIGHTY, WIDE),
-    80: (LLAMA_8B, SMOLLM, WIDE),
-    86: (LLAMA_8B, SMOLLM, WIDE),
+    80: (LLAMA_8B, WIDE),
+    86: (LLAMA_8B, WIDE),
 }
 KINDS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 INT, FLOAT, INTS, LONGS, FLOATS = "i32", "fp32", "*i32", "*i64", "*fp32"
@@ -98,9 +98,9 @@ def others(shape: AttentionShape, dtype: torch.dtype) -> Iterator[Kernel]:
         yield Kernel(
             rotary_triton.rotate_and_store,
             {"qkv": data, "cos": FLOATS, "sin": FLOATS, "slots": LONGS, "keys": data, "values": data}
-            | {"q_norm": data, "k_norm": data, "eps": FLOAT},
+            | {"q_norm": data, "k_norm": data, "eps": FLOAT, "size": INT},
             {"KV_HEADS": kv_heads, "D": dim, "PAGE": 16, "KEYS_BY_TOKEN": True, "HEADS": heads}
-            | {"HALF_PAD": padded(dim // 2), "BLOCK": 16, "NORMED": normed},
+            | {"HALF_PAD": padded(dim // 2), "BLOCK": 32, "NORMED": normed},
             {},
         )
     for adding in (False, True):
@@ -139,8 +139,11 @@ def main() -> None:
     for capability, shapes in SHAPES.items():
         target, few = Target(132, SHARED_BYTES[capability]), capability != 90
         wanted = [kernel for shape in shapes for kernel in attention(shape, torch.bfloat16, target)]
-        wanted += attention(LLAMA_8B, torch.bfloat16, target, window=True, page=5)
-        wanted += attention(LLAMA_8B, torch.float32, target) if few else others(LLAMA_8B, torch.bfloat16)
+        if few:
+            wanted += attention(LLAMA_8B, torch.float32, target)
+        else:
+            wanted += attention(LLAMA_8B, torch.bfloat16, target, window=True, page=5)
+            wanted += others(LLAMA_8B, torch.bfloat16)
         for kernel in wanted:
             result = compiled(kernel, capability)
             shared = result.metadata.shared

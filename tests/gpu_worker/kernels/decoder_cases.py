@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from hypothesis import strategies as st
 from torch import Tensor
 
 from gpu_worker.flat_batch import FlatBatch
@@ -36,6 +37,22 @@ class Built(NamedTuple):
     batch: FlatBatch
     pool: KVPool
     qkv: Tensor
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Decode rows on two levels of shared pages or on none, then rows with more new tokens."""
+    page_size = draw(st.sampled_from([1, 2, 5, 16]))
+    pages = st.integers(1, 80 // page_size)
+    root = ("root", draw(pages))
+    nodes = [(), (root,), *((root, (name, draw(pages))) for name in ("left", "right"))]
+    rows: list[Row] = []
+    for path in draw(st.lists(st.sampled_from(nodes), max_size=6)):
+        shared = sum(length for _, length in path) * page_size
+        rows.append(Row(shared + draw(st.integers(0, 90)), path=path))
+    chunks = draw(st.lists(st.tuples(st.integers(0, 150), st.integers(2, 60)), max_size=2, min_size=0 if rows else 1))
+    rows += [Row(cached, new) for cached, new in chunks]
+    return Case(rows, page_size, draw(st.none() | st.integers(1, 120)), draw(st.integers(0, 1000)))
 
 
 def model_config(shape: AttentionShape) -> ModelConfig:

@@ -7,8 +7,12 @@ from __future__ import annotations
 import pytest
 import torch
 import triton
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
+from gpu_worker.kernels.attention_plan import rows_of
+from gpu_worker.kernels.attention_work import make_work
 from gpu_worker.kernels.interface import AttentionShape, HeadNorms, Kernels
 from gpu_worker.kernels.plain import PlainKernels
 from gpu_worker.kernels.selection import kernels_for
@@ -16,7 +20,7 @@ from gpu_worker.kernels.tiling import Launch, Tiling
 from gpu_worker.kernels.triton_kernels import TritonKernels
 from gpu_worker.kv_pool import KVPool
 from gpu_worker.models.rope import Rope, inverse_frequencies
-from tests.gpu_worker.kernels.decoder_cases import CPU, Case, Row, build
+from tests.gpu_worker.kernels.decoder_cases import CPU, Case, Row, build, cases
 
 assert triton.knobs.runtime.interpret
 
@@ -29,10 +33,14 @@ SMALL = AttentionShape(4, 2, 16, 1e-5)  # heads, KV heads, head_dim, eps
 class SmallTiles(TritonKernels):
     """Tiles so small that little work is many of them."""
 
+    def __init__(self, device: torch.device, dtype: torch.dtype, programs: int = 10) -> None:
+        super().__init__(device, dtype)
+        self._programs = programs
+
     def tiling(self, shape: AttentionShape) -> Tiling:
         launch = Launch(32, 32, 4, 2)
         group = shape.num_heads // shape.num_kv_heads
-        return Tiling(launch, launch, 16, group, programs=10, min_split=32, min_shared_split=32)
+        return Tiling(launch, launch, 16, group, self._programs, min_split=32, min_shared_split=32)
 
 
 def attend(
@@ -49,9 +57,11 @@ def attend(
     return attention.attend(qkv, 0, case.window, norms), pool
 
 
-def check(case: Case, shape: AttentionShape, dtype: torch.dtype = HALF, *, keys_by_token: bool = True) -> None:
+def check(
+    case: Case, shape: AttentionShape, dtype: torch.dtype = HALF, *, keys_by_token: bool = True, programs: int = 10
+) -> None:
     expected, expected_pool = attend(PLAIN, shape, case, dtype)
-    actual, pool = attend(SmallTiles(CPU, dtype), shape, case, dtype, keys_by_token=keys_by_token)
+    actual, pool = attend(SmallTiles(CPU, dtype, programs), shape, case, dtype, keys_by_token=keys_by_token)
     torch.testing.assert_close(actual, expected, rtol=0, atol=TOLERANCE[dtype])
     for written, wanted in ((pool.keys[0], expected_pool.keys[0]), (pool.values[0], expected_pool.values[0])):
         torch.testing.assert_close(written, wanted, rtol=1e-2, atol=TOLERANCE[dtype], equal_nan=True)
@@ -59,12 +69,12 @@ def check(case: Case, shape: AttentionShape, dtype: torch.dtype = HALF, *, keys_
 
 def tree(page_size: int) -> list[Row]:
     """Two levels of sharing; one row that is alone, one that shares all but its last token."""
-    root, left, right = ("root", 240 // page_size), ("left", 80 // page_size), ("right", 32 // page_size)
+    root, left, right = ("root", 96 // page_size), ("left", 48 // page_size), ("right", 32 // page_size)
     return [
-        *(Row(330 + 7 * n, path=(root, left)) for n in range(5)),
-        Row(320, path=(root, left)),
-        *(Row(275 + 31 * n, path=(root, right)) for n in range(3)),
-        Row(240, path=(root,)),
+        *(Row(150 + 7 * n, path=(root, left)) for n in range(5)),
+        Row(144, path=(root, left)),
+        *(Row(130 + 31 * n, path=(root, right)) for n in range(3)),
+        Row(96, path=(root,)),
         Row(70),
     ]
 
@@ -104,12 +114,24 @@ def test_rows_on_a_tree(page_size: int) -> None:
     check(Case([*tree(page_size), Row(0, 33)], page_size), SMALL, SINGLE)
 
 
+@settings(max_examples=8, derandomize=True, deadline=None, database=None)
+@given(case=cases(), group=st.sampled_from([1, 3, 4, 8]), dim=st.sampled_from([16, 24]))
+def test_any_batch(case: Case, group: int, dim: int) -> None:
+    check(case, AttentionShape(group, 1, dim, 1e-5))
+
+
 def test_a_long_row_in_many_pieces() -> None:
-    check(Case([Row(1500), Row(3)], 16), SMALL, SINGLE)
+    check(Case([Row(900), Row(3)], 16), SMALL, SINGLE)
 
 
 def test_a_few_queries_before_a_long_context_are_split_too() -> None:
-    check(Case([Row(700, 7), Row(0, 5)], 16), SMALL)
+    check(Case([Row(300, 7), Row(0, 5)], 16), SMALL)
+
+
+def test_a_message_after_a_long_conversation_is_split_too() -> None:
+    case, kernels = Case([Row(300, 19)], 16), SmallTiles(CPU, HALF, programs=20)
+    assert not len(make_work(rows_of(build(case, SMALL, HALF).batch, 16), kernels.tiling(SMALL), None).tiles)
+    check(case, SMALL, programs=20)
 
 
 def test_only_chunks() -> None:
@@ -150,16 +172,16 @@ def test_production_tiles() -> None:
 def test_a_plan_is_refilled_in_place_and_a_static_batch_may_be_longer() -> None:
     """What a CUDA graph needs: the same launches, the same addresses, other batches."""
     kernels = SmallTiles(CPU, HALF)
-    plan = kernels.attention_plan(SMALL, (None, 300), 16, 12)
+    plan = kernels.attention_plan(SMALL, (None, 150), 16, 12)
     addresses = [each.data_ptr() for each in plan.work(None)[2:]]
     cases = [
         Case(tree(16), 16),
         Case([Row(0)], 16),
-        Case([Row(50 * n) for n in range(12)], 16),
+        Case([Row(25 * n) for n in range(12)], 16),
         Case(tree(16)[2:9], 16),
     ]
     for case in cases:
-        for window in (None, 300):
+        for window in (None, 150) if case is cases[0] else (None,):
             case = case._replace(window=window)
             expected, _ = attend(PLAIN, SMALL, case, HALF)
             batch, pool, qkv = build(case, SMALL, HALF)
@@ -182,6 +204,8 @@ def test_a_plan_is_refilled_in_place_and_a_static_batch_may_be_longer() -> None:
     assert addresses == [each.data_ptr() for each in plan.work(None)[2:]]
     with pytest.raises(ValueError, match="does not fit"):
         plan.fill(build(Case([Row(0, 300)], 16), SMALL, HALF).batch)
+    with pytest.raises(ValueError, match="does not fit"):
+        kernels.attention_plan(SMALL, (None,), 16, 1).fill(build(Case([Row(9, 8)], 16), SMALL, HALF).batch)
     with pytest.raises(ValueError, match="100 spans"):
         plan.fill(build(Case([Row(9)] * 100, 16), SMALL, HALF).batch)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_worker.kernels.attention_plan import capacity
+from gpu_worker.kernels.attention_plan import capacity, sizes_of
 from gpu_worker.kernels.attention_work import Limits, Rows, Work, make_work
 from gpu_worker.kernels.tiling import Launch, Tiling
 from gpu_worker.sharing import find_sharing, nothing_shared
@@ -22,12 +22,10 @@ def tiling(group: int, programs: int = 6, keys: int = 8) -> Tiling:
 
 
 @st.composite
-def batches(draw: st.DrawFn, chunks: bool = True) -> Rows:
-    """Decode rows on a random tree of pages, then chunks."""
+def batches(draw: st.DrawFn, longest: int = 40) -> Rows:
+    """Decode rows on a random tree of pages, then others of up to ``longest`` new tokens."""
     page_size = draw(st.sampled_from([1, 3, 4]))
-    paths = draw(
-        st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=20), min_size=0 if chunks else 1, max_size=9)
-    )
+    paths = draw(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=20), max_size=9))
     paths = [path if n % 3 else [0] * 8 + path for n, path in enumerate(paths)]
     numbers: dict[tuple[int, ...], int] = {}
     tables = [[numbers.setdefault(tuple(path[:n]), len(numbers)) for n in range(1, len(path) + 1)] for path in paths]
@@ -37,10 +35,10 @@ def batches(draw: st.DrawFn, chunks: bool = True) -> Rows:
         padded[row, : len(table)] = table
     sharing = find_sharing(padded, np.array(kv_lens, np.int32), page_size, page_size)
     new = [1] * len(paths)
-    if chunks:
-        more = draw(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 60)), min_size=0 if paths else 1, max_size=4))
-        new += [count for count, _ in more]
-        kv_lens += [count + cached for count, cached in more]
+    more = st.lists(st.tuples(st.integers(1, longest), st.integers(0, 60)), min_size=0 if paths else 1, max_size=4)
+    for count, cached in draw(more):
+        new.append(count)
+        kv_lens.append(count + cached)
     starts = np.cumsum([0, *new], dtype=np.int32)
     return Rows(starts, np.array(kv_lens, np.int32), sharing, page_size)
 
@@ -106,29 +104,33 @@ def check(rows: Rows, work: Work, window: int | None, group: int) -> None:
 
 
 @checked
-@given(rows=batches(), window=st.none() | st.integers(1, 100), group=st.sampled_from([1, 3, 8, 16]))
-def test_every_query_meets_its_keys_once(rows: Rows, window: int | None, group: int) -> None:
-    check(rows, make_work(rows, tiling(group), window), window, group)
-
-
-@checked
 @given(
-    rows=batches(chunks=False), spare=st.integers(0, 3), group=st.sampled_from([1, 4, 16]), programs=st.integers(1, 9)
+    rows=batches(),
+    window=st.none() | st.integers(1, 100),
+    group=st.sampled_from([1, 3, 8, 16]),
+    programs=st.sampled_from([1, 6, 50]),
 )
-def test_as_many_rows_as_a_plan_is_made_for_always_fit(rows: Rows, spare: int, group: int, programs: int) -> None:
-    sizes = capacity(len(rows.kv_lens) + spare, tiling(group, programs))
-    work = make_work(rows, tiling(group, programs), None, Limits(sizes.items, sizes.members, sizes.partials))
-    check(rows, work, None, group)
-    assert len(work.items) <= sizes.items
-    assert len(work.members) <= sizes.members
-    assert len(work.merged) <= sizes.merged
-    assert len(work.partials) <= sizes.partials
+def test_every_query_meets_its_keys_once(rows: Rows, window: int | None, group: int, programs: int) -> None:
+    check(rows, make_work(rows, tiling(group, programs), window), window, group)
 
 
 @checked
-@given(rows=batches(chunks=False), members=st.integers(0, 30))
+@given(data=st.data(), spare=st.integers(0, 3), group=st.sampled_from([1, 4, 16]), programs=st.integers(1, 9))
+def test_as_many_tokens_as_a_plan_is_made_for_always_fit(
+    data: st.DataObject, spare: int, group: int, programs: int
+) -> None:
+    tiles = tiling(group, programs)
+    rows = data.draw(batches(longest=tiles.tile_tokens))
+    sizes = capacity(int(rows.starts[-1]) + spare, tiles)
+    work = make_work(rows, tiles, None, Limits(sizes.items, sizes.members, sizes.partials))
+    check(rows, work, None, group)
+    assert all(wanted <= room for wanted, room in zip(sizes_of(work), sizes, strict=True))
+
+
+@checked
+@given(rows=batches(longest=4), members=st.integers(0, 30))
 def test_sharing_is_given_up_from_the_leaves_on(rows: Rows, members: int) -> None:
-    count = len(rows.kv_lens)
+    count = int(rows.starts[-1])
     work = make_work(rows, tiling(1), None, Limits(1000, count + members, 1000))
     assert len(work.members) <= count + members
     check(rows, work, None, 1)
@@ -153,6 +155,16 @@ def test_one_long_row_fills_the_gpu_and_short_ones_are_left_whole() -> None:
     assert (work.items[:, 2] == 0).sum() == 10
     assert work.items[work.items[:, 2] == 1][:, 3:].tolist() == [[0, 9, -1]]
     assert work.merged.tolist() == [0]
+
+
+def test_a_short_message_after_a_long_conversation_is_split_over_the_gpu() -> None:
+    wide = tiling(1, programs=80)._replace(own_rows=4)
+    rows = Rows(np.array([0, 40], np.int32), np.array([1000], np.int32), nothing_shared(0), 4)
+    work = make_work(rows, wide, None)
+    assert len(work.tiles) == 0
+    assert len(work.items) > 60
+    check(rows, work, None, 1)
+    assert len(make_work(rows, tiling(1, programs=16), None).tiles) == 3, "enough tiles to keep this one busy"
 
 
 def test_too_many_rows_are_refused() -> None:

@@ -34,6 +34,13 @@ def test_without_numba_plain_torch_serves(monkeypatch: pytest.MonkeyPatch) -> No
     assert isinstance(kernels_for(CPU, torch.float32), PlainKernels)
 
 
+def test_without_triton_a_gpu_gets_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("gpu_worker.kernels.") and "triton" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    assert isinstance(kernels_for(torch.device("cuda"), torch.bfloat16), PlainKernels)
+
+
 def test_other_devices_and_dtypes_get_plain_torch() -> None:
     assert isinstance(kernels_for(torch.device("meta"), torch.bfloat16), PlainKernels)
     assert isinstance(kernels_for(CPU, torch.float16), PlainKernels)
