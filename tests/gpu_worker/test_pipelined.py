@@ -1,18 +1,15 @@
-"""Launching ahead changes nothing that anybody is told: the same scenarios in lock-step and pipelined, token for token."""
+"""Launching ahead changes nothing that anybody is told: scenarios in lock-step and pipelined, token for token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpu_worker.batch import StepInputs
 from gpu_worker.engine import Engine, Structure
 from gpu_worker.execution import MakeExecution
 from gpu_worker.grammar.loading import GrammarLoader
