@@ -25,8 +25,6 @@ from gpu_worker.kernels.sampling import Drawn, MaskRows, Needs, RowState, Sampli
 from gpu_worker.row_edits import Columns, Edit, columns_of, pack
 from shared.protocol import Sampling
 
-_NOTHING = Needs(adjusts=False, draws=False, truncates=False)
-
 
 class DeviceSampler:
     """The rows of one batch, by slot. For one thread and one stream; draws and edits take effect in order."""
@@ -57,7 +55,7 @@ class DeviceSampler:
             torch.zeros((max_rows, s.MOST_ENTRIES + 1), dtype=torch.float32, device=device),
         )
         self._prompt_lens = [0] * max_rows
-        self._needs = [_NOTHING] * max_rows
+        self._needs = np.zeros((max_rows, len(Needs._fields)), bool)
         self._edits: dict[int, Edit] = {}
 
     @property
@@ -112,17 +110,20 @@ class DeviceSampler:
         """Discard what was drawn beyond the first ``length`` tokens of the row. See :meth:`replace`."""
         self.replace(row, length, ())
 
-    def needs(self, rows: Sequence[int]) -> Needs:
-        """The least that a draw for these row slots has to do; a captured draw may do more. Negative ones count not."""
-        needs = _NOTHING
-        for row in rows:
-            if row >= 0:
-                needs |= self._needs[row]
-        return needs
+    def needs(self, rows: Sequence[int] | np.ndarray) -> Needs:
+        """The least that a draw for these row slots has to do; a captured draw may do more. Padding needs nothing."""
+        slots = np.asarray(rows, np.int64)
+        found = self._needs[slots[slots >= 0]]
+        return Needs(*(bool(column.any()) for column in found.T))
 
     def flush(self) -> None:
-        """Send what the host has said since the last time: one copy and a few launches, none if it said nothing."""
+        """Send what the host has said since the last time: one copy and a few launches, none if it said nothing.
+
+        RuntimeError while a graph is being captured, which would repeat it.
+        """
         if self._edits:
+            if self._device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+                raise RuntimeError("what the host has said of rows cannot be captured: flush before")
             edits, self._edits = self._edits, {}
             self._kernels.edit(self._state, pack(edits, self._device))
 
@@ -133,8 +134,13 @@ class DeviceSampler:
         ``logits`` float32, bfloat16 or float16 [L, V], which may be overwritten; ``rows`` int32 [L], row slots on the
         device, none twice, -1 for padding; ``masks`` for rows that obey grammars. ``needs`` at least those of the rows.
         Flushes first. In a captured graph, which fixes L, ``needs`` and whether there are masks, nothing may be left to
-        flush: flush before every replay.
+        flush: flush before every replay. ValueError for logits of another vocabulary.
+
+        Kernels are compiled, in seconds, at the first draw of their kind. A draw of nothing but padding, with as many
+        rows, the same needs, types and presence of masks, brings that forward and changes nothing.
         """
+        if logits.shape[1] != self._vocab_size:
+            raise ValueError(f"logits of {logits.shape[1]} tokens, the vocabulary has {self._vocab_size}")
         self.flush()
         return self._kernels.draw(self._state, logits, rows, needs, masks)
 

@@ -85,7 +85,7 @@ class Level(NamedTuple):
     masked: bool
 
     def covers(self, needs: Needs, masked: bool) -> bool:
-        return self.needs | needs == self.needs and self.masked >= masked
+        return self.masked >= masked and all(mine >= its for mine, its in zip(self.needs, needs, strict=True))
 
 
 _LEVELS = (

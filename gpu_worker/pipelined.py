@@ -37,7 +37,6 @@ from gpu_worker.execution import Ran, Rows
 from gpu_worker.following import Following
 from gpu_worker.graphs import Graphs, StepSize
 from gpu_worker.kernels.masks import FREE
-from gpu_worker.kernels.sampling import Needs
 from gpu_worker.page_tables import PageNews, PageTables
 from gpu_worker.step_columns import Host, Sender, Sizes, columns_on_device
 from shared.protocol import Admit, Finish
@@ -87,7 +86,6 @@ class Pipelined:
         slots = len(rows.batch.ids)
         self._results = [queue.host_buffer(16 * slots) for _ in range(2)]  # int64 of twice as many draws
         self._ends_at = np.zeros(slots, np.int32)  # length at which a row ends, whatever its tokens are
-        self._needs = np.zeros((slots, len(Needs._fields)), np.bool_)
         self._undrawable: dict[int, str] = {}  # row slots, and why the sampler cannot have them
         self._flight: _Flight | None = None
         self._last_end: Mark | None = None  # None where nothing was left to do
@@ -117,7 +115,6 @@ class Pipelined:
             self._undrawable.pop(row, None)
             try:
                 self._sampler.admit(row, sampling, batch.tokens[row, :length], admit.prompt_len)
-                self._needs[row] = self._sampler.needs((row,))
             except ValueError as error:
                 self._undrawable[row] = str(error)  # told when its chunks are computed: they are planned
 
@@ -219,7 +216,7 @@ class Pipelined:
                 _fill(columns, inputs, news, draws)
                 bucket.pad(columns, size)
                 self._sender.send(bucket.sizes, bucket.buffer)
-                return bucket.run(facts, columns, self._needed(draws), masked=draws.masked)
+                return bucket.run(facts, columns, self._sampler.needs(draws.rows), masked=draws.masked)
         sizes = Sizes(
             len(inputs.input_ids), len(inputs.rows), len(inputs.logit_indices), len(draws.rows), len(news.cells)
         )
@@ -234,7 +231,7 @@ class Pipelined:
             logits = torch.cat((logits, torch.stack(kept)))
         if not (draws.rows >= 0).any():
             return None
-        return self._device_rows.draw(x, logits, self._needed(draws), masked=draws.masked)
+        return self._device_rows.draw(x, logits, self._sampler.needs(draws.rows), masked=draws.masked)
 
     def _draw_alone(self, draws: _Draws, kept: list[Tensor]) -> Tensor | None:
         """Draw from kept logits, without a pass."""
@@ -243,7 +240,7 @@ class Pipelined:
         sizes = Sizes(0, 0, 0, len(draws.rows), 0)
         _fill(self._sender.columns(sizes), None, None, draws)
         x = columns_on_device(self._sender.send(sizes), sizes)
-        return self._device_rows.draw(x, torch.stack(kept), self._needed(draws), masked=draws.masked)
+        return self._device_rows.draw(x, torch.stack(kept), self._sampler.needs(draws.rows), masked=draws.masked)
 
     def _stall(self, row: int, logits: Tensor) -> None:
         """Keep the logits [V] of a row whose grammar is not there; end one that cannot go on."""
@@ -252,10 +249,6 @@ class Pipelined:
             self._constraints.stall(row, logits)
         else:
             self._rows.fail(row, message)
-
-    def _needed(self, draws: _Draws) -> Needs:
-        adjusts, samples, truncates = self._needs[draws.rows[draws.rows >= 0]].T
-        return Needs(bool(adjusts.any()), bool(samples.any()), bool(truncates.any()))
 
     def _read(self, drawn: Tensor, count: int) -> Tensor:
         """Let the device write what it draws into host memory; a buffer is used again two steps later."""

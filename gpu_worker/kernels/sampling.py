@@ -86,10 +86,6 @@ class Needs(NamedTuple):
     draws: bool  # some row is not greedy
     truncates: bool  # some row has top-k, top-p or min-p
 
-    def __or__(self, other: tuple[object, ...]) -> Needs:
-        """What rows of both kinds need."""
-        return Needs(*(bool(mine or its) for mine, its in zip(self, other, strict=True)))
-
 
 class Drawn(NamedTuple):
     """The chosen tokens of L rows, on the device."""

@@ -5,7 +5,7 @@ SPLITS x WIDTH: some of each chunk at once. A value is searched by bisection amo
 interval is moved to the nearest value above or below it, so that some ten rounds decide among a thousand.
 """
 
-# pyright: reportPrivateImportUsage=false, reportMissingParameterType=false
+# pyright: reportPrivateImportUsage=false, reportMissingParameterType=false, reportGeneralTypeIssues=false
 # (an annotation would be read as part of the kernel)
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ from gpu_worker.kernels import sampling_edit_triton, sampling_finish_triton, sam
 from gpu_worker.kernels.sampling import Drawn, Edits, MaskRows, Needs, RowState
 
 _BLOCK = 1024  # tokens of a program at a time
-_SURVEY_BLOCK = 512  # its counters are _CUTS times as many: 78 registers a thread with 8 warps, 152 at 1,024
+_SURVEY_BLOCK = 512  # its counters are _CUTS times as many: 90 registers a thread with 8 warps, 152 at 1,024
 _TILE = 1024  # values of a row that ``finish`` looks at together
 _CUTS = 8
 _PROGRAMS = 512  # of a scan, about: four for each multiprocessor of an H100
-_MOST_SPLITS = 64
+_MOST_SPLITS = 32
 _NEAR_SHARE = 4  # a row is searched whole when more than one in so many of a chunk's tokens may be kept
 
 
@@ -40,11 +40,12 @@ class TritonSamplingKernels:
     """A draw is two launches for greedy rows, three for rows without truncation, four for all others."""
 
     def edit(self, state: RowState, edits: Edits) -> None:
-        state.lengths.index_fill_(0, edits.admitted, 0)
-        state.ints.index_copy_(0, edits.admitted, edits.ints)
-        state.longs.index_copy_(0, edits.admitted, edits.longs)
-        state.floats.index_copy_(0, edits.admitted, edits.floats)
-        state.doubles.index_copy_(0, edits.admitted, edits.doubles)
+        if len(edits.admitted):
+            state.lengths.index_fill_(0, edits.admitted, 0)
+            state.ints.index_copy_(0, edits.admitted, edits.ints)
+            state.longs.index_copy_(0, edits.admitted, edits.longs)
+            state.floats.index_copy_(0, edits.admitted, edits.floats)
+            state.doubles.index_copy_(0, edits.admitted, edits.doubles)
         size, positions = state.marks.shape[1], state.history.shape[1]
         put_entries: Any = sampling_edit_triton.put_entries
         take_back: Any = sampling_edit_triton.take_back

@@ -132,9 +132,13 @@ def adjusted_of(values, tokens, inside, slot, ints, floats, doubles, lengths, ma
 
 
 @triton.jit
-def cut_at(place):
-    """Values, relative to the best token's, where a survey looks: -0.75, -2, -3.75, -6, -8.75, -12, -15.75, -20."""
-    return -0.25 * (place + 1) * (place + 3)
+def cuts_of(temperature, CUTS: tl.constexpr):  # noqa: N803
+    """Scaled values where a survey looks: of logits that lie 2, 3.75, 6, 8.75, 12, 15.75, 20, 24.75 below the best.
+
+    In logits, because a temperature stretches or shrinks the scaled values of the tokens that top-k keeps.
+    """
+    place = tl.arange(0, CUTS).to(tl.float32)
+    return tl.div_rn(-0.25 * (place + 2) * (place + 4), temperature + tl.zeros_like(place))
 
 
 @triton.jit
@@ -173,7 +177,7 @@ def survey(
             total = tl.zeros([BLOCK], tl.int64)
             count = tl.zeros([CUTS, BLOCK], tl.int32)
             mass = tl.zeros([CUTS, BLOCK], tl.int64)
-            cuts = cut_at(tl.arange(0, CUTS).to(tl.float32))
+            cuts = cuts_of(temperature, CUTS)
             for start in range(begin, end, BLOCK):
                 tokens = start + tl.arange(0, BLOCK)
                 values = tl.load(adjusted + n * stride + tokens, mask=tokens < end, other=float("-inf"))
@@ -202,7 +206,8 @@ def cut_of(n, slot, ints, longs, floats, totals, counts, masses, CUTS: tl.conste
     top_k = tl.load(ints + slot * INTS + TOP_K)
     left_out = tl.load(longs + slot * LONGS + LEFT_OUT)
     suffices = tl.where(top_k > 0, count >= top_k, mass >= total - part_of(left_out, total))
-    cut = tl.max(tl.where(suffices, cut_at(tl.arange(0, CUTS).to(tl.float32)), float("-inf")), axis=0)
+    cuts = cuts_of(tl.load(floats + slot * FLOATS + TEMPERATURE), CUTS)
+    cut = tl.max(tl.where(suffices, cuts, float("-inf")), axis=0)
     is_searched = (top_k > 0) | (left_out > 0)
     return tl.where(is_searched, cut, tl.load(floats + slot * FLOATS + LOG_MIN_P))
 

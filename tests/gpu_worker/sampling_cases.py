@@ -17,6 +17,13 @@ CPU = torch.device("cpu")
 CONTEXT = 60
 
 
+class Here(NamedTuple):
+    """The kernels to test, and the device they are for."""
+
+    kernels: SamplingKernels
+    device: torch.device = CPU
+
+
 class Row(NamedTuple):
     """A SamplingRow."""
 
@@ -80,8 +87,8 @@ def random_batch(rng: np.random.Generator, vocab: int, count: int, max_rows: int
     return Batch(slots, [random_row(rng, vocab) for _ in slots], logits, masks)
 
 
-def make_sampler(kernels: SamplingKernels, vocab: int, max_rows: int) -> DeviceSampler:
-    return DeviceSampler(kernels, vocab, max_rows, CONTEXT, CPU)
+def make_sampler(here: Here, vocab: int, max_rows: int) -> DeviceSampler:
+    return DeviceSampler(here.kernels, vocab, max_rows, CONTEXT, here.device)
 
 
 def admit(sampler: DeviceSampler, batch: Batch) -> None:
@@ -91,13 +98,14 @@ def admit(sampler: DeviceSampler, batch: Batch) -> None:
 
 def draw(sampler: DeviceSampler, batch: Batch) -> list[int | None]:
     """Tokens of a batch, None for rows without one; padding here and there."""
+    device = sampler.lengths.device
     rows = torch.tensor([-1, *batch.slots, -1], dtype=torch.int32)
     logits = torch.cat((torch.full_like(batch.logits[:1], torch.nan), batch.logits, torch.zeros_like(batch.logits[:1])))
     masks = batch.masks
     if masks is not None:
         ends = torch.tensor([0], dtype=torch.int32)
-        masks = masks._replace(rows=torch.cat((ends, masks.rows, ends)))
-    drawn = sampler.draw(logits, rows, sampler.needs(rows.tolist()), masks)
+        masks = MaskRows(masks.pool.to(device), torch.cat((ends, masks.rows, ends)).to(device))
+    drawn = sampler.draw(logits.to(device), rows.to(device), sampler.needs(rows.tolist()), masks)
     assert drawn.tokens.dtype == torch.int64
     assert drawn.ok.dtype == torch.bool
     assert not drawn.ok[0]

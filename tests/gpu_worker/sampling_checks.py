@@ -14,10 +14,10 @@ from torch import Tensor
 
 from gpu_worker.device_sampler import DeviceSampler
 from gpu_worker.kernels import sampling as s
-from gpu_worker.kernels.sampling import MaskRows, SamplingKernels
+from gpu_worker.kernels.sampling import MaskRows
 from shared.protocol import Sampling
 from tests.gpu_worker import sampling_cases as cases
-from tests.gpu_worker.sampling_cases import Batch, Row
+from tests.gpu_worker.sampling_cases import Batch, Here, Row
 
 NAN, INF = float("nan"), float("inf")
 
@@ -26,16 +26,16 @@ def some(prompt: tuple[int, ...] = (1, 2), output: tuple[int, ...] = (), **param
     return Row(Sampling(max_tokens=50, **parameters), np.array(prompt + output, np.int32), len(prompt))
 
 
-def drawn(kernels: SamplingKernels, logits: Tensor, rows: list[Row], masks: MaskRows | None = None) -> list[int | None]:
+def drawn(here: Here, logits: Tensor, rows: list[Row], masks: MaskRows | None = None) -> list[int | None]:
     batch = Batch(list(range(len(rows))), rows, logits, masks)
-    sampler = cases.make_sampler(kernels, logits.shape[1], len(rows))
+    sampler = cases.make_sampler(here, logits.shape[1], len(rows))
     cases.admit(sampler, batch)
     return cases.draw(sampler, batch)
 
 
-def same(kernels: SamplingKernels, logits: Tensor, rows: list[Row]) -> None:
+def same(here: Here, logits: Tensor, rows: list[Row]) -> None:
     """The rows draw what the host's sampler draws, to a border."""
-    cases.check(drawn(kernels, logits, rows), Batch([], rows, logits, None))
+    cases.check(drawn(here, logits, rows), Batch([], rows, logits, None))
 
 
 def state_of(sampler: DeviceSampler, slot: int, vocab: int) -> tuple[list[int], set[int], Counter[int]]:
@@ -65,20 +65,20 @@ def assert_state(sampler: DeviceSampler, slot: int, row: Row, vocab: int) -> Non
 # --- what is drawn
 
 
-def random_batches(kernels: SamplingKernels, count: int = 22) -> None:
+def random_batches(here: Here, count: int = 22) -> None:
     rng = np.random.default_rng(4)
     borders = rows = 0
     for _ in range(count):
         vocab = int(rng.choice([7, 200, 1024, 3001]))
         batch = cases.random_batch(rng, vocab, int(rng.integers(1, 6)), 8)
-        sampler = cases.make_sampler(kernels, vocab, 8)
+        sampler = cases.make_sampler(here, vocab, 8)
         cases.admit(sampler, batch)
         borders += cases.check(cases.draw(sampler, batch), batch)
         rows += len(batch.rows)
     assert borders <= rows / 50
 
 
-def greedy_takes_the_first_of_the_largest(kernels: SamplingKernels) -> None:
+def greedy_takes_the_first_of_the_largest(here: Here) -> None:
     logits = torch.full((4, 2100), -1.0)
     logits[0, [5, 1030, 2099]] = 3.0
     logits[1, [1030, 2099]] = 3.0
@@ -87,19 +87,19 @@ def greedy_takes_the_first_of_the_largest(kernels: SamplingKernels) -> None:
     logits[3, 2099] = 1e-40
     logits[3, :2099] = -INF
     row = some(temperature=0.0)
-    assert drawn(kernels, logits, [row] * 4) == [5, 1030, 0, 2099]
+    assert drawn(here, logits, [row] * 4) == [5, 1030, 0, 2099]
 
 
-def ties_are_kept(kernels: SamplingKernels) -> None:
+def ties_are_kept(here: Here) -> None:
     logits = torch.tensor([2.0, 1.0, 1.0, 1.0, -9.0])
     for parameters in ({"top_k": 2}, {"top_p": 0.6}, {"min_p": math.exp(-1.01)}):
         rows = [some(output=(0,) * n, seed=5, **parameters) for n in range(20)]
-        found = drawn(kernels, logits.repeat(20, 1), rows)
+        found = drawn(here, logits.repeat(20, 1), rows)
         assert set(found) == {0, 1, 2, 3}
-        same(kernels, logits.repeat(20, 1), rows)
+        same(here, logits.repeat(20, 1), rows)
 
 
-def sets_far_from_the_best(kernels: SamplingKernels) -> None:
+def sets_far_from_the_best(here: Here) -> None:
     """Thousands of tokens are kept; or some so far below the best that no cut of a survey reaches them."""
     vocab = 4100
     flat = torch.linspace(0, 1, vocab)
@@ -109,14 +109,14 @@ def sets_far_from_the_best(kernels: SamplingKernels) -> None:
     hollow[::300] = torch.linspace(0, 40, 14)
     parameters: list[dict[str, Any]] = [
         {"top_p": 0.9}, {"top_k": 4000}, {"top_k": 3500, "top_p": 0.95}, {"top_k": 50}, {"top_k": 50, "top_p": 0.9},
-        {"top_p": 0.0}, {"min_p": 1e-30}, {"top_k": 1, "temperature": 1e-4}, {},
+        {"top_p": 0.0}, {"min_p": 1e-30}, {"top_k": 9, "temperature": 1e-4}, {},
     ]  # fmt: skip
     rows = [some(seed=n, **{"temperature": 2.0, **each}) for n, each in enumerate(parameters)]
     for logits in (flat, steep, hollow):
-        same(kernels, logits.repeat(len(rows), 1), rows)
+        same(here, logits.repeat(len(rows), 1), rows)
 
 
-def rows_without_a_choice(kernels: SamplingKernels) -> None:
+def rows_without_a_choice(here: Here) -> None:
     logits = torch.zeros(6, 40)
     logits[0, 7] = NAN
     logits[1, 8] = -NAN
@@ -126,38 +126,38 @@ def rows_without_a_choice(kernels: SamplingKernels) -> None:
     masks = MaskRows(torch.zeros(1, 2, dtype=torch.int32), torch.tensor([-1, -1, -1, -1, 0, -1], dtype=torch.int32))
     for parameters in ({"temperature": 0.0}, {"temperature": 0.1}, {"top_p": 0.9}):
         batch = Batch(list(range(6)), [some(frequency_penalty=0.1, **parameters)] * 6, logits.clone(), masks)
-        sampler = cases.make_sampler(kernels, 40, 6)
+        sampler = cases.make_sampler(here, 40, 6)
         cases.admit(sampler, batch)
         assert cases.draw(sampler, batch) == [None] * 5 + [20]
         assert sampler.lengths.tolist() == [2, 2, 2, 2, 2, 3]
     biased = [some(temperature=0.0, logit_bias=((40, 1.0),)), some(temperature=0.0, logit_bias=((3, 1.0),))]
-    assert drawn(kernels, torch.zeros(2, 40), biased) == [None, 3]
+    assert drawn(here, torch.zeros(2, 40), biased) == [None, 3]
 
 
-def half_precision(kernels: SamplingKernels) -> None:
+def half_precision(here: Here) -> None:
     rng = np.random.default_rng(8)
     batch = cases.random_batch(rng, 1500, 4, 4)
     for dtype in (torch.bfloat16, torch.float16):
         its = batch._replace(logits=batch.logits.to(dtype))
-        sampler = cases.make_sampler(kernels, 1500, 4)
+        sampler = cases.make_sampler(here, 1500, 4)
         cases.admit(sampler, its)
         cases.check(cases.draw(sampler, its), its)
 
 
-def logits_with_a_wider_stride(kernels: SamplingKernels) -> None:
+def logits_with_a_wider_stride(here: Here) -> None:
     logits = torch.randn(2, 1300, generator=torch.Generator().manual_seed(1))
     row = some(top_k=20, repetition_penalty=1.2)
-    assert drawn(kernels, logits[:, :1200], [row] * 2) == drawn(kernels, logits[:, :1200].contiguous(), [row] * 2)
+    assert drawn(here, logits[:, :1200], [row] * 2) == drawn(here, logits[:, :1200].contiguous(), [row] * 2)
 
 
 # --- what is remembered
 
 
-def several_draws_unread(kernels: SamplingKernels) -> None:
+def several_draws_unread(here: Here) -> None:
     """Six draws, of which the host reads nothing in between; some rows sit one out."""
     rng = np.random.default_rng(9)
     vocab = 90
-    sampler = cases.make_sampler(kernels, vocab, 4)
+    sampler = cases.make_sampler(here, vocab, 4)
     rows = [cases.random_row(rng, vocab) for _ in range(4)]
     rows[0] = some(repetition_penalty=1.5, frequency_penalty=0.4, seed=3)
     rows[1] = some(min_tokens=3, stop_token_ids=(5, 6, 500), temperature=0.0)
@@ -174,10 +174,10 @@ def several_draws_unread(kernels: SamplingKernels) -> None:
         assert_state(sampler, slot, row, vocab)
 
 
-def what_is_discarded_is_drawn_again(kernels: SamplingKernels) -> None:
+def what_is_discarded_is_drawn_again(here: Here) -> None:
     rng = np.random.default_rng(10)
     batch = cases.random_batch(rng, 60, 4, 4)
-    sampler = cases.make_sampler(kernels, 60, 4)
+    sampler = cases.make_sampler(here, 60, 4)
     cases.admit(sampler, batch)
     first = cases.draw(sampler, batch)
     cases.draw(sampler, batch)
@@ -189,11 +189,11 @@ def what_is_discarded_is_drawn_again(kernels: SamplingKernels) -> None:
     assert cases.draw(sampler, batch) == first
 
 
-def the_hosts_edits(kernels: SamplingKernels, rounds: int = 60) -> None:
+def the_hosts_edits(here: Here, rounds: int = 60) -> None:
     """Rows that begin, grow, and are cut, in any order and any number between two flushes."""
     rng = np.random.default_rng(11)
     vocab = 25
-    sampler = cases.make_sampler(kernels, vocab, 3)
+    sampler = cases.make_sampler(here, vocab, 3)
     rows: dict[int, Row] = {}
     for _ in range(rounds):
         slot = int(rng.integers(0, 3))
@@ -212,8 +212,8 @@ def the_hosts_edits(kernels: SamplingKernels, rounds: int = 60) -> None:
                 assert_state(sampler, each, its, vocab)
 
 
-def forced_tokens_in_place_of_drawn_ones(kernels: SamplingKernels) -> None:
-    sampler = cases.make_sampler(kernels, 10, 1)
+def forced_tokens_in_place_of_drawn_ones(here: Here) -> None:
+    sampler = cases.make_sampler(here, 10, 1)
     row = some((1, 2), frequency_penalty=1.0, temperature=0.0)
     sampler.admit(0, row.sampling, row.token_ids, 2)
     logits = torch.zeros(1, 10)
@@ -228,8 +228,8 @@ def forced_tokens_in_place_of_drawn_ones(kernels: SamplingKernels) -> None:
     assert cases.draw(sampler, Batch([0], [row], logits.clone(), None)) == [0]
 
 
-def a_full_row_grows_no_more(kernels: SamplingKernels) -> None:
-    sampler = cases.make_sampler(kernels, 9, 2)
+def a_full_row_grows_no_more(here: Here) -> None:
+    sampler = cases.make_sampler(here, 9, 2)
     row = some(tuple(range(9)) * 6 + (1,) * 6, presence_penalty=0.1, temperature=0.0)
     assert len(row.token_ids) == cases.CONTEXT
     batch = Batch([0], [row], torch.zeros(1, 9), None)
@@ -239,11 +239,11 @@ def a_full_row_grows_no_more(kernels: SamplingKernels) -> None:
     assert not sampler.history[1].any()
 
 
-def many_biases(kernels: SamplingKernels) -> None:
+def many_biases(here: Here) -> None:
     """As many as the front door allows, on a row that had others before."""
     rng = np.random.default_rng(12)
     vocab = 2500
-    sampler = cases.make_sampler(kernels, vocab, 2)
+    sampler = cases.make_sampler(here, vocab, 2)
     for count in (1024, 3):
         ids = rng.permutation(vocab)[:count].tolist()
         sampling = Sampling(
@@ -258,7 +258,7 @@ def many_biases(kernels: SamplingKernels) -> None:
         cases.check(cases.draw(sampler, batch), batch)
 
 
-CHECKS: tuple[Callable[[SamplingKernels], None], ...] = (
+CHECKS: tuple[Callable[[Here], None], ...] = (
     random_batches,
     greedy_takes_the_first_of_the_largest,
     ties_are_kept,

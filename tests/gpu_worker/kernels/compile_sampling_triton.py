@@ -48,6 +48,12 @@ VARIANTS: tuple[tuple[Any, dict[str, str], dict[str, Any], int], ...] = (
     ),
     (
         sampling_scan_triton.adjust,
+        ADJUST | {"words": "constexpr"},  # Triton makes a constant of an integer that is 1
+        ALL | {"COPIES": False, "SPLITS": 1, "BLOCK": BLOCK, "words": 1},
+        4,
+    ),
+    (
+        sampling_scan_triton.adjust,
         ADJUST,
         dict.fromkeys((*ALL, "COPIES"), False) | {"SPLITS": 64, "BLOCK": BLOCK},
         4,

@@ -16,18 +16,18 @@ import triton
 import triton.language as tl
 
 from gpu_worker.kernels import sampling_kernels_triton
-from gpu_worker.kernels.sampling import SamplingKernels
 from gpu_worker.kernels.sampling_kernels_triton import TritonSamplingKernels, shape_of
 from gpu_worker.kernels.sampling_layout_triton import part_of, uniform_bits
 from gpu_worker.sampler import seed_state, uniform
 from tests.gpu_worker import sampling_cases as cases
+from tests.gpu_worker.sampling_cases import Here
 from tests.gpu_worker.sampling_checks import every_check
 
 
 @every_check
 @np.errstate(over="ignore")
-def test_device_sampler(check: Callable[[SamplingKernels], None]) -> None:
-    check(TritonSamplingKernels())
+def test_device_sampler(check: Callable[[Here], None]) -> None:
+    check(Here(TritonSamplingKernels()))
 
 
 def test_a_row_draws_the_same_however_it_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +35,7 @@ def test_a_row_draws_the_same_however_it_is_split(monkeypatch: pytest.MonkeyPatc
     found: list[list[int | None]] = []
     for splits in (1, 3, 64):
         monkeypatch.setattr(sampling_kernels_triton, "_MOST_SPLITS", splits)
-        sampler = cases.make_sampler(TritonSamplingKernels(), 5000, 4)
+        sampler = cases.make_sampler(Here(TritonSamplingKernels()), 5000, 4)
         cases.admit(sampler, batch)
         found.append(cases.draw(sampler, batch._replace(logits=batch.logits.clone())))
     assert found[0] == found[1] == found[2]
