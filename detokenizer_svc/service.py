@@ -41,7 +41,7 @@ async def serve(context: Context) -> None:
 
 def _load(context: Context) -> Tokenizer:
     settings = context.settings
-    return Tokenizer.load(locate(settings.model, settings.cache_path), settings.cache_path)
+    return Tokenizer.load(locate(settings.model, settings.cache_path, settings.load_format), settings.cache_path)
 
 
 class _Service:

@@ -6,6 +6,9 @@ A row occupies one index from admission to its end. Its tokens (prompt and outpu
 of ``tokens``; ``computed`` of them have their KV in the pool; KV of positions below ``limit`` may be
 written. A row whose input is computed has one token without KV, the last one drawn, and more where a
 grammar forced tokens after it: all of them that fit go through the model together.
+
+Where steps are launched before the tokens of the last one are known, a row's last tokens may be ``unseen``: they stand
+in its line as placeholders, which say where the device finds them, and count in ``length`` like any others.
 """
 
 from __future__ import annotations
@@ -81,7 +84,10 @@ class Batch:
         self.prompt_len: Int32 = np.zeros(max_rows, np.int32)
         self.input_len: Int32 = np.zeros(max_rows, np.int32)  # tokens it was admitted with
         self.reported: Int32 = np.zeros(max_rows, np.int32)  # tokens the scheduler knows of
+        self.unseen: Int32 = np.zeros(max_rows, np.int32)  # of those known, drawn but not read by the host
         self.occupied = np.zeros(max_rows, np.bool_)
+        self.held = np.zeros(max_rows, np.bool_)  # nothing of the row is to be computed now
+        self.version: Int64 = np.zeros(max_rows, np.int64)  # raised when what was expected of the row is void
         self.finish: list[Finish] = [Finish.NONE] * max_rows
         self.ids: list[int] = [0] * max_rows
         self.sampling: list[Sampling | None] = [None] * max_rows
@@ -118,6 +124,9 @@ class Batch:
         row = self._index.pop(request_id, None)
         if row is not None:
             self.occupied[row] = False
+            self.held[row] = False
+            self.unseen[row] = 0
+            self.version[row] += 1
             self.sampling[row] = None
             self._free.append(row)
 
@@ -187,12 +196,14 @@ class Batch:
         return bool(self._runnable().any())
 
     def _runnable(self) -> NDArray[np.bool_]:
-        return self.occupied & (self.computed >= self.input_len) & (self.computed < np.minimum(self.length, self.limit))
+        ready = self.occupied & ~self.held & (self.computed >= self.input_len)
+        return ready & (self.computed < np.minimum(self.length, self.limit))
 
-    def gather(self, chunks: Sequence[Chunk], extra: int) -> StepInputs:
+    def gather(self, chunks: Sequence[Chunk], extra: int, *, with_tables: bool = True) -> StepInputs:
         """Everything that can run now: these chunks, and all rows whose input is computed.
 
-        Such a row computes its next token, and as many more of those forced on it as are left of ``extra``.
+        Such a row computes its next token, and as many more of those forced on it as are left of ``extra``. Without
+        ``with_tables`` the page tables stay empty: whoever keeps them on the device has them there.
         """
         active = np.flatnonzero(self._runnable())
         counts = (np.minimum(self.length[active], self.limit[active]) - self.computed[active]).astype(np.int64)
@@ -219,7 +230,7 @@ class Batch:
         kv_lens = np.empty(len(all_rows), np.int32)
         kv_lens[: len(decode)] = at + 1
         kv_lens[len(decode) :] = [span.start + span.length for span in spans]
-        widest = -(-int(kv_lens.max()) // self.page_size)
+        widest = -(-int(kv_lens.max()) // self.page_size) if with_tables else 0
         samples = kv_lens == self.length[all_rows]
         return StepInputs(
             rows=all_rows,
@@ -289,16 +300,33 @@ class Batch:
         self.length[row] = length
         return taken
 
-    def outcome(self, row: int) -> Outcome:
-        """What became of a row since this was asked last. A row that has ended leaves the batch."""
-        begin, end, prompt_len = int(self.reported[row]), int(self.length[row]), int(self.prompt_len[row])
+    def expect(self, rows: Int64) -> None:
+        """A token is being drawn for each of these rows, none of them twice; nobody has seen it yet."""
+        self.tokens[rows, self.length[rows]] = placeholders(rows)
+        self.length[rows] += 1
+        self.unseen[rows] += 1
+
+    def recall(self, row: int) -> int:
+        """Take a row back to the tokens that have been seen. Returns how many had not."""
+        unseen = int(self.unseen[row])
+        self.length[row] -= unseen
+        self.unseen[row] = 0
+        return unseen
+
+    def outcome(self, row: int, computed: int | None = None) -> Outcome:
+        """What became of a row since this was asked last. A row that has ended leaves the batch.
+
+        ``computed`` of its tokens had their KV then, by default as many as have it now.
+        """
+        begin, end = int(self.reported[row]), int(self.length[row] - self.unseen[row])
+        prompt_len = int(self.prompt_len[row])
         self.reported[row] = end
         outcome = Outcome(
             id=self.ids[row],
             first=begin - prompt_len,
             tokens=self.tokens[row, begin:end].tolist(),
             forced=self._forced[row, begin:end].tolist(),
-            pending=end - int(self.computed[row]),
+            pending=end - (int(self.computed[row]) if computed is None else computed),
             finish=self.finish[row],
         )
         if outcome.finish is not Finish.NONE:
@@ -308,3 +336,11 @@ class Batch:
     def _slots(self, rows: NDArray[np.signedinteger], positions: Int64) -> Int64:
         pages = self.page_tables[rows, positions // self.page_size].astype(np.int64)
         return pages * self.page_size + positions % self.page_size
+
+
+def placeholders(rows: Int64) -> Int64:
+    """In place of the ids of unseen tokens of these rows: negative numbers; the function is its own inverse.
+
+    The device finds the id at the token's position in the history that it keeps of the row.
+    """
+    return -1 - rows

@@ -100,7 +100,7 @@ class Constraints:
         batch = self._batch
         for chunk in chunks:
             row, start, length = chunk
-            matcher = self._matcher(row)
+            matcher = self.matcher(row)
             is_last = start + length == batch.length[row] == batch.prompt_len[row]
             if is_last and matcher is not None and not isinstance(matcher, Refused):
                 self._end_or_force(row, matcher, None)
@@ -117,13 +117,18 @@ class Constraints:
         sampling = self._batch.sampling[row]
         return sampling is not None and sampling.grammar is not None
 
+    def matcher(self, row: int) -> Matcher | Refused | None:
+        """What a row obeys; None while its grammar is not there, and where it has none."""
+        found = self._rows.get(row)
+        return found.matcher if found is not None and found.id == self._batch.ids[row] else None
+
     def stall(self, row: int, logits: Tensor) -> bool:
         """Keep the logits [V] of a row that has to wait for its grammar; end one whose grammar was refused.
 
         False if a token may be drawn.
         """
         id = self._batch.ids[row]
-        match self._matcher(row):
+        match self.matcher(row):
             case None:
                 self._stalled[id] = logits.clone()
                 return True
@@ -141,27 +146,32 @@ class Constraints:
 
     def apply_masks(self, logits: Tensor, rows: Sequence[int]) -> None:
         """Set the logits [R, V] of what the rows' grammars do not allow to minus infinity."""
-        masks, batch = self._masks, self._batch
-        if masks is None:
-            return
-        indices: list[int] = []
-        for row in rows:
-            matcher = self._matcher(row)
-            if matcher is None or isinstance(matcher, Refused):
-                indices.append(FREE)
-                continue
-            sampling = batch.sampling[row]
-            index = int(batch.length[row] - batch.prompt_len[row])
-            may_end = sampling is not None and index >= sampling.min_tokens
-            indices.append(matcher.mask(masks, self._rows[row].ends if may_end else ()))
-        masks.apply(logits, indices)
+        if self._masks is not None:
+            self._masks.apply(logits, [self.mask_row(row) for row in rows])
+
+    def mask_row(self, row: int) -> int:
+        """The row of the mask pool for a row's next token; FREE where all are legal."""
+        matcher = self.matcher(row)
+        if self._masks is None or matcher is None or isinstance(matcher, Refused):
+            return FREE
+        return matcher.mask(self._masks, self.ends(row) if self.may_end(row) else ())
+
+    def ends(self, row: int) -> tuple[int, ...]:
+        """Tokens that end an obeying row's text where it may end."""
+        return self._rows[row].ends
+
+    def may_end(self, row: int) -> bool:
+        """Are there enough tokens for the next one to end the text?"""
+        sampling = self._batch.sampling[row]
+        index = int(self._batch.length[row] - self._batch.prompt_len[row])
+        return sampling is not None and index >= sampling.min_tokens
 
     def drawn(self, row: int, token: int) -> None:
         """A token was drawn for a row and appended: follow it, and append what must come after it."""
         batch = self._batch
         if batch.finish[row] is Finish.STOP:
             return
-        matcher = self._matcher(row)
+        matcher = self.matcher(row)
         if matcher is None or isinstance(matcher, Refused):
             return
         if not matcher.advance(token):
@@ -170,10 +180,6 @@ class Constraints:
         self._end_or_force(row, matcher, token)
 
     # --- one row
-
-    def _matcher(self, row: int) -> Matcher | Refused | None:
-        found = self._rows.get(row)
-        return found.matcher if found is not None and found.id == self._batch.ids[row] else None
 
     def _attach(self, id: int, grammar: CompiledGrammar) -> None:
         """Give a row its matcher, and take it through the output there is."""

@@ -1,7 +1,8 @@
 """From a model on disk to a decoder on a device.
 
-Reads safetensors and GGUF, converts to the chosen dtype, fuses and prepacks layer by layer, so that
-the peak is one copy of the weights and one layer. Knows nothing of names on the hub or of requests.
+Reads safetensors and GGUF layer by layer: a tensor goes to the device as it is stored (of safetensors straight from the
+mapped file; GGUF's are expanded one by one), is converted there and takes its place in the fused layer. The peak is one
+copy of the weights and one layer, all of it on the device. Knows nothing of names on the hub or of requests.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gpu_worker.dummy_weights import DummyWeights
 from gpu_worker.flat_batch import FlatBatch
 from gpu_worker.gguf_weights import GGUFWeights
+from gpu_worker.kernels.attention_plan import AttentionPlan
 from gpu_worker.kernels.interface import HeadNorms, Kernels, Linear
 from gpu_worker.kernels.selection import compiles_for, kernels_for
 from gpu_worker.kv_pool import KVPool
-from gpu_worker.models.config import ModelConfig
+from gpu_worker.models.config import ModelConfig, read_huggingface_config
 from gpu_worker.models.decoder import Decoder, Layer
 from gpu_worker.models.rope import inverse_frequencies
 from gpu_worker.safetensors_weights import SafetensorsWeights
@@ -27,9 +30,18 @@ from shared.errors import UserError
 from shared.model_files import ModelFiles
 
 
-def open_weights(files: ModelFiles) -> Weights:
-    """Read configuration and index; no weights yet. Raises UserError."""
-    return GGUFWeights(files.path) if files.format == "gguf" else SafetensorsWeights(files.path)
+def open_weights(files: ModelFiles, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Weights:
+    """Read configuration and index; no weights yet. Random ones will be made on ``device`` in ``dtype``.
+
+    Raises UserError.
+    """
+    match files.format:
+        case "gguf":
+            return GGUFWeights(files.path)
+        case "huggingface":
+            return SafetensorsWeights(files.path)
+        case "dummy":
+            return DummyWeights(read_huggingface_config(files.path), device, dtype)
 
 
 class AnyDecoder(Protocol):
@@ -42,6 +54,10 @@ class AnyDecoder(Protocol):
     @property
     def precision(self) -> str:
         """What weights and KV are stored in, for people."""
+        ...
+
+    def attention_plan(self, page_size: int, rows: int, /) -> AttentionPlan | None:
+        """A plan for batches of up to ``rows`` tokens in short rows; None where a pass can only plan for itself."""
         ...
 
     def forward(self, batch: FlatBatch, pool: KVPool) -> Tensor:
@@ -57,18 +73,20 @@ def load_decoder(
     cache_dir: Path | None = None,
     quantization: Quantization = "none",
 ) -> AnyDecoder:
-    """Load all weights. Kernels compile in the first forward pass, and are kept under ``cache_dir`` if given.
+    """Load all weights, or make random ones.
 
+    Kernels compile in the first forward pass, and are kept under ``cache_dir`` if given.
     Raises UserError for models that are broken or not supported.
     """
     device = torch.device(device)
+    weights = open_weights(files, device, dtype)
     if compiles_for(device, dtype, cache_dir):
         from gpu_worker.packed_loader import build_packed  # numba is not everywhere
 
-        return build_packed(open_weights(files), dtype, quantization, progress)
+        return build_packed(weights, dtype, quantization, progress)
     if quantization not in ("auto", "none"):
         raise UserError(f"--quantization {quantization} needs the compiled CPU kernels: leave it out on {device.type}")
-    return build_decoder(open_weights(files), kernels_for(device, dtype), device, dtype, progress)
+    return build_decoder(weights, kernels_for(device, dtype), device, dtype, progress)
 
 
 def build_decoder(
@@ -133,11 +151,19 @@ class _Builder:
 
     def _fused(self, prefix: str, parts: dict[str, int], inputs: int) -> Linear:
         """One linear layer for several that share their input; ``parts`` are names and output sizes."""
-        weight = torch.cat([self._load(f"{prefix}.{part}.weight", size, inputs) for part, size in parts.items()])
+        weight = self._joined({f"{prefix}.{part}.weight": size for part, size in parts.items()}, inputs)
         if not any(f"{prefix}.{part}.bias" in self._weights for part in parts):
             return self._kernels.linear(weight, None)
-        bias = torch.cat([self._load(f"{prefix}.{part}.bias", size) for part, size in parts.items()])
-        return self._kernels.linear(weight, bias)
+        return self._kernels.linear(weight, self._joined({f"{prefix}.{part}.bias": n for part, n in parts.items()}))
+
+    def _joined(self, parts: dict[str, int], *inner: int) -> Tensor:
+        """Tensors of one inner shape, by name and first dimension, one below the other."""
+        if len(parts) == 1:
+            return self._load(*next(iter(parts.items())), *inner)
+        joined = torch.empty(sum(parts.values()), *inner, dtype=self._dtype, device=self._device)
+        for rows, (name, size) in zip(joined.split(list(parts.values())), parts.items(), strict=True):
+            rows.copy_(self._stored(name, size, *inner))
+        return joined
 
     def _lm_head(self, embedding: Tensor) -> Linear:
         if self._config.tied_embeddings:
@@ -150,4 +176,8 @@ class _Builder:
         return (frequencies if divisors is None else frequencies / divisors).to(self._device)
 
     def _load(self, name: str, *shape: int) -> Tensor:
-        return checked(name, self._weights.tensor(name), *shape).to(device=self._device, dtype=self._dtype)
+        return self._stored(name, *shape).to(dtype=self._dtype)
+
+    def _stored(self, name: str, *shape: int) -> Tensor:
+        """On the device, in the dtype of the file: a copy that also converts would convert on the host."""
+        return checked(name, self._weights.tensor(name), *shape).to(self._device)

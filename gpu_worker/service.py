@@ -150,7 +150,7 @@ async def serve(context: Context) -> None:
     outbox: asyncio.Queue[FromWorker] = asyncio.Queue()
     grammars = None if loaded.structured is None else Grammars(context, loaded.structured)
     structure = None if grammars is None else grammars.structure
-    engine = EngineThread(Engine(loaded.model, loaded.card, context.incarnation, structure), outbox)
+    engine = EngineThread(Engine(loaded.model, loaded.card, context.incarnation, structure, loaded.execution), outbox)
     if grammars is not None:
         grammars.begin(engine)
     engine.start()

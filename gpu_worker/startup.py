@@ -10,13 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gpu_worker.execution import MakeExecution
 from gpu_worker.flat_batch import FlatBatch
 from gpu_worker.grammar.lexicon import Lexicon
 from gpu_worker.grammar.mask_pool import MaskPool
 from gpu_worker.grammar.vocabulary import load_vocabulary
-from gpu_worker.kernels.selection import mask_kernels_for
+from gpu_worker.graphs import Budget, GraphRecorder
+from gpu_worker.kernels.attention_plan import AttentionPlan
+from gpu_worker.kernels.selection import mask_kernels_for, sampling_kernels_for
 from gpu_worker.kv_pool import KVPool, bytes_per_page
 from gpu_worker.loader import AnyDecoder, load_decoder
+from gpu_worker.pipeline import Capture, prepare_pipeline
 from gpu_worker.sharing import nothing_shared
 from shared.config import Settings, parse_bytes
 from shared.errors import UserError
@@ -27,6 +31,7 @@ from shared.tokenizer import Tokenizer
 _CPU_KV_MEMORY = 2**30  # enough for 45,000 tokens of a 135M model; more must be asked for
 _WARM_UP_CHUNK, _WARM_UP_CONTEXT = 65, 1024  # tokens: not a few, and worth splitting
 _GPU_KV_SHARE = 0.85  # of what is free once the weights are loaded
+SPARE_PAGES = 1  # after those that the scheduler knows of: what pads a step of fixed size is written there
 
 
 class Model:
@@ -39,6 +44,10 @@ class Model:
     def forward(self, batch: FlatBatch) -> Tensor:
         """Write KV of all tokens, return logits, float32 [L, V]."""
         return self._decoder.forward(batch, self._pool)
+
+    def attention_plan(self, rows: int) -> AttentionPlan | None:
+        """A plan for passes of up to ``rows`` tokens; None where a pass can only plan for itself."""
+        return self._decoder.attention_plan(self._pool.page_size, rows)
 
 
 class Structured(NamedTuple):
@@ -54,6 +63,7 @@ class Loaded(NamedTuple):
     model: Model
     card: ModelCard
     structured: Structured | None  # None where the tokens cannot be spelled
+    execution: MakeExecution | None = None  # None: in lock-step
 
 
 def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
@@ -65,7 +75,7 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     torch.set_grad_enabled(False)
-    files = locate(settings.model, settings.cache_path)
+    files = locate(settings.model, settings.cache_path, settings.load_format)
     decoder = load_decoder(
         files,
         device,
@@ -79,7 +89,7 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
     if num_pages < 1:
         raise UserError(f"--kv-memory {settings.kv_memory} holds no page of this model: give more")
     progress("allocating the KV pool")
-    pool = KVPool(config, num_pages, settings.page_size, decoder.dtype, device)
+    pool = KVPool(config, num_pages + SPARE_PAGES, settings.page_size, decoder.dtype, device)
     on_cpu = device.type == "cpu"
     progress("spelling the vocabulary")
     max_running = settings.max_running or (64 if on_cpu else 256)
@@ -101,7 +111,25 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
     model = Model(decoder, pool)
     progress("compiling kernels, or taking them from the cache" if on_cpu else "warming up")
     _warm_up(model, num_pages, settings.page_size, device)
-    return Loaded(model, card, structured)
+    execution = None if on_cpu else _pipelined(settings, model, card, structured, device, progress)
+    return Loaded(model, card, structured, execution)
+
+
+def _pipelined(
+    settings: Settings,
+    model: Model,
+    card: ModelCard,
+    structured: Structured | None,
+    device: torch.device,
+    progress: Callable[[str], None],
+) -> MakeExecution:
+    """Steps launched ahead, on a device that works while the host does something else."""
+    capture: Capture | None = None
+    if settings.cuda_graphs:
+        memory = _parsed(settings.graph_memory, "--graph-memory")
+        capture = Capture(GraphRecorder(), Budget(settings.graph_seconds, memory))
+    masks = None if structured is None else structured.masks
+    return prepare_pipeline(model, card, masks, sampling_kernels_for(device), device, capture, progress)
 
 
 def _structured(
@@ -136,15 +164,19 @@ def _dtype(settings: Settings, device: torch.device) -> torch.dtype:
 
 def _kv_bytes(settings: Settings, device: torch.device) -> int:
     if settings.kv_memory != "auto":
-        try:
-            return parse_bytes(settings.kv_memory)
-        except ValueError as error:
-            raise UserError(f"--kv-memory: {error}") from None
+        return _parsed(settings.kv_memory, "--kv-memory")
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info()
         return int(free * _GPU_KV_SHARE)
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(_CPU_KV_MEMORY, physical // 8)
+
+
+def _parsed(size: str, flag: str) -> int:
+    try:
+        return parse_bytes(size)
+    except ValueError as error:
+        raise UserError(f"{flag}: {error}") from None
 
 
 def _context_length(settings: Settings, limit: int) -> int:

@@ -1,11 +1,13 @@
 """`rootstream doctor`: what this machine has, and whether that is enough to serve.
 
-Looks without importing anything heavy: versions from package metadata, hardware from the system.
+Looks without importing anything heavy: versions from package metadata, hardware from the system. Only where there is a
+GPU, another process asks torch what it sees of it.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -30,6 +32,22 @@ from shared.model_files import locate
 _PACKAGES = ("torch", "transformers", "tokenizers", "aiohttp", "redis", "uvloop", "numba", "triton")
 _OPTIONAL = frozenset({"triton"})
 _CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "i8mm", "sve")
+_TORCH_S = 120.0  # to import it for the first time
+_TORCH_SEES = """
+import torch
+if torch.version.cuda is None:
+    print(f"torch {torch.__version__} is a build without CUDA: the CPU is used. Install the CUDA build of torch")
+elif not torch.cuda.is_available():
+    print(f"torch {torch.__version__} for CUDA {torch.version.cuda} finds no device: the CPU is used")
+else:
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        free, total = (size / 2**30 for size in torch.cuda.mem_get_info(index))
+        print(
+            f"CUDA {torch.version.cuda}, {device.name}: compute capability {device.major}.{device.minor}, "
+            f"{device.multi_processor_count} multiprocessors, {free:.1f} of {total:.1f} GiB free"
+        )
+"""
 _GPU_QUERY = ("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 
 
@@ -64,7 +82,7 @@ def examine(settings: Settings) -> list[Finding]:
         Finding("CPU", _cpu()),
         Finding("cores", str(_cores())),
         Finding("memory", _memory()),
-        Finding("GPU", _gpu()),
+        *_gpu(),
         _attempt("model", lambda: _model(settings)),
         _attempt("Redis", _redis),
         _attempt("port", lambda: _port(settings)),
@@ -116,19 +134,42 @@ def _container_limit() -> float | None:
         return None
 
 
-def _gpu() -> str:
+def _gpu() -> Iterable[Finding]:
+    """What the driver says, and what torch and triton make of it."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return "none (no nvidia-smi): the CPU is used"
+        yield Finding("GPU", "none (no nvidia-smi): the CPU is used")
+        return
     try:
         answer = subprocess.run([program, *_GPU_QUERY], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        return f"nvidia-smi does not answer ({error}): the CPU is used"
-    return "; ".join(answer.stdout.split("\n")).strip("; ") or "none: the CPU is used"
+        yield Finding("GPU", f"nvidia-smi does not answer ({error}): the CPU is used")
+        return
+    devices = "; ".join(line for line in answer.stdout.splitlines() if line.strip())
+    if not devices:
+        yield Finding("GPU", "none: the CPU is used")
+        return
+    yield Finding("GPU", f"{devices} (name, memory, driver)")
+    yield _attempt("CUDA", _torch_sees)
+    if importlib.util.find_spec("triton") is None:
+        yield Finding("GPU kernels", "triton is not installed: plain torch operators run, many times slower", ok=False)
+
+
+def _torch_sees() -> str:
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-c", _TORCH_SEES], capture_output=True, text=True, timeout=_TORCH_S, check=True
+        )
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise RuntimeError(f"torch cannot be asked: {last}") from error
+    except subprocess.SubprocessError as error:
+        raise RuntimeError(f"torch cannot be asked: {error}") from error
+    return "; ".join(answer.stdout.splitlines())
 
 
 def _model(settings: Settings) -> str:
-    files = locate(settings.model, settings.cache_path)
+    files = locate(settings.model, settings.cache_path, settings.load_format)
     size = sum(file.stat().st_size for file in ([files.path] if files.path.is_file() else files.path.glob("*")))
     return f"{files.name}: {files.format}, {size / 2**20:,.0f} MiB at {files.path}"
 

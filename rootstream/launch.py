@@ -60,7 +60,9 @@ def serve(settings: Settings) -> int:
     if settings.replica is not None or settings.parent is not None or settings.pulse_file is not None:
         raise UserError("--replica, --parent and --pulse-file are for single processes: `serve` sets them itself")
     check_port(settings.host, settings.port)
-    locate(settings.model, settings.cache_path)  # downloads, with a progress bar, before anything runs
+    locate(
+        settings.model, settings.cache_path, settings.load_format
+    )  # downloads, with a progress bar, before anything runs
     shown = display(machines=settings.log_format == "json")
     with _redis(settings, shown) as server:
         url = settings.redis_url if server is None else server.url

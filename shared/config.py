@@ -55,6 +55,10 @@ class Settings:
     """Weights in fewer bits: auto keeps a quantised GGUF file as it is unless --dtype names a precision; none expands
     it; q8 and q4 round whatever the model has. q8 and q4 are for the CPU."""
 
+    load_format: Annotated[Literal["auto", "dummy"], Parameter(group=_MODEL)] = "auto"
+    """auto reads the model's weights. dummy makes random ones of its shape, to measure speed without any file of
+    weights: for a directory with config.json and tokenizer.json, a hub id, or a shape such as `shape:llama-3-8b`."""
+
     context_length: Annotated[int | None, Parameter(group=_MODEL, validator=_POSITIVE)] = None
     """Most tokens of prompt and answer together; the model's own limit by default."""
 
@@ -64,6 +68,15 @@ class Settings:
 
     page_size: Annotated[int, Parameter(group=_MODEL, validator=Number(gte=1, lte=256))] = 16
     """Tokens per KV page: the grain in which prefixes are shared."""
+
+    cuda_graphs: Annotated[bool, Parameter(group=_MODEL, negative="--no-cuda-graphs")] = True
+    """On a GPU, launch small steps as CUDA graphs, captured when the worker starts."""
+
+    graph_seconds: Annotated[float, Parameter(group=_MODEL, validator=_POSITIVE)] = 60
+    """Time that capturing them may take; steps of sizes that were not captured then are launched in pieces."""
+
+    graph_memory: Annotated[str, Parameter(group=_MODEL)] = "2GiB"
+    """Device memory that they may take."""
 
     threads: Annotated[int | None, Parameter(group=_MODEL, validator=_POSITIVE)] = None
     """CPU threads of the worker; all cores by default."""

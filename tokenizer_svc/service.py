@@ -64,7 +64,7 @@ async def serve(context: Context) -> None:
     """Run until told to stop. Raises UserError when the model or the address cannot be used."""
     await context.announce(State.LOADING, "loading the tokenizer")
     settings = context.settings
-    files = await asyncio.to_thread(locate, settings.model, settings.cache_path)
+    files = await asyncio.to_thread(locate, settings.model, settings.cache_path, settings.load_format)
     tokenizer = await asyncio.to_thread(Tokenizer.load, files, settings.cache_path)
     door = FrontDoor(context, tokenizer, settings.served_model_name or files.name)
     await door.begin()

@@ -113,20 +113,20 @@ class AutomatonMatcher:
 
     def __init__(self, grammar: AutomatonGrammar, jump: Jump) -> None:
         self._grammar = grammar
-        self._automaton = grammar.automaton
+        self.automaton = grammar.automaton
         self._spelling = grammar.lexicon.spelling
         self._jump = jump
-        self._state = START
-        self._part: Part | None = self._automaton.part(START)
+        self.state = START
+        self._part: Part | None = self.automaton.part(START)
         self._used = 0  # tokens of the part
 
     @property
     def accepting(self) -> bool:
-        return self._automaton.is_accepting(self._state)
+        return self.automaton.is_accepting(self.state)
 
     @property
     def terminal(self) -> bool:
-        return self._automaton.is_terminal(self._state)
+        return self.automaton.is_terminal(self.state)
 
     @property
     def spent(self) -> bool:
@@ -135,11 +135,11 @@ class AutomatonMatcher:
 
     def advance(self, token: int) -> bool:
         data = self._spelling[token]
-        state = self._automaton.walk(data, self._state) if data else DEAD
+        state = self.automaton.walk(data, self.state) if data else DEAD
         if state == DEAD:
             return False
-        self._state = state
-        part = self._automaton.part(state)
+        self.state = state
+        part = self.automaton.part(state)
         self._used = self._used + 1 if part is self._part else 1
         self._part = part
         return True
@@ -149,14 +149,14 @@ class AutomatonMatcher:
             return cut
         match self._jump:
             case Jump.CANONICAL:
-                return self._grammar.run(self._state, previous)
+                return self._grammar.run(self.state, previous)
             case Jump.EXACT:
                 return self._sole_run(masks)
             case Jump.OFF:
                 return ()
 
     def mask(self, masks: MaskRows, ends: Sequence[int]) -> int:
-        return masks.of_state(self._automaton, self._state, ends if self.accepting else ())
+        return masks.of_state(self.automaton, self.state, ends if self.accepting else ())
 
     def _sole_run(self, masks: MaskRows) -> list[int]:
         """Tokens for as long as a single one is legal and the text may not end.
@@ -164,17 +164,17 @@ class AutomatonMatcher:
         In a bounded part of a template one at a time: its tokens may be used up with any of them.
         """
         run: list[int] = []
-        state = self._state
-        while not self._automaton.is_accepting(state):
-            token = masks.sole(masks.of_state(self._automaton, state, ()))
+        state = self.state
+        while not self.automaton.is_accepting(state):
+            token = masks.sole(masks.of_state(self.automaton, state, ()))
             if token is None or (run and self._is_bounded(state)):
                 break
             run.append(token)
-            state = self._automaton.walk(self._spelling[token], state)
+            state = self.automaton.walk(self._spelling[token], state)
         return run
 
     def _is_bounded(self, state: int) -> bool:
-        part = self._automaton.part(state)
+        part = self.automaton.part(state)
         return part is not None and part.budget > 0
 
     def _cut(self) -> Sequence[int]:
@@ -182,7 +182,7 @@ class AutomatonMatcher:
         part = self._part
         if part is None or not part.following or not 0 < part.budget <= self._used:
             return ()
-        after = self._automaton.walk(part.following, self._state)
-        if after == DEAD or self._automaton.part(after) is part:
+        after = self.automaton.walk(part.following, self.state)
+        if after == DEAD or self.automaton.part(after) is part:
             return ()
         return self._grammar.lexicon.encode(part.following.decode()) or ()

@@ -35,19 +35,22 @@ def single(tables: Tables, device: torch.device) -> AutomataArrays:
 
 
 class Automata:
-    """Automata put in one after the other; when there is no room at the end, those still in use move together."""
+    """Automata put in one after the other; when there is no room at the end, those still in use move together.
 
-    def __init__(self, device: torch.device, room: int = _LEAST) -> None:
-        """With room for so many transitions to begin with."""
+    The arrays stay where they are, as captured graphs need it, for as long as what is put in :meth:`fits`.
+    """
+
+    def __init__(self, device: torch.device, room: int = _LEAST, slots: int = 1) -> None:
+        """With room for so many transitions, of so many automata, to begin with."""
         self._device = device
         self._tables: list[Tables | None] = []
         self._free: list[int] = []
         self._used = 0  # transitions
         self.arrays = AutomataArrays(
             transitions=torch.zeros(room, dtype=torch.int16, device=device),
-            offsets=torch.zeros(1, dtype=torch.int64, device=device),
-            num_classes=torch.zeros(1, dtype=torch.int32, device=device),
-            classes=torch.zeros(1, 256, dtype=torch.uint8, device=device),
+            offsets=torch.zeros(slots, dtype=torch.int64, device=device),
+            num_classes=torch.zeros(slots, dtype=torch.int32, device=device),
+            classes=torch.zeros(slots, 256, dtype=torch.uint8, device=device),
         )
 
     def __len__(self) -> int:
@@ -59,6 +62,12 @@ class Automata:
         if tables is None:
             raise LookupError(f"there is no automaton {automaton}")
         return tables
+
+    def fits(self, tables: Tables) -> bool:
+        """Whether this automaton has room beside those in use, without new arrays."""
+        arrays = self.arrays
+        size = sum(used.transitions.size for used in self._tables if used is not None) + tables.transitions.size
+        return size <= len(arrays.transitions) and len(self) < len(arrays.offsets)
 
     def add(self, tables: Tables) -> int:
         """Put an automaton on the device and return its index."""
@@ -91,17 +100,20 @@ class Automata:
         self._used += size
 
     def _move(self) -> None:
-        """New arrays, twice as large as what is in use, without what was removed."""
+        """Without what was removed; in new arrays, twice as large as what is in use, where the old ones are too small.
+
+        Everything is written anew from the host, in the order of the stream: what runs there still sees the old places.
+        """
         in_use = [(index, tables) for index, tables in enumerate(self._tables) if tables is not None]
-        room = max(_LEAST, 2 * sum(tables.transitions.size for _, tables in in_use))
-        slots = 2 * len(self._tables)
-        old = self.arrays
-        self.arrays = AutomataArrays(
-            transitions=old.transitions.new_zeros(room),
-            offsets=old.offsets.new_zeros(slots),
-            num_classes=old.num_classes.new_zeros(slots),
-            classes=old.classes.new_zeros(slots, 256),
-        )
+        size, old = sum(tables.transitions.size for _, tables in in_use), self.arrays
+        if size > len(old.transitions) or len(self._tables) > len(old.offsets):
+            slots = 2 * len(self._tables)
+            self.arrays = AutomataArrays(
+                transitions=old.transitions.new_zeros(max(_LEAST, 2 * size)),
+                offsets=old.offsets.new_zeros(slots),
+                num_classes=old.num_classes.new_zeros(slots),
+                classes=old.classes.new_zeros(slots, 256),
+            )
         self._used = 0
         for index, tables in in_use:
             self._place(index, tables)

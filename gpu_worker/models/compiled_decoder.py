@@ -109,6 +109,10 @@ class CompiledDecoder:
         weights = " and ".join(names[form] for form in sorted(formats, reverse=True))
         return f"{weights} weights, {dtype} KV"
 
+    def attention_plan(self, _page_size: int, _rows: int) -> None:
+        """A pass plans for itself."""
+        return
+
     def forward(self, batch: FlatBatch, pool: KVPool) -> Tensor:
         """Compute all T tokens, writing their KV; float32 logits [L, vocab_size] of ``batch.logit_indices``."""
         tokens = len(batch.input_ids)

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from gpu_worker.engine import Engine, Structure
+from gpu_worker.execution import MakeExecution
 from gpu_worker.grammar.loading import GrammarLoader, GrammarReady
 from gpu_worker.startup import Loaded, load
 from shared import columns
 from shared.config import Settings
 from shared.grammar import Guidance, Rejected, encode
 from shared.protocol import Admit, Finish, Grammar, Jump, Open, Plan, Sampling, Step
+from tests.gpu_worker.pipelines import pipelined
 from tests.toy import EOS_ID
 from tokenizer_svc.grammar.dfa import compile_dfa
 from tokenizer_svc.grammar.regex import parse
@@ -35,12 +37,13 @@ class Output:
 class Desk:
     """An engine, grammars by name, and a scheduler that grants everything at once."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, execution: MakeExecution | None = None) -> None:
         assert loaded.structured is not None
         self.lexicon = loaded.structured.lexicon
         self.wanted: list[str] = []
         structure = Structure(loaded.structured.masks, self.lexicon.vocabulary.eos_ids, self.wanted.append)
-        self.engine = Engine(loaded.model, loaded.card, 5, structure)
+        self.execution = execution
+        self.engine = Engine(loaded.model, loaded.card, 5, structure, execution)
         self.engine.receive(Open(epoch=1, incarnation=5))
         self.loader = GrammarLoader(self.lexicon)
         self.compiled: dict[str, bytes] = {}
@@ -154,9 +157,14 @@ def loaded(toy_model: Path, cache_dir: Path) -> Loaded:
     return load(settings, lambda _: None)
 
 
+@pytest.fixture(scope="module", params=["lock-step", "pipelined"])
+def execution(loaded: Loaded, request: pytest.FixtureRequest) -> MakeExecution | None:
+    return None if request.param == "lock-step" else pipelined(loaded)
+
+
 @pytest.fixture
-def desk(loaded: Loaded) -> Desk:
-    return Desk(loaded)
+def desk(loaded: Loaded, execution: MakeExecution | None) -> Desk:
+    return Desk(loaded, execution)
 
 
 PATTERNS = [
@@ -240,7 +248,7 @@ def test_neighbours_leases_and_restarts_change_nothing(desk: Desk, loaded: Loade
     for cut in range(1, len(whole)):  # as after a preemption, wherever tokens came from
         if desk.outputs[1].forced[cut]:
             continue  # a run is reported whole, so nobody stops in the middle of one
-        fresh = Desk(loaded)
+        fresh = Desk(loaded, desk.execution)
         fresh.regex(key)
         fresh.submit(6, key, output=tuple(whole[:cut]), seed=9)
         fresh.run()

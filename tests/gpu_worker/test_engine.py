@@ -1,4 +1,7 @@
-"""The engine against a scripted scheduler: plans are applied in order, chunks one plan a step, epochs fence."""
+"""The engine against a scripted scheduler: plans are applied in order, chunks one plan a step, epochs fence.
+
+The same of both executions: steps may be reported later, but say the same.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,18 @@ from gpu_worker.startup import load
 from shared import columns
 from shared.config import Settings
 from shared.protocol import Admit, Finish, FromWorker, Open, Opened, Plan, Sampling, Step
+from tests.gpu_worker.pipelines import pipelined
 
 
-@pytest.fixture(scope="module")
-def engine_of(toy_model: Path) -> type[Engine]:
+@pytest.fixture(scope="module", params=["lock-step", "pipelined"])
+def engine_of(toy_model: Path, request: pytest.FixtureRequest) -> type[Engine]:
     settings = Settings(model=str(toy_model), dtype="float32", kv_memory="1MiB", page_size=4, threads=1, max_running=4)
     loaded = load(settings, lambda _: None)
+    execution = None if request.param == "lock-step" else pipelined(loaded)
 
     class Loaded(Engine):
         def __init__(self) -> None:
-            super().__init__(loaded.model, loaded.card, incarnation=5)
+            super().__init__(loaded.model, loaded.card, incarnation=5, execution=execution)
 
     return Loaded
 
@@ -102,10 +107,9 @@ def test_one_plan_with_chunks_a_step(engine: Engine) -> None:
     engine.receive(prompt_plan(1, 1, [5, 6], 0))
     engine.receive(prompt_plan(2, 2, [7], 4))
     engine.receive(Plan(epoch=100, seq=3, releases=columns.uint64([1, 2])))
-    first, second, third = engine.step(), engine.step(), engine.step()
-    assert [step.plan for step in (first, second, third) if isinstance(step, Step)] == [1, 2, 3]
-    assert isinstance(third, Step)
-    assert third.ids == b""
+    steps = run(engine)
+    assert [step.plan for step in steps] == [1, 2, 3]
+    assert steps[-1].ids == b""
     assert engine.step() is None
 
 

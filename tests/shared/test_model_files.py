@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from shared.config import DEFAULT_MODEL
+from shared.config import DEFAULT_MODEL, Settings
 from shared.errors import UserError
 from shared.model_files import locate
+from shared.shapes import SHAPES
+from shared.tokenizer import Tokenizer
 
 
 def test_packaged_default_is_found_without_importing_its_package(tmp_path: Path) -> None:
@@ -93,3 +96,51 @@ def test_hub_id_without_network_is_a_clear_error(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"'org/absent'.*hub could not be reached.*HF_HUB_OFFLINE"):
         locate("org/absent", tmp_path)
+
+
+def test_dummy_needs_no_weights(toy_model: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "bare"
+    directory.mkdir()
+    shutil.copy(toy_model / "config.json", directory)
+    with pytest.raises(UserError, match="--load-format dummy"):
+        locate(str(directory), tmp_path)
+    assert locate(str(directory), tmp_path, "dummy") == ("bare", "dummy", directory.resolve())
+    (directory / "config.json").unlink()
+    with pytest.raises(UserError, match=r"config\.json"):
+        locate(str(directory), tmp_path, "dummy")
+
+
+def test_dummy_takes_the_configuration_of_a_hub_id(toy_model: Path, tmp_path: Path) -> None:
+    bare = shutil.copytree(toy_model, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
+    _hub_snapshot(tmp_path / "hub", "org/toy", bare)
+    files = locate("org/toy", tmp_path, "dummy")
+    assert (files.name, files.format) == ("org/toy", "dummy")
+    assert (files.path / "config.json").is_file()
+
+
+@pytest.mark.parametrize("model", [DEFAULT_MODEL, "nowhere"])
+def test_dummy_of_what_is_no_configuration_says_what_is_possible(model: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"config\.json.*shape:llama-3-8b"):
+        locate(model, tmp_path, "dummy")
+
+
+def test_a_shape_is_a_configuration_beside_the_packaged_tokenizer() -> None:
+    """In the user's own cache: the tokenizer takes seconds to convert."""
+    cache = Settings().cache_path
+    for _ in range(2):  # the second time it is there already
+        files = locate("shape:llama-3-8b", cache, "dummy")
+    assert (files.name, files.format) == ("llama-3-8b", "dummy")
+    assert json.loads((files.path / "config.json").read_text())["hidden_size"] == 4096
+    tokenizer = Tokenizer.load(files, cache)
+    packaged = Tokenizer.load(locate(DEFAULT_MODEL, cache), cache)
+    assert tokenizer.eos_ids == packaged.eos_ids
+    assert tokenizer.vocab_size == packaged.vocab_size <= min(shape["vocab_size"] for shape in SHAPES.values())
+    assert tokenizer.decode([128000]) == ""
+    assert tokenizer.stream((), skip_special_tokens=True).push(128000) == ""
+
+
+def test_a_shape_has_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="add --load-format dummy"):
+        locate("shape:llama-3-8b", tmp_path)
+    with pytest.raises(UserError, match=r"no such shape; there are .*shape:qwen3-0\.6b"):
+        locate("shape:gpt-5", tmp_path, "dummy")
