@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from cyclopts import App, Parameter
 
@@ -55,6 +57,9 @@ def run(
     workloads: Annotated[str, Parameter(help="Names, with commas.")] = ",".join(known.names()),
     servers: Annotated[str, Parameter(help="Names, with commas.")] = ",".join(SERVERS),
     scale: Annotated[float, Parameter(help="Share of each workload's requests to send.")] = 1.0,
+    minutes: Annotated[
+        float, Parameter(help="Begin no workload after this long; the same command goes on later.")
+    ] = 90,
     seed: int = 0,
     fresh: Annotated[bool, Parameter(help="Forget what the file holds.", negative="")] = False,
     output: _Output = _RESULTS,
@@ -64,7 +69,8 @@ def run(
     names = _named(workloads, known.names(), "workloads")
     conditions = Results(machine=machine(), versions=versions(ENVIRONMENTS), scale=scale, seed=seed)
     results = store.opened(output, conditions, fresh=fresh)
-    measure(chosen, names, rounds, results, output, lambda line: print(line, flush=True))
+    until = time.monotonic() + 60 * minutes
+    measure(chosen, names, rounds, results, output, until, lambda line: print(line, flush=True))
     table(output=output)
 
 
@@ -91,7 +97,12 @@ def _named(text: str, possible: list[str], what: str) -> list[str]:
     return names
 
 
+def _ended(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)  # through the blocks that stop what was started
+
+
 def main() -> None:
+    signal.signal(signal.SIGTERM, _ended)
     try:
         app()
     except UserError as error:

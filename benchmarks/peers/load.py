@@ -16,7 +16,7 @@ from rootstream.bench.figures import Timeline, summarize
 from rootstream.bench.load import send
 from rootstream.bench.run import as_json
 from rootstream.bench.workloads import Completion, Conversation, Request, Structured, Workload
-from rootstream.client import Client
+from rootstream.client import Client, NoServer, Refused
 from shared.errors import UserError
 
 _PATIENCE_S = 240.0
@@ -102,3 +102,5 @@ class Load:
             return asyncio.run(run())
         except TimeoutError:
             raise UserError(f"{asked.name} took more than {_PATIENCE_S:.0f} s") from None
+        except (NoServer, Refused) as error:
+            raise UserError(f"{asked.name}: {error}") from error

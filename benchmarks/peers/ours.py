@@ -1,8 +1,9 @@
-"""rootstream itself, as `rootstream serve` starts it."""
+"""rootstream itself, as `rootstream serve` starts it: the code of this tree, whatever is installed."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from benchmarks.peers.server import Precision, Server
 
@@ -12,7 +13,8 @@ def _ours(name: str, title: str, precision: Precision, *options: str) -> Server:
         own = ["--port", str(port), "--log-level", "warning", *options]
         return [sys.executable, "-m", "rootstream", "serve", *own]
 
-    return Server(name, title, precision, command, missing=lambda: None, ready_path="/ready")
+    tree = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return Server(name, title, precision, command, lambda: None, tree, ready_path="/ready")
 
 
 SERVERS = (

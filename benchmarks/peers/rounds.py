@@ -23,19 +23,26 @@ def measure(
     rounds: int,
     results: Results,
     path: Path,
+    until: float,
     say: Callable[[str], None],
 ) -> None:
-    """Measure what is missing. A server that fails is told of and passed over."""
+    """Measure what is missing, as far as one gets until ``until``. A server that fails is told of and passed over."""
     for round in range(rounds):
         for server in servers:
             missing = results.missing(round, server.name, workloads)
-            if missing:
+            if missing and time.monotonic() < until:
                 say(f"round {round + 1} of {rounds}: {server.name}: {', '.join(missing)}")
-                _visit(server, missing, round, results, path, say)
+                _visit(server, missing, round, results, path, until, say)
 
 
 def _visit(
-    server: Server, workloads: list[str], round: int, results: Results, path: Path, say: Callable[[str], None]
+    server: Server,
+    workloads: list[str],
+    round: int,
+    results: Results,
+    path: Path,
+    until: float,
+    say: Callable[[str], None],
 ) -> None:
     visit = Visit(
         round=round,
@@ -50,6 +57,8 @@ def _visit(
             load = Load(server, at, seed=results.seed + round, scale=results.scale)
             visit.texts = load.greedy_texts()
             for name in workloads:
+                if time.monotonic() > until:
+                    break
                 try:
                     visit.workloads[name] = load.measured(name)
                 except UserError as error:
