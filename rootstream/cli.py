@@ -120,7 +120,7 @@ def bench(
             help="Which to run; all by default. *shared-prefix*: 32 requests with one system prompt of about 1,500 "
             "tokens, 48 tokens out, 8 at once. *distinct*: 32 requests, 256 tokens in, 64 out, 8 at once. "
             "*single*: one after the other, 128 in, 128 out. *chat*: 8 conversations of 4 turns. "
-            "*json*: 12 answers to one JSON schema with long keys, 4 at once."
+            "*json*: 8 answers to one JSON schema with long keys, 4 at once."
         ),
     ],
     url: _Url = DEFAULT_URL,

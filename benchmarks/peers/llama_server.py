@@ -78,8 +78,10 @@ def _server(name: str, precision: Precision, model: Path) -> Server:
             return "llama-server is not compiled"
         return None if model.exists() else f"{model.name} is not written"
 
+    # Nothing is aimed at in 4 bits but the single stream; all workloads would double the time.
+    workloads = ["single"] if precision is Precision.FOUR_BITS else None
     title = f"llama-server, {'Q4_1' if precision is Precision.FOUR_BITS else precision}"
-    return Server(name, title, precision, command, missing)
+    return Server(name, title, precision, command, missing, workloads=workloads)
 
 
 SERVERS = (

@@ -37,8 +37,9 @@ def workload(name: str, seed: int, scale: float) -> Workload:
 
 
 def warm_up(like: Workload) -> Workload:
-    """A first batch of ``like``, with short answers."""
-    return like._replace(requests=[_short(request) for request in like.requests[: like.concurrency]])
+    """A first batch of ``like``, with short answers; one where the schema says how long they are."""
+    batch = [_short(request) for request in like.requests[: like.concurrency]]
+    return like._replace(requests=batch[:1] if isinstance(batch[0], Structured) else batch)
 
 
 def _short(request: Request) -> Request:

@@ -18,8 +18,7 @@ _START_S = 400.0  # the first start of all compiles
 
 
 def measure(
-    servers: Sequence[Server],
-    workloads: list[str],
+    wanted: Sequence[tuple[Server, list[str]]],
     rounds: int,
     results: Results,
     path: Path,
@@ -28,7 +27,7 @@ def measure(
 ) -> None:
     """Measure what is missing, as far as one gets until ``until``. A server that fails is told of and passed over."""
     for round in range(rounds):
-        for server in servers:
+        for server, workloads in wanted:
             missing = results.missing(round, server.name, workloads)
             if missing and time.monotonic() < until:
                 say(f"round {round + 1} of {rounds}: {server.name}: {', '.join(missing)}")

@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +53,9 @@ class Server(NamedTuple):
     """Answers 200 once requests are taken."""
 
     dialect: Dialect = OPENAI
+
+    workloads: Sequence[str] | None = None
+    """What it is measured with unless somebody names workloads; None for all."""
 
 
 class Running(NamedTuple):

@@ -105,7 +105,7 @@ def _json(rng: random.Random, vocab_size: int) -> Workload:
     del vocab_size
     requests = [
         Structured(f"Make up the record of an order of a {_sentence(rng, 2)} shop.", ORDER_SCHEMA, max_tokens=600)
-        for _ in range(12)
+        for _ in range(8)
     ]
     return Workload("json", requests, concurrency=4)
 

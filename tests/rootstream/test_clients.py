@@ -94,7 +94,7 @@ def test_workloads_have_their_named_shapes() -> None:
     chats = [request for request in made["chat"].requests if isinstance(request, Conversation)]
     assert (len(chats), {len(chat.questions) for chat in chats}) == (8, {4})
     structured = [request for request in made["json"].requests if isinstance(request, Structured)]
-    assert (len(structured), made["json"].concurrency) == (12, 4)
+    assert (len(structured), made["json"].concurrency) == (8, 4)
     Draft202012Validator.check_schema(workloads.ORDER_SCHEMA)
 
 
@@ -135,7 +135,7 @@ async def test_a_measured_server_sees_the_workload(capsys: pytest.CaptureFixture
         results = await run.measure(url, workloads.names(), seed=3)
     assert server.flushes == 5
     assert server.most_running == 8
-    assert [figures.requests for figures in results.values()] == [32, 32, 4, 32, 12]
+    assert [figures.requests for figures in results.values()] == [32, 32, 4, 32, 8]
     assert results["shared-prefix"].prompt_tokens == 32 * 1532
     assert results["shared-prefix"].completion_tokens == 32 * 48
     assert results["single"].cache_hit_rate == 0.5
@@ -177,8 +177,8 @@ async def test_a_server_is_asked_in_its_own_dialect() -> None:
         free = await run.send(client, "echo", workloads.make("single"), dialect)
         obeying = await run.send(client, "echo", workloads.make("json"), dialect)
     assert all(body["repeat_penalty"] == 1.0 and "stream_options" not in body for body in server.bodies)
-    assert [body.get("logit_bias") for body in server.bodies] == [{"2": -100}] * 4 + [None] * 12
-    assert [body.get("response_format", {}).get("type") for body in server.bodies] == [None] * 4 + ["json_object"] * 12
+    assert [body.get("logit_bias") for body in server.bodies] == [{"2": -100}] * 4 + [None] * 8
+    assert [body.get("response_format", {}).get("type") for body in server.bodies] == [None] * 4 + ["json_object"] * 8
     assert {timeline.completion_tokens for timeline in free} == {128}  # pieces counted
     assert [len(timeline.text.split()) for timeline in obeying] == [t.completion_tokens for t in obeying]
 
