@@ -8,7 +8,9 @@ from pathlib import Path
 from benchmarks.peers.server import Precision, Server
 
 
-def _ours(name: str, title: str, precision: Precision, *options: str) -> Server:
+def ours(name: str, title: str, precision: Precision, *options: str) -> Server:
+    """A server with these options of `rootstream serve`."""
+
     def command(port: int) -> list[str]:
         own = ["--port", str(port), "--log-level", "warning", *options]
         return [sys.executable, "-m", "rootstream", "serve", *own]
@@ -18,6 +20,6 @@ def _ours(name: str, title: str, precision: Precision, *options: str) -> Server:
 
 
 SERVERS = (
-    _ours("ours", "rootstream, default settings", Precision.BF16),
-    _ours("ours-bf16", "rootstream, bf16", Precision.BF16, "--dtype", "bfloat16"),
+    ours("ours", "rootstream, default settings", Precision.BF16),
+    ours("ours-bf16", "rootstream, bf16", Precision.BF16, "--dtype", "bfloat16"),
 )
