@@ -33,7 +33,7 @@ def tree() -> dict[str, Any]:
     found: dict[str, dict[int, Any]] = {}
     for tokens in CACHED_TOKENS:
         for figure in matches(tokens, 16):
-            found.setdefault(figure.name.partition(",")[0].partition(" tokens, ")[0], {})[tokens] = _told(figure)
+            found.setdefault(figure.name.partition(f", {tokens:,} cached")[0], {})[tokens] = _told(figure)
     return {"operations": found}
 
 
