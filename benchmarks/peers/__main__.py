@@ -15,7 +15,7 @@ from benchmarks.peers import results as store
 from benchmarks.peers.agreement import agreement
 from benchmarks.peers.results import Results
 from benchmarks.peers.rounds import measure
-from benchmarks.peers.server import Server
+from benchmarks.peers.server import Server, running
 from benchmarks.peers.table import table as as_table
 from benchmarks.peers.versions import machine, versions
 from rootstream.bench import workloads as known
@@ -31,6 +31,7 @@ ENVIRONMENTS = [vllm.ENVIRONMENT, llama_cpp_python.ENVIRONMENT]
 app = App(name="python -m benchmarks.peers", help="Other servers under the same load.", help_format="plaintext")
 _Output = Annotated[Path, Parameter(help="The file of results.")]
 _RESULTS = Path("results/peers.json")
+_FIRST_START_S = 600.0
 
 
 @app.command
@@ -48,6 +49,12 @@ def install(
     for environment in ENVIRONMENTS:
         environment.install(torch_index)
     llama_server.install()
+    for server in SERVERS.values():
+        print(
+            f"{server.name}: a first start, so that what is compiled and cached at first is not measured …", flush=True
+        )
+        with running(server, _FIRST_START_S) as at:
+            print(f"  ready after {at.ready_s:.0f} s", flush=True)
 
 
 @app.command

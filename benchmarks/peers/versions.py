@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.peers.environments import Environment
 from benchmarks.peers.llama_cpp_python import SOURCE
+from benchmarks.peers.vllm import preloaded
 
 
 def machine() -> str:
@@ -30,4 +31,5 @@ def ours() -> str:
 def versions(environments: list[Environment]) -> dict[str, str]:
     """By name: what is installed and asked for."""
     peers = {environment.name: environment.requirements[0].partition("==")[2] for environment in environments}
+    peers["vllm"] += f" with {', '.join(path.name for path in preloaded()) or 'nothing'} preloaded"
     return {"rootstream": ours(), "llama-server": f"llama.cpp of {SOURCE}", **peers}

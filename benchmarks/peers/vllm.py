@@ -36,16 +36,18 @@ def _command(port: int) -> list[str]:
     ]
 
 
-def _preloaded() -> str:
-    """The allocator and OpenMP that vLLM's guide has one preload: they come with its wheels."""
-    patterns = ("lib/python*/site-packages/vllm/libs/libtcmalloc*.so*", "lib/libiomp5.so")
-    found = [path for pattern in patterns for path in sorted(ENVIRONMENT.folder.glob(pattern))[:1]]
-    return ":".join(map(str, found))
+def preloaded() -> list[Path]:
+    """The OpenMP and the allocator that vLLM's guide has one preload: of its wheels, and of the system if it has it.
+
+    On Debian and Ubuntu the allocator is the package libtcmalloc-minimal4.
+    """
+    places = ((ENVIRONMENT.folder, "lib/libiomp5.so"), (Path("/usr/lib"), "*/libtcmalloc_minimal.so.4"))
+    return [path for folder, pattern in places for path in sorted(folder.glob(pattern))[:1]]
 
 
 def _environment() -> dict[str, str]:
     return {
-        "LD_PRELOAD": _preloaded(),
+        "LD_PRELOAD": ":".join(map(str, preloaded())),
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
         "VLLM_CACHE_ROOT": str(CACHE / "vllm"),
