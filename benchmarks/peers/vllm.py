@@ -50,6 +50,7 @@ def _environment() -> dict[str, str]:
         "LD_PRELOAD": ":".join(map(str, preloaded())),
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
+        "VLLM_USE_AOT_COMPILE": "0",  # 0.32.0 cannot load what it kept so, and compiles in every start; this is kept
         "VLLM_CACHE_ROOT": str(CACHE / "vllm"),
         "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "inductor"),
         "HF_HUB_OFFLINE": "1",
