@@ -107,7 +107,7 @@ def rounds(rows: int, lease: int, waiting: int, count: int) -> Figure:
     random = np.random.default_rng(0)
     system = random.integers(0, 50_000, 512)
     scheduler = Scheduler(Limits(lease=lease, max_queue=1_000_000))
-    scheduler.reopen(1, card(rows))
+    scheduler.reopen(1, card(rows, num_pages=max(20_000, (32 + 4 + count // 8) * rows)))
     worker = Worker()
     for id in range(1, rows + waiting + 1):
         own = random.integers(0, 50_000, 64)
@@ -145,7 +145,7 @@ def churn(rows: int, waiting: int, count: int) -> Figure:
     random = np.random.default_rng(0)
     system = random.integers(0, 50_000, 512)
     scheduler = Scheduler(Limits(max_queue=1_000_000))
-    scheduler.reopen(1, card(rows))
+    scheduler.reopen(1, card(rows, num_pages=max(20_000, (32 + 4 + count // 8) * rows)))
     worker = Worker()
     for id in range(1, waiting + 1):
         scheduler.submit(request(id, np.concatenate([system, random.integers(0, 50_000, 48)]), 4000), 0.0)

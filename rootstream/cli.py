@@ -115,11 +115,12 @@ def chat(
 
 def bench(
     *workloads: Annotated[
-        Literal["shared-prefix", "distinct", "single", "chat"],
+        Literal["shared-prefix", "distinct", "single", "chat", "json"],
         Parameter(
             help="Which to run; all by default. *shared-prefix*: 32 requests with one system prompt of about 1,500 "
             "tokens, 48 tokens out, 8 at once. *distinct*: 32 requests, 256 tokens in, 64 out, 8 at once. "
-            "*single*: one after the other, 128 in, 128 out. *chat*: 8 conversations of 4 turns."
+            "*single*: one after the other, 128 in, 128 out. *chat*: 8 conversations of 4 turns. "
+            "*json*: 8 answers to one JSON schema with long keys, 4 at once."
         ),
     ],
     url: _Url = DEFAULT_URL,

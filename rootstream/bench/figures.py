@@ -18,6 +18,7 @@ class Timeline(NamedTuple):
     cached_tokens: int
     completion_tokens: int
     error: str | None = None
+    text: str = ""  # of the whole answer
 
 
 class Figures(NamedTuple):

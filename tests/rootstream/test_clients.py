@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from rootstream.bench import run, workloads
 from rootstream.bench.figures import Timeline, summarize
-from rootstream.bench.workloads import Completion, Conversation
+from rootstream.bench.load import Dialect
+from rootstream.bench.workloads import Completion, Conversation, Structured, Workload
 from rootstream.client import Client, NoServer, Refused
 from tests.rootstream.openai_server import EchoServer, serving
 
@@ -67,25 +69,43 @@ def test_workloads_are_functions_of_their_seed(name: str, seed: int, vocab_size:
     workload = workloads.make(name, seed=seed, vocab_size=vocab_size)
     assert workload == workloads.make(name, seed=seed, vocab_size=vocab_size)
     assert workload.requests != workloads.make(name, seed=seed + 1, vocab_size=vocab_size).requests
-    for request in workload.requests:
-        if isinstance(request, Completion):
-            assert all(0 <= token < vocab_size for token in request.prompt)
+    for prompt in prompts(workload):
+        assert all(0 <= token < vocab_size for token in prompt)
+
+
+def prompts(workload: Workload) -> list[list[int]]:
+    """Those of token ids."""
+    found = [request.prompt for request in workload.requests if isinstance(request, Completion)]
+    return [prompt for prompt in found if not isinstance(prompt, str)]
 
 
 def test_workloads_have_their_named_shapes() -> None:
     made = {name: workloads.make(name) for name in workloads.names()}
-    shared = [request.prompt for request in made["shared-prefix"].requests if isinstance(request, Completion)]
+    shared = prompts(made["shared-prefix"])
     assert (len(shared), made["shared-prefix"].concurrency) == (32, 8)
     assert {len(prompt) for prompt in shared} == {1532}
     assert len({tuple(prompt[:1500]) for prompt in shared}) == 1
     assert len({tuple(prompt[1500:]) for prompt in shared}) == 32
-    distinct = [request.prompt for request in made["distinct"].requests if isinstance(request, Completion)]
+    distinct = prompts(made["distinct"])
     assert {len(prompt) for prompt in distinct} == {256}
     assert len({tuple(prompt[:2]) for prompt in distinct}) == len(distinct)
     assert made["single"].concurrency == 1
     assert {(len(r.prompt), r.max_tokens) for r in made["single"].requests if isinstance(r, Completion)} == {(128, 128)}
     chats = [request for request in made["chat"].requests if isinstance(request, Conversation)]
     assert (len(chats), {len(chat.questions) for chat in chats}) == (8, {4})
+    structured = [request for request in made["json"].requests if isinstance(request, Structured)]
+    assert (len(structured), made["json"].concurrency) == (8, 4)
+    Draft202012Validator.check_schema(workloads.ORDER_SCHEMA)
+
+
+def test_worded_workloads_keep_lengths_and_shared_prefixes() -> None:
+    worded = workloads.worded(workloads.make("shared-prefix"))
+    texts = [request.prompt for request in worded.requests if isinstance(request, Completion)]
+    assert {len(text.split()) for text in texts if isinstance(text, str)} == {1532}
+    assert len({tuple(text.split()[:1500]) for text in texts if isinstance(text, str)}) == 1
+    assert len(set(map(str, texts))) == 32
+    chat = workloads.make("chat")
+    assert workloads.worded(chat) == chat
 
 
 def test_figures_by_hand() -> None:
@@ -113,9 +133,9 @@ async def test_a_measured_server_sees_the_workload(capsys: pytest.CaptureFixture
     server = EchoServer(crowd=8)
     async with serving(server) as url:
         results = await run.measure(url, workloads.names(), seed=3)
-    assert server.flushes == 4
+    assert server.flushes == 5
     assert server.most_running == 8
-    assert [figures.requests for figures in results.values()] == [32, 32, 4, 32]
+    assert [figures.requests for figures in results.values()] == [32, 32, 4, 32, 8]
     assert results["shared-prefix"].prompt_tokens == 32 * 1532
     assert results["shared-prefix"].completion_tokens == 32 * 48
     assert results["single"].cache_hit_rate == 0.5
@@ -131,6 +151,36 @@ async def test_refused_requests_are_counted_not_hidden() -> None:
         server.fail_with = "no"
         timelines = await run.send(client, "echo", workloads.make("single"))
     assert [timeline.error for timeline in timelines] == ["no (HTTP 400)"] * 4
+
+
+async def test_only_answers_of_a_given_length_ignore_the_end() -> None:
+    server = EchoServer()
+    async with serving(server) as url, Client(url) as client:
+        for name in ("single", "chat", "json"):
+            await run.send(client, "echo", workloads.make(name))
+    for body in server.bodies:
+        assert body.get("ignore_eos", False) is not ("response_format" in body)
+    formats = [body["response_format"] for body in server.bodies if "response_format" in body]
+    assert {format["json_schema"]["name"] for format in formats} == {"answer"}
+    assert all(format["json_schema"]["schema"] == workloads.ORDER_SCHEMA for format in formats)
+
+
+async def test_a_server_is_asked_in_its_own_dialect() -> None:
+    dialect = Dialect(
+        always={"repeat_penalty": 1.0},
+        whole_length={"logit_bias": {"2": -100}},
+        response_format=lambda schema: {"type": "json_object", "schema": schema},
+        tells_usage=False,
+    )
+    server = EchoServer()
+    async with serving(server) as url, Client(url) as client:
+        free = await run.send(client, "echo", workloads.make("single"), dialect)
+        obeying = await run.send(client, "echo", workloads.make("json"), dialect)
+    assert all(body["repeat_penalty"] == 1.0 and "stream_options" not in body for body in server.bodies)
+    assert [body.get("logit_bias") for body in server.bodies] == [{"2": -100}] * 4 + [None] * 8
+    assert [body.get("response_format", {}).get("type") for body in server.bodies] == [None] * 4 + ["json_object"] * 8
+    assert {timeline.completion_tokens for timeline in free} == {128}  # pieces counted
+    assert [len(timeline.text.split()) for timeline in obeying] == [t.completion_tokens for t in obeying]
 
 
 # --- the commands, as processes ------------------------------------------------------------------
