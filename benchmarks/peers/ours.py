@@ -20,6 +20,6 @@ def ours(name: str, title: str, precision: Precision, *options: str) -> Server:
 
 
 SERVERS = (
-    ours("ours", "rootstream, default settings", Precision.BF16),
+    ours("ours", "rootstream, default settings", Precision.FOUR_BITS),
     ours("ours-bf16", "rootstream, bf16", Precision.BF16, "--dtype", "bfloat16"),
 )
