@@ -17,6 +17,7 @@ from gpu_worker.grammar.mask_pool import MaskPool
 from gpu_worker.grammar.vocabulary import load_vocabulary
 from gpu_worker.graphs import Budget, GraphRecorder
 from gpu_worker.kernels.attention_plan import AttentionPlan
+from gpu_worker.kernels.sampling_reference import PlainSamplingKernels
 from gpu_worker.kernels.selection import mask_kernels_for, sampling_kernels_for
 from gpu_worker.kv_pool import KVPool, bytes_per_page
 from gpu_worker.loader import load_decoder
@@ -123,12 +124,13 @@ def _pipelined(
     progress: Callable[[str], None],
 ) -> MakeExecution:
     """Steps launched ahead, on a device that works while the host does something else."""
+    kernels = sampling_kernels_for(device)
     capture: Capture | None = None
-    if settings.cuda_graphs:
+    if settings.cuda_graphs and not isinstance(kernels, PlainSamplingKernels):  # those wait for the device
         memory = _parsed(settings.graph_memory, "--graph-memory")
         capture = Capture(GraphRecorder(), Budget(settings.graph_seconds, memory))
     masks = None if structured is None else structured.masks
-    return prepare_pipeline(model, card, masks, sampling_kernels_for(device), device, capture, progress)
+    return prepare_pipeline(model, card, masks, kernels, device, capture, progress)
 
 
 def _structured(
