@@ -31,7 +31,7 @@ from shared.protocol import ModelCard
 from shared.tokenizer import Tokenizer
 
 _CPU_KV_MEMORY = 2**30  # enough for 45,000 tokens of a 135M model; more must be asked for
-_WARM_UP_CHUNK, _WARM_UP_CONTEXT = 65, 1024  # tokens: not a few, and worth splitting
+_GPU_WARM_UP = 1024  # tokens, which is a chunk of many and a context worth splitting
 _GPU_KV_SHARE = 0.85  # of what is free once the weights are loaded
 SPARE_PAGES = 1  # after those that the scheduler knows of: what pads a step of fixed size is written there
 
@@ -188,9 +188,9 @@ def _context_length(settings: Settings, limit: int) -> int:
 
 
 def _warm_up(model: Model, num_pages: int, page_size: int, device: torch.device) -> None:
-    """One prefill chunk and one decode row, in the first pages: long enough for every kernel to be launched."""
-    room = num_pages * page_size
-    for new, length in ((min(_WARM_UP_CHUNK, room), min(_WARM_UP_CHUNK, room)), (1, min(_WARM_UP_CONTEXT, room))):
+    """One prefill chunk and a decode row in its place, in the first pages. On a GPU long enough for every kernel."""
+    length = min(_GPU_WARM_UP if device.type == "cuda" else 2, num_pages * page_size)
+    for new in (length, 1):
         model.forward(
             FlatBatch(
                 input_ids=torch.zeros(new, dtype=torch.int64, device=device),
