@@ -407,3 +407,15 @@ def test_a_request_that_the_sampler_cannot_hold_fails_alone(ahead: Scheduler, mo
 
 def _refuse(*_: object) -> None:
     raise ValueError("too much")
+
+
+def test_without_graphs_every_step_is_launched_in_pieces(loaded: Loaded, launched: list[HostFacts]) -> None:
+    outputs: list[list[int]] = []
+    for execution in (None, pipelined(loaded, graphs=False)):
+        scheduler = Scheduler(loaded, execution)
+        free = alone(scheduler, [8, 9], max_tokens=20, temperature=1.0)
+        held = alone(scheduler, [5, 6, 7], max_tokens=60, grammar=Grammar("record"), temperature=1.0, seed=3)
+        scheduler.finish()
+        outputs.append(free.output + held.output)
+    assert outputs[0] == outputs[1]
+    assert not launched
