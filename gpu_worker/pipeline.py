@@ -18,6 +18,8 @@ from gpu_worker.kernels.sampling import SamplingKernels
 from gpu_worker.pipelined import Pipelined
 from shared.protocol import ModelCard
 
+_FORCED_TOKENS = 32  # buckets reach as far as that even where fewer rows run: a forced run or a short chunk fits
+
 
 class Capture(NamedTuple):
     """How steps are made repeatable, and what that may cost."""
@@ -50,11 +52,10 @@ def prepare_pipeline(
         spare_page=card.num_pages,
         device=device,
     )
-    graphs = (
-        Graphs()
-        if capture is None
-        else capture_graphs(device_rows, card.max_running, card.vocab_size, capture.recorder, capture.budget, progress)
-    )
+    graphs = Graphs()
+    if capture is not None:
+        most = max(card.max_running, _FORCED_TOKENS)
+        graphs = capture_graphs(device_rows, most, card.vocab_size, capture.recorder, capture.budget, progress)
 
     def make(rows: Rows) -> Execution:
         return Pipelined(rows, device_rows, graphs, queue_of(device))

@@ -18,6 +18,9 @@ device follows it to the mask of the next draw, and the host when it sees the to
 and take part in every second step. That is better than to make the whole batch wait for them: it halves the speed
 of rows that are slow anyway, and a batch of nothing else runs in lock-step by itself, since there is nothing to
 launch ahead.
+
+The gap of a step is what the device's own clock says between the end of the step before and its beginning, by events in
+its queue: how long it had nothing to do while there were rows. The duration of a step is measured likewise.
 """
 
 from __future__ import annotations

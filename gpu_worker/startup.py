@@ -17,6 +17,7 @@ from gpu_worker.grammar.mask_pool import MaskPool
 from gpu_worker.grammar.vocabulary import load_vocabulary
 from gpu_worker.graphs import Budget, GraphRecorder
 from gpu_worker.kernels.attention_plan import AttentionPlan
+from gpu_worker.kernels.sampling_reference import PlainSamplingKernels
 from gpu_worker.kernels.selection import mask_kernels_for, sampling_kernels_for
 from gpu_worker.kv_pool import KVPool, bytes_per_page
 from gpu_worker.loader import AnyDecoder, load_decoder
@@ -29,7 +30,7 @@ from shared.protocol import ModelCard
 from shared.tokenizer import Tokenizer
 
 _CPU_KV_MEMORY = 2**30  # enough for 45,000 tokens of a 135M model; more must be asked for
-_WARM_UP_CHUNK, _WARM_UP_CONTEXT = 65, 1024  # tokens: not a few, and worth splitting
+_GPU_WARM_UP = 1024  # tokens, which is a chunk of many and a context worth splitting
 _GPU_KV_SHARE = 0.85  # of what is free once the weights are loaded
 SPARE_PAGES = 1  # after those that the scheduler knows of: what pads a step of fixed size is written there
 
@@ -124,12 +125,13 @@ def _pipelined(
     progress: Callable[[str], None],
 ) -> MakeExecution:
     """Steps launched ahead, on a device that works while the host does something else."""
+    kernels = sampling_kernels_for(device)
     capture: Capture | None = None
-    if settings.cuda_graphs:
+    if settings.cuda_graphs and not isinstance(kernels, PlainSamplingKernels):  # those wait for the device
         memory = _parsed(settings.graph_memory, "--graph-memory")
         capture = Capture(GraphRecorder(), Budget(settings.graph_seconds, memory))
     masks = None if structured is None else structured.masks
-    return prepare_pipeline(model, card, masks, sampling_kernels_for(device), device, capture, progress)
+    return prepare_pipeline(model, card, masks, kernels, device, capture, progress)
 
 
 def _structured(
@@ -187,9 +189,9 @@ def _context_length(settings: Settings, limit: int) -> int:
 
 
 def _warm_up(model: Model, num_pages: int, page_size: int, device: torch.device) -> None:
-    """One prefill chunk and one decode row, in the first pages: long enough for every kernel to be launched."""
-    room = num_pages * page_size
-    for new, length in ((min(_WARM_UP_CHUNK, room), min(_WARM_UP_CHUNK, room)), (1, min(_WARM_UP_CONTEXT, room))):
+    """One prefill chunk and a decode row in its place, in the first pages. On a GPU long enough for every kernel."""
+    length = min(_GPU_WARM_UP if device.type == "cuda" else 2, num_pages * page_size)
+    for new in (length, 1):
         model.forward(
             FlatBatch(
                 input_ids=torch.zeros(new, dtype=torch.int64, device=device),

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+from gpu_worker.device_rows import HostFacts
+from gpu_worker.device_sampler import DeviceSampler
 from gpu_worker.engine import Engine, Structure
 from gpu_worker.execution import MakeExecution
 from gpu_worker.grammar.loading import GrammarLoader
+from gpu_worker.graphs import Bucket
 from gpu_worker.startup import Loaded, load
 from shared import columns
 from shared.config import Settings
@@ -178,7 +182,7 @@ class Scheduler:
         limits: list[int] = []
         pages: list[list[int]] = []
         for request, limit in grants or []:
-            limit = min(limit, len(request.prompt) + request.sampling.max_tokens - 1)
+            limit = min(limit, len(request.prompt) + request.sampling.max_tokens - 1, CONTEXT)
             request.limit = max(request.limit, limit)
             new = [self._free.pop() for _ in range(-(-request.limit // PAGE) - len(request.pages))]
             request.pages += new
@@ -216,6 +220,25 @@ def loaded(toy_model: Path, cache_dir: Path) -> Loaded:
 @pytest.fixture(scope="module")
 def execution(loaded: Loaded) -> MakeExecution:
     return pipelined(loaded)
+
+
+@pytest.fixture
+def ahead(loaded: Loaded, execution: MakeExecution) -> Scheduler:
+    return Scheduler(loaded, execution)
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[HostFacts]:
+    """The steps that are launched as a whole, in order."""
+    found: list[HostFacts] = []
+    run = Bucket.run
+
+    def noted(self: Bucket, facts: HostFacts, *args: Any, **kwargs: Any) -> Tensor:
+        found.append(facts)
+        return run(self, facts, *args, **kwargs)
+
+    monkeypatch.setattr(Bucket, "run", noted)
+    return found
 
 
 samplings = st.builds(
@@ -266,7 +289,7 @@ def play(scheduler: Scheduler, submitted: list[tuple[list[int], Sampling]], scri
     scheduler.finish()
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     submitted=st.lists(st.tuples(prompts, samplings), min_size=1, max_size=8),
     script=st.lists(actions, max_size=40),
@@ -283,3 +306,116 @@ def test_every_request_gets_the_tokens_that_it_gets_in_lock_step(
     for id, expected in in_lock_step.requests.items():
         found = ahead.requests[id]
         assert (found.output, found.finish, found.error) == (expected.output, expected.finish, expected.error)
+
+
+def alone(scheduler: Scheduler, prompt: list[int], lease: int = 90, **sampling: Any) -> Request:
+    """One request, admitted with room for all of it, and its prompt's chunk planned."""
+    id = len(scheduler.requests) + 1
+    scheduler.submit(id, prompt, Sampling(**{"max_tokens": 12, "temperature": 0.0, **sampling}))
+    scheduler.admit(id, lease)
+    scheduler.chunk(id, 1000)
+    scheduler.deliver()
+    return scheduler.requests[id]
+
+
+def unseen(scheduler: Scheduler, request: Request) -> int:
+    batch = scheduler.engine._batch
+    row = batch.row_of(request.id)
+    assert row is not None
+    return int(batch.unseen[row])
+
+
+def test_a_step_is_launched_before_the_last_one_is_told(ahead: Scheduler, launched: list[HostFacts]) -> None:
+    request = alone(ahead, [5, 6, 7])
+    ahead.step()
+    assert (len(ahead.steps), unseen(ahead, request)) == (0, 1)
+    for told in range(1, 6):
+        ahead.step()
+        assert (len(request.output), len(launched), unseen(ahead, request)) == (told, told + 1, 1)
+    ahead.finish()
+
+
+def test_no_step_is_launched_beyond_an_end_that_is_known(ahead: Scheduler) -> None:
+    request = alone(ahead, [5, 6, 7], max_tokens=7)
+    long = alone(ahead, list(range(10, 10 + CONTEXT - 5)), max_tokens=30, lease=4)
+    ahead.finish()
+    assert (len(request.output), request.finish) == (7, Finish.LENGTH)
+    assert (len(long.output), long.finish) == (5, Finish.LENGTH)
+    assert sum(step.computed for step in ahead.steps) == 3 + 6 + (CONTEXT - 5) + 4
+
+
+def test_what_was_drawn_beyond_a_stop_is_never_told(ahead: Scheduler) -> None:
+    whole = alone(ahead, [5, 6, 7])
+    ahead.finish()
+    stop = whole.output[4]
+    begun = len(ahead.steps)
+    request = alone(ahead, [5, 6, 7], stop_token_ids=(stop,))
+    ahead.finish()
+    steps = ahead.steps[begun:]
+    assert request.finish is Finish.STOP
+    assert request.output == whole.output[: whole.output.index(stop) + 1]
+    assert sum(len(step.tokens) // 4 for step in steps) == len(request.output)
+    assert sum(step.computed for step in steps) == 3 + len(request.output), "one step more than was needed"
+
+
+@pytest.mark.parametrize("jump", list(Jump))
+def test_rows_with_resident_automata_run_ahead(ahead: Scheduler, jump: Jump) -> None:
+    request = alone(ahead, [5, 6, 7], max_tokens=60, grammar=Grammar("open", jump), temperature=1.0, seed=5)
+    seen: list[int] = []
+    while not request.ended:
+        ahead.step()
+        ahead.deliver()
+        if ahead.engine._batch.row_of(request.id) is not None:
+            seen.append(unseen(ahead, request))
+    ahead.finish()
+    assert seen.count(1) > len(seen) / 2
+    assert len(request.output) > 10
+
+
+@pytest.mark.parametrize("name", ["large", "nested"])
+def test_rows_that_the_host_follows_take_part_in_every_second_step(ahead: Scheduler, name: str) -> None:
+    held = alone(ahead, [5, 6, 7], max_tokens=40, grammar=Grammar(name, Jump.OFF), temperature=1.0)
+    free = alone(ahead, [8, 9], max_tokens=40)
+    for _ in range(16):
+        ahead.step()
+        ahead.deliver()
+    assert not held.ended
+    assert len(held.output) == pytest.approx(len(free.output) / 2, abs=2)
+    ahead.finish()
+
+
+def test_forced_runs_are_launched_as_a_whole(ahead: Scheduler, launched: list[HostFacts]) -> None:
+    alone(ahead, [8, 9], max_tokens=40)
+    request = alone(ahead, [5, 6, 7], max_tokens=60, grammar=Grammar("record"), temperature=1.0, seed=3)
+    ahead.finish()
+    assert request.finish is Finish.STOP
+    assert max(facts.max_new for facts in launched) > 2
+    assert any(facts.num_decodes for facts in launched if facts.max_new > 1), "beside rows of one token"
+
+
+def test_a_request_that_the_sampler_cannot_hold_fails_alone(ahead: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = alone(ahead, [5, 6, 7])
+    ahead.step()
+    with monkeypatch.context() as patched:
+        patched.setattr(DeviceSampler, "admit", _refuse)
+        refused = alone(ahead, [5, 6, 7], grammar=Grammar("text"))
+        ahead.step()
+    ahead.finish()
+    assert refused.error == "too much"
+    assert request.finish is Finish.LENGTH
+
+
+def _refuse(*_: object) -> None:
+    raise ValueError("too much")
+
+
+def test_without_graphs_every_step_is_launched_in_pieces(loaded: Loaded, launched: list[HostFacts]) -> None:
+    outputs: list[list[int]] = []
+    for execution in (None, pipelined(loaded, graphs=False)):
+        scheduler = Scheduler(loaded, execution)
+        free = alone(scheduler, [8, 9], max_tokens=20, temperature=1.0)
+        held = alone(scheduler, [5, 6, 7], max_tokens=60, grammar=Grammar("record"), temperature=1.0, seed=3)
+        scheduler.finish()
+        outputs.append(free.output + held.output)
+    assert outputs[0] == outputs[1]
+    assert not launched
