@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gpu_worker.grouped import GROUP, Grouped
+from gpu_worker.huge_pages import Arena
 from gpu_worker.kernels.interface import HeadNorms
 from gpu_worker.kernels.panels import PANEL, Format, Packed, pack
 from gpu_worker.models.compiled_decoder import CompiledDecoder, PackedLayer, PackedLinear
@@ -32,6 +33,7 @@ class _Builder:
         self._config = weights.config
         self._dtype = dtype
         self._quantization = quantization
+        self._arena = Arena()
 
     def decoder(self, report: Progress) -> CompiledDecoder:
         config = self._config
@@ -81,7 +83,7 @@ class _Builder:
         names = {f"{prefix}.{part}": size for part, size in parts.items()}
         weights = [self._matrix(f"{name}.weight", size, inputs) for name, size in names.items()]
         join = _interleaved if is_gate else _joined
-        packed = pack(join(weights), self._format([f"{name}.weight" for name in names], inputs))
+        packed = self._kept(pack(join(weights), self._format([f"{name}.weight" for name in names], inputs)))
         if not any(f"{name}.bias" in self._weights for name in names):
             return PackedLinear(packed, None)
         bias = join([self._vector(f"{name}.bias", size) for name, size in names.items()])
@@ -94,7 +96,10 @@ class _Builder:
         form = self._format([name], config.hidden_size)
         if form is Format.Q4 and not (isinstance(weight, Grouped) and weight.bits == 4):
             form = Format.Q8  # logits and embeddings suffer most from rounding
-        return pack(weight, form)
+        return self._kept(pack(weight, form))
+
+    def _kept(self, packed: Packed) -> Packed:
+        return packed._replace(data=self._arena.keep(packed.data))
 
     def _format(self, names: list[str], inputs: int) -> Format:
         plain = Format.F32 if self._dtype is torch.float32 else Format.BF16
