@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gpu_worker.grouped import GROUP
 from gpu_worker.kernels.panels import Format
-from gpu_worker.kernels.product_simd import BFLOAT16_DOTS, INT8_DOTS
 from gpu_worker.kernels.simd import narrow, pointer
+from gpu_worker.kernels.vector_width import BFLOAT16_DOTS, INT8_DOTS
 
 _BFLOAT16 = np.uint16(0)
 

@@ -19,6 +19,7 @@ import numpy as np
 from numba import carray  # pyright: ignore[reportPrivateImportUsage]
 
 from gpu_worker.kernels.attention_merge_cpu import PART_EXTRA
+from gpu_worker.kernels.attention_simd import add_weighted_pairs, score_pairs
 from gpu_worker.kernels.compiling import Body
 from gpu_worker.kernels.frame_cpu import (
     COUNTER,
@@ -38,18 +39,18 @@ from gpu_worker.kernels.frame_cpu import (
 )
 from gpu_worker.kernels.math_cpu import LOG2_E, exp2
 from gpu_worker.kernels.simd import (
-    ACCUMULATORS,
     BFLOAT16,
     FLOAT32,
-    LANES,
     add_weighted,
     claim,
+    narrow,
     pointer,
     prefetch,
     score_lanes,
     stack,
     widen,
 )
+from gpu_worker.kernels.vector_width import ACCUMULATORS, BFLOAT16_DOTS, LANES
 
 (QKV, OUT, KEYS, VALUES, WINDOW) = range(2, 7)
 ARGUMENTS = 7
@@ -77,10 +78,13 @@ def attention_body(kv_heads: int, group: int, dim: int, element: type, block: in
     kind = FLOAT32 if element is np.float32 else BFLOAT16
     size = 4 if element is np.float32 else 2
     rows = group * block
-    q_bytes, score_bytes, key_bytes, address_bytes = rows * dim * 4, rows * TILE * 4, dim * LANES * 4, TILE * 8
+    q_bytes, score_bytes, key_bytes, address_bytes = rows * dim * 4, rows * TILE * 4, dim * LANES * 4, TILE * 8 + 8
     row_bytes = rows * 4
     line_bytes = LANES * dim * size
     scale = np.float32(dim**-0.5 * LOG2_E)
+    in_pairs = BFLOAT16_DOTS and kind == BFLOAT16 and dim % LANES == 0
+    pair_bytes, weight_bytes = (rows * dim * 2, rows * TILE * 2) if in_pairs else (4, 4)
+    half = np.uint16(0)
 
     def body(arguments: Any) -> None:
         a = carray(arguments, (ARGUMENTS,), np.int64)
@@ -102,9 +106,12 @@ def attention_body(kv_heads: int, group: int, dim: int, element: type, block: in
         scores = carray(pointer(score_at), (rows, TILE), np.float32)
         sums = carray(pointer(sum_at), (rows, dim), np.float32)
         lanes = carray(pointer(lane_at), (dim, LANES), np.float32)
-        addresses = carray(pointer(address_at), (TILE,), np.int64)
+        addresses = carray(pointer(address_at), (TILE + 1,), np.int64)
         highest = carray(pointer(stack(row_bytes)), (rows,), np.float32)
         weights = carray(pointer(stack(row_bytes)), (rows,), np.float32)
+        q_pairs_at, weight_at = stack(pair_bytes), stack(weight_bytes)
+        q_pairs = carray(pointer(q_pairs_at), (dim // 2, rows, 2), np.uint16)
+        narrowed = carray(pointer(weight_at), (rows, TILE), np.uint16)
         whole_lanes = page_size % LANES == 0
         page_bytes = page_size * dim * size
 
@@ -127,6 +134,9 @@ def attention_body(kv_heads: int, group: int, dim: int, element: type, block: in
                     else:
                         for i in range(dim):
                             q[i, row] = _ZERO
+                    if in_pairs:
+                        for i in range(dim):
+                            q_pairs[i // 2, row, i % 2] = narrow(q[i, row], half)
                     highest[row] = _MASKED
                     weights[row] = _ZERO
                     for i in range(dim):
@@ -144,9 +154,11 @@ def attention_body(kv_heads: int, group: int, dim: int, element: type, block: in
                     if whole_lanes:
                         base = (np.int64(table[index]) * kv_heads + head) * page_bytes
                         prefetch(values_at + base + offset * dim * size, line_bytes)
-                        score_lanes(
-                            q_at, keys_at + base + offset * size, page_size, score_at + lane * 4, TILE, rows, dim, kind
-                        )
+                        lane_keys = keys_at + base + offset * size
+                        if in_pairs:
+                            score_pairs(q_pairs_at, lane_keys, page_size, score_at + lane * 4, TILE, rows, dim)
+                        else:
+                            score_lanes(q_at, lane_keys, page_size, score_at + lane * 4, TILE, rows, dim, kind)
                         offset += LANES
                         if offset == page_size:
                             offset = np.int64(0)
@@ -200,13 +212,20 @@ def attention_body(kv_heads: int, group: int, dim: int, element: type, block: in
                         weight = exp2(scores[row, n] - top) if scores[row, n] > _SEEN else _ZERO
                         scores[row, n] = weight
                         total += weight
+                    if in_pairs:
+                        for n in range(padded):
+                            narrowed[row, n] = narrow(scores[row, n], half)
                     fade = exp2(highest[row] - top)
                     highest[row] = top
                     weights[row] = weights[row] * fade + total
                     for i in range(dim):
                         sums[row, i] *= fade
 
-                add_weighted(score_at, address_at, length, sum_at, TILE, rows, dim, kind)
+                if in_pairs:
+                    addresses[length] = addresses[length - 1]  # its weight is zero
+                    add_weighted_pairs(weight_at, address_at, (length + 1) // 2, sum_at, TILE, rows, dim)
+                else:
+                    add_weighted(score_at, address_at, length, sum_at, TILE, rows, dim, kind)
                 tile += TILE
 
             for t in range(count):

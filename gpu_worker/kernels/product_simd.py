@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gpu_worker.grouped import GROUP
 from gpu_worker.kernels.panels import PANEL, VECTORS, Format, group_bytes
-from gpu_worker.kernels.simd import LANES, loop
+from gpu_worker.kernels.simd import dot_pairs, loop
+from gpu_worker.kernels.vector_width import BFLOAT16_DOTS, INT8_DOTS, LANES
 
 _f32, _f16 = ir.FloatType(), ir.HalfType()
 _i8, _i32, _i64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -27,48 +28,19 @@ _bytes = ir.VectorType(_i8, 4 * LANES)
 _VECTOR = 4 * LANES  # bytes of a register
 
 
-class _BFloat(ir.Type):
-    """LLVM's bfloat, which llvmlite does not name."""
-
-    null = "0.0"
-
-    def __str__(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat)
-
-
-_bfloats = ir.VectorType(_BFloat(), 2 * LANES)
-
-
-def has_int8_dots() -> bool:
-    """Whether four products of bytes are summed by one instruction here."""
-    return bool(binding.get_host_cpu_features().get("avx512vnni"))
-
-
-def has_bfloat16_dots() -> bool:
-    """Whether two products of bfloat16 are summed by one instruction here."""
-    return bool(binding.get_host_cpu_features().get("avx512bf16"))
-
-
-INT8_DOTS, BFLOAT16_DOTS = has_int8_dots(), has_bfloat16_dots()
 ROWS = 6 if LANES >= 16 else 3  # of one block, so that sums and operands fit into the registers
 
 
 @intrinsic(prefer_literal=True)
 def multiply_panel(
     _context: Any,
-    weights: Any,  # noqa: ARG001
-    inputs: Any,  # noqa: ARG001
-    x: Any,  # noqa: ARG001
-    x_stride: Any,  # noqa: ARG001
-    scales: Any,  # noqa: ARG001
-    scales_stride: Any,  # noqa: ARG001
-    sums: Any,  # noqa: ARG001
+    weights: Any,
+    inputs: Any,
+    x: Any,
+    x_stride: Any,
+    scales: Any,
+    scales_stride: Any,
+    sums: Any,
     rows: Any,
     form: Any,
 ) -> Any:
@@ -158,15 +130,9 @@ class _Block:
             x_at = self.b.mul(pair, _i64(2 * size))
             after: list[Any] = []
             if BFLOAT16_DOTS:
-                dot = cgutils.get_or_insert_function(
-                    self.b.module,
-                    ir.FunctionType(_floats, [_floats, _bfloats, _bfloats]),
-                    "llvm.x86.avx512bf16.dpbf16ps.512",
-                )
-                pairs = [self.b.bitcast(v, _bfloats) for v in w]
                 for r in range(self.rows):
-                    x = self.b.bitcast(self._spread(self._load(rows[r], x_at, _i32, 4), _ints), _bfloats)
-                    after += [self.b.call(dot, [sums[r * VECTORS + v], pairs[v], x]) for v in range(VECTORS)]
+                    x = self._spread(self._load(rows[r], x_at, _i32, 4), _ints)
+                    after += [dot_pairs(self.b, sums[r * VECTORS + v], w[v], x) for v in range(VECTORS)]
                 return after
             high = ir.Constant(_ints, [0xFFFF0000] * LANES)
             shift = ir.Constant(_ints, [16] * LANES)

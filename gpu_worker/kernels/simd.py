@@ -176,7 +176,7 @@ def score_lanes(
     def emit(codegen: Any, builder: Any, _: Any, args: Any) -> Any:
         q_at, k_at, step, out_at = args[:4]
         zero = ir.Constant(ir.VectorType(_f32, LANES), [0.0] * LANES)
-        for block in _blocks(row_count, ACCUMULATORS):
+        for block in blocks(row_count, ACCUMULATORS):
             # few rows: several sums per row side by side, or each addition waits for the one before
             parts = 1
             while parts * len(block) < 6 and depth % (parts * 2) == 0:
@@ -225,7 +225,7 @@ def add_weighted(
     def emit(codegen: Any, builder: Any, _: Any, args: Any) -> Any:
         p_at, v_at, tokens, out_at = args[:4]
         addresses = builder.inttoptr(v_at, _i64.as_pointer())
-        for block in _blocks(row_count, max(1, ACCUMULATORS // len(widths))):
+        for block in blocks(row_count, max(1, ACCUMULATORS // len(widths))):
             places = [
                 (row * depth + offset, width) for row in block for offset, width in zip(offsets, widths, strict=True)
             ]
@@ -270,7 +270,30 @@ def keep_lanes(_context: Any, address: Any, bits: Any) -> Any:
     return types.void(types.int64, types.int32), emit
 
 
-def _blocks(count: int, size: int) -> list[range]:
+class _BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite does not name."""
+
+    null = "0.0"
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+def dot_pairs(builder: Any, sums: Any, x: Any, y: Any) -> Any:
+    """``sums`` float32 [LANES] plus products of pairs of bfloat16, words [LANES] each. Only with BFLOAT16_DOTS."""
+    floats, pairs = sums.type, ir.VectorType(_BFloat(), 2 * LANES)
+    kind = ir.FunctionType(floats, [floats, pairs, pairs])
+    dot = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
+    return builder.call(dot, [sums, builder.bitcast(x, pairs), builder.bitcast(y, pairs)])
+
+
+def blocks(count: int, size: int) -> list[range]:
     return [range(low, min(low + size, count)) for low in range(0, count, size)]
 
 

@@ -16,3 +16,8 @@ def _vector_lanes() -> tuple[int, int]:
 
 LANES, ACCUMULATORS = _vector_lanes()
 """float32 lanes of a vector register, and how many accumulators fit beside operands."""
+
+INT8_DOTS = bool(binding.get_host_cpu_features().get("avx512vnni"))
+"""Whether four products of bytes are summed by one instruction here."""
+BFLOAT16_DOTS = bool(binding.get_host_cpu_features().get("avx512bf16"))
+"""Whether two products of bfloat16 are summed by one instruction here."""
