@@ -60,7 +60,7 @@ def mean_step_ms(policy: bool, steps: int) -> float:
         ThreadPolicy.observe = keep_all
     settings = Settings()
     files = locate(settings.model, settings.cache_path)
-    decoder = load_decoder(files, "cpu", torch.bfloat16, cache_dir=settings.cache_path)
+    decoder = load_decoder(files, "cpu", torch.bfloat16, cache_dir=settings.cache_path, quantization="auto")
     pool = KVPool(decoder.config, 64, PAGE_SIZE, decoder.dtype, decoder.device)
     inputs = batch(1, 1, 256, decoder.config.vocab_size)
     for _ in range(10):

@@ -1,6 +1,6 @@
 """The bare decoder in a loop, without any service: what the model itself takes, against transformers' generate.
 
-    .venv/bin/python benchmarks/decode_loop.py [MODEL] [--dtype bfloat16] [--json FILE]
+    .venv/bin/python benchmarks/decode_loop.py [MODEL] [--dtype bfloat16] [--quantization none] [--json FILE]
 
 Prints milliseconds per decode step, prefill speed, and
 transformers' figures for the same weights in the same run. Medians; compare ratios within one run only.
@@ -22,7 +22,7 @@ from torch import Tensor
 from gpu_worker.flat_batch import FlatBatch
 from gpu_worker.kv_pool import KVPool
 from gpu_worker.loader import AnyDecoder, load_decoder, open_weights
-from gpu_worker.sharing import nothing_shared
+from gpu_worker.sharing import find_sharing, nothing_shared
 from shared.config import Settings
 from shared.model_files import ModelFiles, locate
 
@@ -56,6 +56,14 @@ def batch(rows: int, new: int, context: int, vocab: int) -> FlatBatch:
     )
 
 
+def sharing(inputs: FlatBatch, tokens: int) -> FlatBatch:
+    """The same decode rows, the first ``tokens`` of all of which lie in the same pages."""
+    tables = inputs.page_tables.clone()
+    tables[:, : tokens // PAGE_SIZE] = inputs.page_tables[0, : tokens // PAGE_SIZE]
+    found = find_sharing(tables.numpy(), inputs.host_kv_lens, PAGE_SIZE)
+    return inputs._replace(page_tables=tables, sharing=found)
+
+
 def median_ms(step: Callable[[], Any], repeats: int) -> float:
     """After one run to warm up."""
     step()
@@ -78,6 +86,10 @@ def measure_decoder(decoder: AnyDecoder, repeats: int) -> dict[str, float]:
         for rows in (1, 8, 32):
             inputs = batch(rows, 1, context, config.vocab_size)
             figures[f"decode_{rows}x{context}_ms"] = median_ms(lambda i=inputs: decoder.forward(i, pool), repeats)
+            shared = sharing(inputs, context - CHUNK // 4)
+            figures[f"decode_{rows}x{context}_shared_ms"] = median_ms(
+                lambda i=shared: decoder.forward(i, pool), repeats
+            )
         inputs = batch(1, CHUNK, context, config.vocab_size)
         elapsed = median_ms(lambda i=inputs: decoder.forward(i, pool), max(3, repeats // 5))
         figures[f"prefill_{CHUNK}_of_{context}_tokens_per_s"] = CHUNK / elapsed * 1e3
@@ -141,6 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default=settings.model)
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--quantization", default="auto", choices=("auto", "none", "q8", "q4"))
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--no-transformers", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -150,7 +163,7 @@ def main() -> None:
     begin = time.perf_counter()
     open_weights(files)
     opened = time.perf_counter()
-    decoder = load_decoder(files, "cpu", dtype, cache_dir=settings.cache_path)
+    decoder = load_decoder(files, "cpu", dtype, cache_dir=settings.cache_path, quantization=arguments.quantization)
     loaded = time.perf_counter()
     pool = KVPool(decoder.config, 1, PAGE_SIZE, dtype, "cpu")
     for new in (2, 1):

@@ -35,7 +35,7 @@ def bare_step_ms(steps: int) -> float:
 
     settings = Settings()
     files = locate(settings.model, settings.cache_path)
-    decoder = load_decoder(files, "cpu", torch.bfloat16, cache_dir=settings.cache_path)
+    decoder = load_decoder(files, "cpu", torch.bfloat16, cache_dir=settings.cache_path, quantization="auto")
     pool = KVPool(decoder.config, 64, PAGE_SIZE, decoder.dtype, decoder.device)
     inputs = batch(1, 1, CONTEXT, decoder.config.vocab_size)
     for _ in range(20):

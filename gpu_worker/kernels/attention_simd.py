@@ -25,8 +25,8 @@ _BYTES = 4 * LANES
 def score_pairs(_context: Any, q: Any, k: Any, k_stride: Any, out: Any, out_stride: Any, rows: Any, dim: Any) -> Any:
     """``out[r][lane] = sum_d q[d][r] * k[d][lane]`` for LANES keys at once.
 
-    q is [dim / 2, rows] pairs of bfloat16, k bfloat16 with rows of ``k_stride`` (a run-time value), out float32 with rows
-    of ``out_stride``.
+    q is [dim / 2, rows] pairs of bfloat16, k bfloat16 with rows of ``k_stride`` (a run-time value), out float32 with
+    rows of ``out_stride``.
     """
     row_count, depth, stride = rows.literal_value, dim.literal_value // 2, out_stride.literal_value
 

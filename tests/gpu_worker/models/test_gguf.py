@@ -16,6 +16,7 @@ from gpu_worker.loader import build_decoder, open_weights
 from gpu_worker.models.config import ModelConfig, read_huggingface_config
 from gpu_worker.models.decoder import Decoder
 from gpu_worker.models.rope import RopeKind
+from gpu_worker.packed_loader import build_packed
 from shared.errors import UserError
 from shared.model_files import ModelFiles
 from tests.gpu_worker.forward import whole_forward
@@ -100,6 +101,41 @@ def test_quantised_weights_are_close(kind: gguf.GGMLQuantizationType, tmp_path: 
     write_gguf(directory, tmp_path / "toy.gguf", quantise=kind)
     expected = whole_forward(load(directory, "huggingface"), IDS)
     actual = whole_forward(load(tmp_path / "toy.gguf", "gguf"), IDS)
+    assert torch.nn.functional.cosine_similarity(actual, expected, dim=-1).min() > 0.99
+
+
+GROUPED = {
+    gguf.GGMLQuantizationType.Q4_0: 4,
+    gguf.GGMLQuantizationType.Q4_1: 4,
+    gguf.GGMLQuantizationType.Q8_0: 8,
+}
+
+
+@pytest.mark.parametrize("kind", GROUPED)
+def test_groups_are_read_exactly_as_they_are_stored(kind: gguf.GGMLQuantizationType, tmp_path: Path) -> None:
+    """Queries and keys too, whose rotary pairs are put back in order."""
+    directory = make_toy_model(tmp_path / "toy", seed=5)
+    write_gguf(directory, tmp_path / "toy.gguf", quantise=kind)
+    weights = open_weights(ModelFiles("toy", "gguf", tmp_path / "toy.gguf"))
+    for part in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.o_proj", "mlp.down_proj"):
+        name = f"model.layers.0.{part}.weight"
+        grouped = weights.grouped(name)
+        assert grouped is not None
+        assert grouped.bits == weights.bits(name) == GROUPED[kind]
+        torch.testing.assert_close(grouped.dequantized(), weights.tensor(name).float(), rtol=0, atol=1e-7)
+    assert weights.grouped("model.norm.weight") is None
+    assert weights.bits("model.norm.weight") == 16
+
+
+def test_other_quantisations_are_computed_in_eight_bits(tmp_path: Path) -> None:
+    directory = make_toy_model(tmp_path / "toy", seed=5)
+    write_gguf(directory, tmp_path / "toy.gguf", quantise=gguf.GGMLQuantizationType.Q5_0)
+    weights = open_weights(ModelFiles("toy", "gguf", tmp_path / "toy.gguf"))
+    assert weights.grouped("model.layers.0.mlp.down_proj.weight") is None
+    decoder = build_packed(weights, torch.bfloat16, "auto")
+    assert decoder.precision == "8-bit weights, bfloat16 KV"
+    expected = whole_forward(load(tmp_path / "toy.gguf", "gguf"), IDS)
+    actual = whole_forward(decoder, IDS)
     assert torch.nn.functional.cosine_similarity(actual, expected, dim=-1).min() > 0.99
 
 
