@@ -177,11 +177,11 @@ def test_logits_and_kv_are_those_of_the_plain_decoder(name: str, case: Case) -> 
 
 CASE = Case([(400, 1), (300, 1), (1, 1), (333, 1), (0, 37), (20, 5)], 140, 16, 5)
 PRECISIONS: dict[str, tuple[int, Quantization, float]] = {
-    "bfloat16": (16, "none", 0.03),
-    "a 4-bit file as it is": (4, "auto", 0.03),
-    "an 8-bit file as it is": (8, "auto", 0.03),
-    "a 4-bit file expanded": (4, "none", 0.03),
-    "rounded to 8 bits": (16, "q8", 0.03),
+    "bfloat16": (16, "none", 0.05),
+    "a 4-bit file as it is": (4, "auto", 0.05),
+    "an 8-bit file as it is": (8, "auto", 0.05),
+    "a 4-bit file expanded": (4, "none", 0.05),
+    "rounded to 8 bits": (16, "q8", 0.05),
     "rounded to 4 bits": (16, "q4", 0.35),
 }
 
