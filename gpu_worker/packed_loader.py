@@ -13,7 +13,8 @@ from gpu_worker.grouped import GROUP, Grouped
 from gpu_worker.huge_pages import Arena
 from gpu_worker.kernels.interface import HeadNorms
 from gpu_worker.kernels.panels import PANEL, Format, Packed, pack
-from gpu_worker.models.compiled_decoder import CompiledDecoder, PackedLayer, PackedLinear
+from gpu_worker.models.compiled_decoder import CompiledDecoder
+from gpu_worker.models.pass_program import PackedLayer, PackedLinear
 from gpu_worker.models.rope import inverse_frequencies
 from gpu_worker.weights import Progress, Weights, checked
 from shared.config import Quantization
