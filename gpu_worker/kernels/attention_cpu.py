@@ -67,12 +67,13 @@ def queries_per_task(group: int) -> int:
     return max(1, ACCUMULATORS // group)
 
 
-def attention_body(kv_heads: int, group: int, dim: int, element: type, block: int) -> Body:
-    """Tasks as in attention_tasks.py, of one query if ``block`` is 1; each is done for every KV head.
+def attention_body(kv_heads: int, group: int, dim: int, element: type, is_single: bool) -> Body:
+    """Tasks of one query, or of several, as in attention_tasks.py; each is done for every KV head.
 
     QKV is float32 [T, heads + 2 * kv_heads, dim], OUT float32 [T, heads, dim]; WINDOW is 0 where there is none.
     """
-    tasks_field, count_field = (SINGLE, NUM_SINGLE) if block == 1 else (SEVERAL, NUM_SEVERAL)
+    tasks_field, count_field = (SINGLE, NUM_SINGLE) if is_single else (SEVERAL, NUM_SEVERAL)
+    block = 1 if is_single else queries_per_task(group)
     part_width = dim + PART_EXTRA
     heads = kv_heads * group
     kind = FLOAT32 if element is np.float32 else BFLOAT16

@@ -110,7 +110,7 @@ class PassBuilder:
         if norms is not None:
             a[rotary_cpu.Q_NORM], a[rotary_cpu.K_NORM] = norms.q.data_ptr(), norms.k.data_ptr()
             a.view(np.float64)[rotary_cpu.EPS] = config.rms_norm_eps
-        for block in (self._kernels.block, 1):
+        for is_single in (False, True):  # of different queries: the second need not wait for the first
             a = self._op(
                 attention_cpu.ARGUMENTS,
                 attention_cpu.attention_body,
@@ -118,8 +118,8 @@ class PassBuilder:
                 config.group_size,
                 dim,
                 element,
-                block,
-                waits=block == 1,
+                is_single,
+                waits=is_single,
             )
             a[attention_cpu.QKV], a[attention_cpu.OUT] = self.qkv.data_ptr(), self._attended.data_ptr()
             a[attention_cpu.KEYS], a[attention_cpu.VALUES] = keys, values

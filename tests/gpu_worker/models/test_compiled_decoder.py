@@ -141,6 +141,7 @@ SHAPES = {
     "4 heads, 2 for KV": config(4, 2, 16),
     "9 heads, 3 for KV, as SmolLM2": config(9, 3, 64),
     "one KV head of 7": config(7, 1, 32),
+    "one KV head of 16": config(16, 1, 16),  # more than fit the registers: tasks of several queries have one
     "no groups, odd width": config(2, 2, 24, hidden=32, inner=40),
     "window": config(4, 2, 16, window=50),
     "head norms, untied": config(4, 4, 32, qk_norm=True, tied=False),
