@@ -17,12 +17,12 @@ from gpu_worker.dummy_weights import DummyWeights
 from gpu_worker.flat_batch import FlatBatch
 from gpu_worker.gguf_weights import GGUFWeights
 from gpu_worker.kernels.attention_plan import AttentionPlan
-from gpu_worker.kernels.interface import HeadNorms, Kernels, Linear
+from gpu_worker.kernels.interface import Kernels, Linear
 from gpu_worker.kernels.selection import compiles_for, kernels_for
 from gpu_worker.kv_pool import KVPool
+from gpu_worker.layers import read_layers, rotary_frequencies
 from gpu_worker.models.config import ModelConfig, read_huggingface_config
-from gpu_worker.models.decoder import Decoder, Layer
-from gpu_worker.models.rope import inverse_frequencies
+from gpu_worker.models.decoder import Decoder
 from gpu_worker.safetensors_weights import SafetensorsWeights
 from gpu_worker.weights import Progress, Weights, checked
 from shared.config import Quantization
@@ -110,51 +110,29 @@ class _Builder:
     def decoder(self, report: Progress) -> Decoder:
         config = self._config
         embedding = self._load("model.embed_tokens.weight", config.vocab_size, config.hidden_size)
-        layers: list[Layer] = []
-        for index in range(config.num_layers):
-            report(index / (config.num_layers + 1))
-            layers.append(self._layer(index))
-        report(config.num_layers / (config.num_layers + 1))
         decoder = Decoder(
             config,
             self._kernels,
             embedding=embedding,
-            layers=tuple(layers),
-            final_norm=self._load("model.norm.weight", config.hidden_size),
+            layers=read_layers(config, self, report),
+            final_norm=self.vector("model.norm.weight", config.hidden_size),
             lm_head=self._lm_head(embedding),
-            frequencies=self._frequencies(),
+            frequencies=rotary_frequencies(self._weights).to(self._device),
         )
         report(1.0)
         return decoder
 
-    def _layer(self, index: int) -> Layer:
-        config, prefix = self._config, f"model.layers.{index}"
-        attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
-        hidden, inner = config.hidden_size, config.intermediate_size
-        norms = None
-        if config.qk_norm:
-            norms = HeadNorms(
-                self._load(f"{attention}.q_norm.weight", config.head_dim),
-                self._load(f"{attention}.k_norm.weight", config.head_dim),
-            )
-        qkv = {"q_proj": config.q_size, "k_proj": config.kv_size, "v_proj": config.kv_size}
-        return Layer(
-            input_norm=self._load(f"{prefix}.input_layernorm.weight", hidden),
-            qkv=self._fused(attention, qkv, hidden),
-            head_norms=norms,
-            out=self._fused(attention, {"o_proj": hidden}, config.q_size),
-            post_norm=self._load(f"{prefix}.post_attention_layernorm.weight", hidden),
-            gate_up=self._fused(mlp, {"gate_proj": inner, "up_proj": inner}, hidden),
-            down=self._fused(mlp, {"down_proj": hidden}, inner),
-            window=config.windows[index],
-        )
+    def vector(self, name: str, size: int) -> Tensor:
+        return self._load(name, size)
 
-    def _fused(self, prefix: str, parts: dict[str, int], inputs: int) -> Linear:
-        """One linear layer for several that share their input; ``parts`` are names and output sizes."""
+    def linear(self, prefix: str, parts: dict[str, int], inputs: int) -> Linear:
         weight = self._joined({f"{prefix}.{part}.weight": size for part, size in parts.items()}, inputs)
         if not any(f"{prefix}.{part}.bias" in self._weights for part in parts):
             return self._kernels.linear(weight, None)
         return self._kernels.linear(weight, self._joined({f"{prefix}.{part}.bias": n for part, n in parts.items()}))
+
+    def gated(self, prefix: str, gate: str, up: str, outputs: int, inputs: int) -> Linear:
+        return self.linear(prefix, {gate: outputs, up: outputs}, inputs)
 
     def _joined(self, parts: dict[str, int], *inner: int) -> Tensor:
         """Tensors of one inner shape, by name and first dimension, one below the other."""
@@ -169,11 +147,6 @@ class _Builder:
         if self._config.tied_embeddings:
             return self._kernels.linear(embedding, None)
         return self._kernels.linear(self._load("lm_head.weight", *embedding.shape), None)
-
-    def _frequencies(self) -> Tensor:
-        frequencies = inverse_frequencies(self._config.rope, self._config.head_dim)
-        divisors = self._weights.frequency_divisors()
-        return (frequencies if divisors is None else frequencies / divisors).to(self._device)
 
     def _load(self, name: str, *shape: int) -> Tensor:
         return self._stored(name, *shape).to(dtype=self._dtype)

@@ -6,18 +6,21 @@ the hub or of requests.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from gpu_worker.grouped import GROUP, Grouped
 from gpu_worker.huge_pages import Arena
-from gpu_worker.kernels.interface import HeadNorms
 from gpu_worker.kernels.panels import PANEL, Format, Packed, pack
+from gpu_worker.layers import read_layers, rotary_frequencies
 from gpu_worker.models.compiled_decoder import CompiledDecoder
-from gpu_worker.models.pass_program import PackedLayer, PackedLinear
-from gpu_worker.models.rope import inverse_frequencies
+from gpu_worker.models.pass_program import PackedLinear
 from gpu_worker.weights import Progress, Weights, checked
 from shared.config import Quantization
+
+Join = Callable[[list[Tensor | Grouped]], Tensor | Grouped]
 
 
 def build_packed(
@@ -29,6 +32,8 @@ def build_packed(
 
 
 class _Builder:
+    """One model on its way into memory."""
+
     def __init__(self, weights: Weights, dtype: torch.dtype, quantization: Quantization) -> None:
         self._weights = weights
         self._config = weights.config
@@ -39,55 +44,34 @@ class _Builder:
     def decoder(self, report: Progress) -> CompiledDecoder:
         config = self._config
         embedding = self._embedding("model.embed_tokens.weight")
-        layers: list[PackedLayer] = []
-        for index in range(config.num_layers):
-            report(index / (config.num_layers + 1))
-            layers.append(self._layer(index))
-        report(config.num_layers / (config.num_layers + 1))
-        frequencies, divisors = inverse_frequencies(config.rope, config.head_dim), self._weights.frequency_divisors()
         decoder = CompiledDecoder(
             config,
             self._dtype,
             embedding=embedding,
-            layers=tuple(layers),
-            final_norm=self._vector("model.norm.weight", config.hidden_size),
+            layers=read_layers(config, self, report),
+            final_norm=self.vector("model.norm.weight", config.hidden_size),
             lm_head=embedding if config.tied_embeddings else self._embedding("lm_head.weight"),
-            frequencies=frequencies if divisors is None else frequencies / divisors,
+            frequencies=rotary_frequencies(self._weights),
         )
         report(1.0)
         return decoder
 
-    def _layer(self, index: int) -> PackedLayer:
-        config, prefix = self._config, f"model.layers.{index}"
-        attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
-        hidden, inner = config.hidden_size, config.intermediate_size
-        norms = None
-        if config.qk_norm:
-            norms = HeadNorms(
-                self._vector(f"{attention}.q_norm.weight", config.head_dim),
-                self._vector(f"{attention}.k_norm.weight", config.head_dim),
-            )
-        qkv = {"q_proj": config.q_size, "k_proj": config.kv_size, "v_proj": config.kv_size}
-        return PackedLayer(
-            input_norm=self._vector(f"{prefix}.input_layernorm.weight", hidden),
-            qkv=self._linear(attention, qkv, hidden),
-            head_norms=norms,
-            out=self._linear(attention, {"o_proj": hidden}, config.q_size),
-            post_norm=self._vector(f"{prefix}.post_attention_layernorm.weight", hidden),
-            gate_up=self._linear(mlp, {"gate_proj": inner, "up_proj": inner}, hidden, is_gate=True),
-            down=self._linear(mlp, {"down_proj": hidden}, inner),
-            window=config.windows[index],
-        )
+    def vector(self, name: str, size: int) -> Tensor:
+        return checked(name, self._weights.tensor(name), size).float().clone()
 
-    def _linear(self, prefix: str, parts: dict[str, int], inputs: int, *, is_gate: bool = False) -> PackedLinear:
-        """One packed layer for several that share their input; ``parts`` are names and output sizes."""
+    def linear(self, prefix: str, parts: dict[str, int], inputs: int) -> PackedLinear:
+        return self._packed(prefix, parts, inputs, _joined)
+
+    def gated(self, prefix: str, gate: str, up: str, outputs: int, inputs: int) -> PackedLinear:
+        return self._packed(prefix, {gate: outputs, up: outputs}, inputs, _interleaved)
+
+    def _packed(self, prefix: str, parts: dict[str, int], inputs: int, join: Join) -> PackedLinear:
         names = {f"{prefix}.{part}": size for part, size in parts.items()}
         weights = [self._matrix(f"{name}.weight", size, inputs) for name, size in names.items()]
-        join = _interleaved if is_gate else _joined
         packed = self._kept(pack(join(weights), self._format([f"{name}.weight" for name in names], inputs)))
         if not any(f"{name}.bias" in self._weights for name in names):
             return PackedLinear(packed, None)
-        bias = join([self._vector(f"{name}.bias", size) for name, size in names.items()])
+        bias = join([self.vector(f"{name}.bias", size) for name, size in names.items()])
         assert isinstance(bias, Tensor)
         return PackedLinear(packed, torch.cat((bias, bias.new_zeros(packed.panels * PANEL - len(bias)))))
 
@@ -121,9 +105,6 @@ class _Builder:
             checked(name, grouped.values, *shape)
             return grouped
         return checked(name, self._weights.tensor(name), *shape).float()
-
-    def _vector(self, name: str, size: int) -> Tensor:
-        return checked(name, self._weights.tensor(name), size).float().clone()
 
 
 def _joined(parts: list[Tensor | Grouped]) -> Tensor | Grouped:

@@ -21,8 +21,6 @@ from gpu_worker.kernels.panels import Format
 from gpu_worker.kernels.simd import narrow, pointer
 from gpu_worker.kernels.vector_width import BFLOAT16_DOTS, INT8_DOTS
 
-_BFLOAT16 = np.uint16(0)
-
 
 class Form(IntEnum):
     """How activations are stored."""
@@ -51,8 +49,9 @@ class Rows(NamedTuple):
         return self.values.shape[1]
 
     @property
-    def scales_stride(self) -> int:
-        return self.scales.shape[1] * 8
+    def addresses(self) -> tuple[int, int, int, int]:
+        """Values, their stride, scales, their stride: four arguments in succession of every kernel that has rows."""
+        return self.values.data_ptr(), self.stride, self.scales.data_ptr(), self.scales.shape[1] * 8
 
 
 def room(form: Form, capacity: int, width: int) -> Rows:

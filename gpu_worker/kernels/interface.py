@@ -6,7 +6,6 @@ Shapes: T flat tokens, H hidden size, D head_dim. Activations have the model's d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor
@@ -52,10 +51,6 @@ class AttentionPass(Protocol):
 
 class Kernels(Protocol):
     """The operations of one device."""
-
-    def running(self) -> AbstractContextManager[None]:
-        """Held around every forward pass."""
-        ...
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> Linear:
         """Prepack ``weight`` [out, in] once; the result keeps what it needs of it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch.nn.functional as F
@@ -18,9 +17,6 @@ from gpu_worker.kv_pool import KVPool
 
 class PlainKernels:
     """Kernels of no particular device."""
-
-    def running(self) -> AbstractContextManager[None]:
-        return nullcontext()
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> Linear:
         return partial(F.linear, weight=weight, bias=bias)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -40,9 +39,6 @@ class TritonKernels:
         self._dtype = dtype
         self._target = target_of(device)
         self._attention: dict[AttentionShape, _ModelAttention] = {}
-
-    def running(self) -> AbstractContextManager[None]:
-        return nullcontext()
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> Linear:
         return partial(F.linear, weight=weight, bias=bias)

@@ -5,29 +5,15 @@ Runs a flat batch over a paged KV pool. Knows nothing of requests, sampling or w
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from gpu_worker.flat_batch import FlatBatch
 from gpu_worker.kernels.attention_plan import AttentionPlan
-from gpu_worker.kernels.interface import AttentionShape, HeadNorms, Kernels, Linear
+from gpu_worker.kernels.interface import AttentionShape, Kernels, Linear
 from gpu_worker.kv_pool import KVPool
+from gpu_worker.layers import Layer
 from gpu_worker.models.config import ModelConfig
-
-
-class Layer(NamedTuple):
-    """Weights of one block, the products prepacked: q, k and v in one, gate and up in one."""
-
-    input_norm: Tensor
-    qkv: Linear
-    head_norms: HeadNorms | None
-    out: Linear
-    post_norm: Tensor
-    gate_up: Linear
-    down: Linear
-    window: int | None
 
 
 class Decoder:
@@ -39,7 +25,7 @@ class Decoder:
         kernels: Kernels,
         *,
         embedding: Tensor,
-        layers: tuple[Layer, ...],
+        layers: tuple[Layer[Linear], ...],
         final_norm: Tensor,
         lm_head: Linear,
         frequencies: Tensor,
@@ -67,10 +53,6 @@ class Decoder:
     @torch.inference_mode()
     def forward(self, batch: FlatBatch, pool: KVPool) -> Tensor:
         """Compute all T tokens, writing their KV; float32 logits [L, vocab_size] of ``batch.logit_indices``."""
-        with self._kernels.running():
-            return self._forward(batch, pool)
-
-    def _forward(self, batch: FlatBatch, pool: KVPool) -> Tensor:
         kernels, eps = self._kernels, self.config.rms_norm_eps
         attention = kernels.attention(self._shape, batch, self._frequencies, self.config.rope.attention_factor, pool)
         residual = self._embedding[batch.input_ids]

@@ -21,10 +21,10 @@ from gpu_worker.kernels import (
 )
 from gpu_worker.kernels.activations_cpu import Form, Rows, form_for, room
 from gpu_worker.kernels.compiling import Body, Compiled
-from gpu_worker.kernels.interface import HeadNorms
 from gpu_worker.kernels.panels import Packed
 from gpu_worker.kernels.product_cpu import Ending
 from gpu_worker.kernels.program_cpu import Op
+from gpu_worker.layers import Layer
 from gpu_worker.models.config import ModelConfig
 
 _ELEMENTS: dict[torch.dtype, type] = {torch.float32: np.float32, torch.bfloat16: np.uint16}
@@ -37,17 +37,8 @@ class PackedLinear(NamedTuple):
     bias: Tensor | None
 
 
-class PackedLayer(NamedTuple):
-    """One block; norms are float32. In ``gate_up`` half of each panel are gates, half what they let through."""
-
-    input_norm: Tensor
-    qkv: PackedLinear
-    head_norms: HeadNorms | None
-    out: PackedLinear
-    post_norm: Tensor
-    gate_up: PackedLinear
-    down: PackedLinear
-    window: int | None
+PackedLayer = Layer[PackedLinear]
+"""Norms are float32. In ``gate_up`` half of each panel are gates, half what they let through."""
 
 
 class Kernels:
@@ -97,8 +88,7 @@ class PassBuilder:
         a[rms_norm_cpu.X] = self.residual.data_ptr()
         a[rms_norm_cpu.WEIGHT] = weight.data_ptr()
         a.view(np.float64)[rms_norm_cpu.EPS] = self._config.rms_norm_eps
-        a[rms_norm_cpu.OUT], a[rms_norm_cpu.OUT_STRIDE] = rows.values.data_ptr(), rows.stride
-        a[rms_norm_cpu.SCALES], a[rms_norm_cpu.SCALES_STRIDE] = rows.scales.data_ptr(), rows.scales_stride
+        a[rms_norm_cpu.OUT :] = rows.addresses
 
     def attend(self, layer: PackedLayer, keys: int, values: int) -> None:
         """Rotate, store, attend, merge: from qkv to the operand of ``layer.out``."""
@@ -127,17 +117,14 @@ class PassBuilder:
         form, rows = self._room_for(layer.out.weight)
         a = self._op(attention_merge_cpu.ARGUMENTS, attention_merge_cpu.merge_body, heads, dim, form)
         a[attention_merge_cpu.X] = self._attended.data_ptr()
-        a[attention_merge_cpu.OUT], a[attention_merge_cpu.OUT_STRIDE] = rows.values.data_ptr(), rows.stride
-        a[attention_merge_cpu.SCALES] = rows.scales.data_ptr()
-        a[attention_merge_cpu.SCALES_STRIDE] = rows.scales_stride
+        a[attention_merge_cpu.OUT :] = rows.addresses
 
     def convert(self, x: Tensor, before: Packed) -> None:
         """Rows as operand of the product with ``before``."""
         form, rows = self._room_for(before)
         a = self._op(convert_cpu.ARGUMENTS, convert_cpu.convert_body, x.shape[1], form)
         a[convert_cpu.X] = x.data_ptr()
-        a[convert_cpu.OUT], a[convert_cpu.OUT_STRIDE] = rows.values.data_ptr(), rows.stride
-        a[convert_cpu.SCALES], a[convert_cpu.SCALES_STRIDE] = rows.scales.data_ptr(), rows.scales_stride
+        a[convert_cpu.OUT :] = rows.addresses
 
     def product(self, linear: PackedLinear, out: Tensor, ending: Ending) -> None:
         """The latest operand times ``linear``, into or onto ``out``."""
@@ -153,11 +140,9 @@ class PassBuilder:
 
     def _product(self, weight: Packed, ending: Ending, only_wanted: bool) -> np.ndarray:
         a = self._op(product_cpu.ARGUMENTS, product_cpu.product_body, weight.format, ending, only_wanted)
-        rows = self._operand
         a[product_cpu.WEIGHTS], a[product_cpu.PANEL_BYTES] = weight.data.data_ptr(), weight.panel_bytes
         a[product_cpu.PANELS], a[product_cpu.INPUTS] = weight.panels, weight.inputs
-        a[product_cpu.X], a[product_cpu.X_STRIDE] = rows.values.data_ptr(), rows.stride
-        a[product_cpu.SCALES], a[product_cpu.SCALES_STRIDE] = rows.scales.data_ptr(), rows.scales_stride
+        a[product_cpu.X : product_cpu.BIAS] = self._operand.addresses
         return a
 
     def _room_for(self, weight: Packed) -> tuple[Form, Rows]:

@@ -45,20 +45,12 @@ def product(x: Tensor, packed: Packed, out: Tensor, ending: Ending, bias: Tensor
     frame = np.zeros(frame_cpu.FIELDS, np.int64)
     frame[frame_cpu.TOKENS] = len(x)
     a = np.zeros(convert_cpu.ARGUMENTS, np.int64)
-    a[1:] = (
-        frame.ctypes.data,
-        x.data_ptr(),
-        rows.values.data_ptr(),
-        rows.stride,
-        rows.scales.data_ptr(),
-        rows.scales_stride,
-    )
+    a[1:] = (frame.ctypes.data, x.data_ptr(), *rows.addresses)
     b = np.zeros(product_cpu.ARGUMENTS, np.int64)
     b[frame_cpu.FRAME] = frame.ctypes.data
     b[product_cpu.WEIGHTS], b[product_cpu.PANEL_BYTES] = packed.data.data_ptr(), packed.panel_bytes
     b[product_cpu.PANELS], b[product_cpu.INPUTS], b[product_cpu.WIDTH] = packed.panels, packed.inputs, out.shape[1]
-    b[product_cpu.X], b[product_cpu.X_STRIDE] = rows.values.data_ptr(), rows.stride
-    b[product_cpu.SCALES], b[product_cpu.SCALES_STRIDE] = rows.scales.data_ptr(), rows.scales_stride
+    b[product_cpu.X : product_cpu.BIAS] = rows.addresses
     b[product_cpu.BIAS] = 0 if bias is None else bias.data_ptr()
     b[product_cpu.OUT] = out.data_ptr()
     ops = [
