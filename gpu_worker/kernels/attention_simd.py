@@ -12,13 +12,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from gpu_worker.kernels.simd import blocks, dot_pairs, loop
+from gpu_worker.kernels.simd import blocks, dot_pairs, loop, spread, sums_of_rows
 from gpu_worker.kernels.vector_width import ACCUMULATORS, LANES
 
 _f32, _i16, _i32, _i64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _floats, _ints, _halves = (ir.VectorType(kind, LANES) for kind in (_f32, _i32, _i16))
-_FAST = ("fast",)
-_BYTES = 4 * LANES
 
 
 @intrinsic(prefer_literal=True)
@@ -33,34 +31,17 @@ def score_pairs(_context: Any, q: Any, k: Any, k_stride: Any, out: Any, out_stri
     def emit(codegen: Any, builder: Any, _: Any, args: Any) -> Any:
         q_at, k_at, step, out_at = args[:4]
         row_bytes = builder.mul(step, _i64(2))
-        zero = ir.Constant(_floats, [0.0] * LANES)
-        for block in blocks(row_count, ACCUMULATORS):
-            # few rows: several sums per row side by side, or each addition waits for the one before
-            parts = 1
-            while parts * len(block) < 6 and depth % (parts * 2) == 0:
-                parts *= 2
-            length = depth // parts
 
-            def body(
-                i: Any, sums: Sequence[Any], block: range = block, parts: int = parts, length: int = length
-            ) -> list[Any]:
-                sums = list(sums)
-                for part in range(parts):
-                    d = builder.add(i, _i64(part * length))
-                    first = builder.add(k_at, builder.mul(builder.mul(d, _i64(2)), row_bytes))
-                    keys = _pairs(builder, first, builder.add(first, row_bytes))
-                    for n, row in enumerate(block):
-                        at = builder.add(builder.mul(d, _i64(4 * row_count)), _i64(4 * row))
-                        place = part * len(block) + n
-                        sums[place] = dot_pairs(builder, sums[place], keys, _spread(builder, builder.add(q_at, at)))
-                return sums
+        def keys_of(d: Any) -> Any:
+            first = builder.add(k_at, builder.mul(builder.mul(d, _i64(2)), row_bytes))
+            return _pairs(builder, first, builder.add(first, row_bytes))
 
-            sums = loop(builder, _i64(length), [zero] * (len(block) * parts), body)
-            for n, row in enumerate(block):
-                total = sums[n]
-                for part in range(1, parts):
-                    total = builder.fadd(total, sums[part * len(block) + n], flags=_FAST)
-                _store(builder, total, builder.add(out_at, _i64(4 * row * stride)))
+        def add(total: Any, keys: Any, d: Any, row: int) -> Any:
+            at = builder.add(builder.mul(d, _i64(4 * row_count)), _i64(4 * row))
+            return dot_pairs(builder, total, keys, _spread(builder, builder.add(q_at, at)))
+
+        for row, total in sums_of_rows(builder, row_count, depth, keys_of, add):
+            _store(builder, total, builder.add(out_at, _i64(4 * row * stride)))
         return codegen.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64, types.int64, out_stride, rows, dim), emit
@@ -129,6 +110,4 @@ def _pairs(builder: Any, first: Any, second: Any) -> Any:
 
 def _spread(builder: Any, address: Any) -> Any:
     """The word at an address in every lane."""
-    nothing = ir.Constant(_ints, ir.Undefined)
-    first = builder.insert_element(nothing, _load(builder, address, _i32), _i32(0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(_ints, [0] * LANES))
+    return spread(builder, _load(builder, address, _i32), _ints)

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from gpu_worker.grouped import GROUP
 from gpu_worker.kernels.panels import PANEL, VECTORS, Format, group_bytes
-from gpu_worker.kernels.simd import dot_pairs, loop
+from gpu_worker.kernels.simd import dot_pairs, loop, spread
 from gpu_worker.kernels.vector_width import BFLOAT16_DOTS, INT8_DOTS, LANES
 
 _f32, _f16 = ir.FloatType(), ir.HalfType()
@@ -89,12 +89,6 @@ class _Block:
     def _row(self, row: int) -> Any:
         return self.b.add(self.x, self.b.mul(self.x_stride, _i64(row)))
 
-    def _spread(self, scalar: Any, vector: Any) -> Any:
-        nothing = ir.Constant(vector, ir.Undefined)
-        first = self.b.insert_element(nothing, scalar, _i32(0))
-        picks = ir.Constant(ir.VectorType(_i32, vector.count), [0] * vector.count)
-        return self.b.shuffle_vector(first, nothing, picks)
-
     def _multiply_add(self, x: Any, y: Any, z: Any) -> Any:
         return self.b.fadd(self.b.fmul(x, y, flags=_FAST), z, flags=_FAST)
 
@@ -114,7 +108,7 @@ class _Block:
             x_at = self.b.mul(k, _i64(4))
             after: list[Any] = []
             for r in range(self.rows):
-                x = self._spread(self._load(rows[r], x_at, _f32, 4), _floats)
+                x = spread(self.b, self._load(rows[r], x_at, _f32, 4), _floats)
                 after += [self._multiply_add(x, w[v], sums[r * VECTORS + v]) for v in range(VECTORS)]
             return after
 
@@ -131,7 +125,7 @@ class _Block:
             after: list[Any] = []
             if BFLOAT16_DOTS:
                 for r in range(self.rows):
-                    x = self._spread(self._load(rows[r], x_at, _i32, 4), _ints)
+                    x = spread(self.b, self._load(rows[r], x_at, _i32, 4), _ints)
                     after += [dot_pairs(self.b, sums[r * VECTORS + v], w[v], x) for v in range(VECTORS)]
                 return after
             high = ir.Constant(_ints, [0xFFFF0000] * LANES)
@@ -139,8 +133,8 @@ class _Block:
             even = [self.b.bitcast(self.b.shl(v, shift), _floats) for v in w]
             odd = [self.b.bitcast(self.b.and_(v, high), _floats) for v in w]
             for r in range(self.rows):
-                first = self._spread(self._load(rows[r], x_at, _f32, 4), _floats)
-                second = self._spread(self._load(rows[r], self.b.add(x_at, _i64(4)), _f32, 4), _floats)
+                first = spread(self.b, self._load(rows[r], x_at, _f32, 4), _floats)
+                second = spread(self.b, self._load(rows[r], self.b.add(x_at, _i64(4)), _f32, 4), _floats)
                 for v in range(VECTORS):
                     total = self._multiply_add(first, even[v], sums[r * VECTORS + v])
                     after.append(self._multiply_add(second, odd[v], total))
@@ -176,15 +170,15 @@ class _Block:
             for quad, vectors in enumerate(quads):
                 for r in range(self.rows):
                     word = self._load(rows[r], self.b.add(x_at, _i64(4 * quad)), _i32, 4)
-                    x = self.b.bitcast(self._spread(word, _ints), _bytes)
+                    x = self.b.bitcast(spread(self.b, word, _ints), _bytes)
                     for v in range(VECTORS):
                         n = r * VECTORS + v
                         totals[n] = self.b.call(dot, [totals[n], self.b.bitcast(vectors[v], _bytes), x])
             scale_at = self.b.mul(group, _i64(8))
             after: list[Any] = []
             for r in range(self.rows):
-                x_scale = self._spread(self._load(scale_rows[r], scale_at, _f32, 4), _floats)
-                x_sum = self._spread(self._load(scale_rows[r], self.b.add(scale_at, _i64(4)), _f32, 4), _floats)
+                x_scale = spread(self.b, self._load(scale_rows[r], scale_at, _f32, 4), _floats)
+                x_sum = spread(self.b, self._load(scale_rows[r], self.b.add(scale_at, _i64(4)), _f32, 4), _floats)
                 for v in range(VECTORS):
                     n = r * VECTORS + v
                     product = self.b.fmul(self.b.sitofp(totals[n], _floats), scale[v], flags=_FAST)
@@ -234,7 +228,7 @@ class _Block:
                     values.append(self._multiply_add(whole, scale[v], least[v]))
                 for r in range(self.rows):
                     offset = self.b.add(x_at, _i64(4 * (4 * quad + byte)))
-                    x = self._spread(self._load(rows[r], offset, _f32, 4), _floats)
+                    x = spread(self.b, self._load(rows[r], offset, _f32, 4), _floats)
                     for v in range(VECTORS):
                         n = r * VECTORS + v
                         sums[n] = self._multiply_add(x, values[v], sums[n])

@@ -6,7 +6,7 @@ compile-time constants, so that loops over rows unroll and accumulators never to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from llvmlite import binding, ir
@@ -175,35 +175,16 @@ def score_lanes(
 
     def emit(codegen: Any, builder: Any, _: Any, args: Any) -> Any:
         q_at, k_at, step, out_at = args[:4]
-        zero = ir.Constant(ir.VectorType(_f32, LANES), [0.0] * LANES)
-        for block in blocks(row_count, ACCUMULATORS):
-            # few rows: several sums per row side by side, or each addition waits for the one before
-            parts = 1
-            while parts * len(block) < 6 and depth % (parts * 2) == 0:
-                parts *= 2
-            length = depth // parts
 
-            def body(
-                i: Any, sums: Sequence[Any], block: range = block, parts: int = parts, length: int = length
-            ) -> list[Any]:
-                sums = list(sums)
-                for part in range(parts):
-                    d = builder.add(i, _i64(part * length))
-                    key = _load(builder, k_at, builder.mul(d, step), element, LANES)
-                    for n, row in enumerate(block):
-                        query = _broadcast(
-                            builder, q_at, builder.add(builder.mul(d, _i64(row_count)), _i64(row)), LANES
-                        )
-                        at = part * len(block) + n
-                        sums[at] = _multiply_add(builder, query, key, sums[at])
-                return sums
+        def keys_of(d: Any) -> Any:
+            return _load(builder, k_at, builder.mul(d, step), element, LANES)
 
-            sums = loop(builder, _i64(length), [zero] * (len(block) * parts), body)
-            for n, row in enumerate(block):
-                total = sums[n]
-                for part in range(1, parts):
-                    total = builder.fadd(total, sums[part * len(block) + n], flags=_FAST)
-                _store(builder, total, out_at, _i64(row * stride))
+        def add(total: Any, keys: Any, d: Any, row: int) -> Any:
+            at = builder.add(builder.mul(d, _i64(row_count)), _i64(row))
+            return _multiply_add(builder, _broadcast(builder, q_at, at, LANES), keys, total)
+
+        for row, total in sums_of_rows(builder, row_count, depth, keys_of, add):
+            _store(builder, total, out_at, _i64(row * stride))
         return codegen.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64, types.int64, out_stride, rows, dim, kind), emit
@@ -293,6 +274,42 @@ def dot_pairs(builder: Any, sums: Any, x: Any, y: Any) -> Any:
     return builder.call(dot, [sums, builder.bitcast(x, pairs), builder.bitcast(y, pairs)])
 
 
+def sums_of_rows(
+    builder: Any,
+    rows: int,
+    depth: int,
+    operand: Callable[[Any], Any],
+    add: Callable[[Any, Any, Any, int], Any],
+) -> Iterator[tuple[int, Any]]:
+    """Each of ``rows`` with its sum, float32 [LANES], over ``depth``: of ``add(total, operand(d), d, row)``."""
+    zero = ir.Constant(ir.VectorType(_f32, LANES), [0.0] * LANES)
+    for block in blocks(rows, ACCUMULATORS):
+        # few rows: several sums per row side by side, or each addition waits for the one before
+        parts = 1
+        while parts * len(block) < 6 and depth % (parts * 2) == 0:
+            parts *= 2
+        length = depth // parts
+
+        def body(
+            i: Any, sums: Sequence[Any], block: range = block, parts: int = parts, length: int = length
+        ) -> list[Any]:
+            sums = list(sums)
+            for part in range(parts):
+                d = builder.add(i, _i64(part * length))
+                shared = operand(d)
+                for n, row in enumerate(block):
+                    at = part * len(block) + n
+                    sums[at] = add(sums[at], shared, d, row)
+            return sums
+
+        sums = loop(builder, _i64(length), [zero] * (len(block) * parts), body)
+        for n, row in enumerate(block):
+            total = sums[n]
+            for part in range(1, parts):
+                total = builder.fadd(total, sums[part * len(block) + n], flags=_FAST)
+            yield row, total
+
+
 def blocks(count: int, size: int) -> list[range]:
     return [range(low, min(low + size, count)) for low in range(0, count, size)]
 
@@ -354,9 +371,14 @@ def _store(builder: Any, value: Any, base: Any, index: Any) -> None:
 def _broadcast(builder: Any, base: Any, index: Any, width: int) -> Any:
     """The float32 at ``index`` in every lane."""
     scalar = builder.load(builder.gep(builder.inttoptr(base, _f32.as_pointer()), [index]))
-    nothing = ir.Constant(ir.VectorType(_f32, width), ir.Undefined)
+    return spread(builder, scalar, ir.VectorType(_f32, width))
+
+
+def spread(builder: Any, scalar: Any, vector: Any) -> Any:
+    """A scalar in every lane of a ``vector`` type."""
+    nothing = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(nothing, scalar, _i32(0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_i32, width), [0] * width))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_i32, vector.count), [0] * vector.count))
 
 
 def _multiply_add(builder: Any, x: Any, y: Any, z: Any) -> Any:
