@@ -17,10 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gpu_worker.flat_batch import FlatBatch
+from benchmarks.decode_loop import PAGE_SIZE, batch
 from gpu_worker.kv_pool import KVPool
 from gpu_worker.loader import AnyDecoder, load_decoder
-from gpu_worker.sharing import nothing_shared
 from shared.config import Quantization, Settings
 from shared.model_files import locate
 from shared.tokenizer import Tokenizer
@@ -47,25 +46,12 @@ class Distance(NamedTuple):
 
 def logits_of(decoder: AnyDecoder, ids: list[int]) -> Tensor:
     """float32 [T, V] of one sequence, computed in one pass."""
-    length, page_size = len(ids), 16
-    pages = -(-length // page_size)
-    starts, kv_lens = torch.tensor([0, length], dtype=torch.int32), torch.tensor([length], dtype=torch.int32)
-    batch = FlatBatch(
-        input_ids=torch.tensor(ids),
-        positions=torch.arange(length),
-        slots=torch.arange(length),
-        starts=starts,
-        kv_lens=kv_lens,
-        page_tables=torch.arange(pages, dtype=torch.int32)[None],
-        num_decodes=0,
-        logit_indices=torch.arange(length),
-        max_kv_len=length,
-        max_new=length,
-        sharing=nothing_shared(0),
-        host_starts=starts.numpy(),
-        host_kv_lens=kv_lens.numpy(),
+    length = len(ids)
+    inputs = batch(1, length, length, decoder.config.vocab_size)._replace(
+        input_ids=torch.tensor(ids), logit_indices=torch.arange(length)
     )
-    return decoder.forward(batch, KVPool(decoder.config, pages, page_size, decoder.dtype, "cpu")).clone()
+    pool = KVPool(decoder.config, inputs.page_tables.shape[1], PAGE_SIZE, decoder.dtype, decoder.device)
+    return decoder.forward(inputs, pool)
 
 
 def distance(logits: Tensor, exact: Tensor, ids: list[int]) -> Distance:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from llvmlite import binding
 
-ROOT = Path(__file__).parents[3]
+from tests.gpu_worker.kernels.child import ROOT, run
+
 FEATURES = ("avx", "avx2", "fma", "f16c", "bmi", "bmi2", "sse4.2", "popcnt")
 
 
@@ -19,12 +17,10 @@ def test_products_and_models_without_avx512(tmp_path: Path) -> None:
     host = binding.get_host_cpu_features()
     if platform.machine() != "x86_64" or not all(host.get(feature) for feature in FEATURES):
         pytest.skip("needs an x86 processor with AVX2")
-    environment = os.environ | {
-        "NUMBA_CPU_NAME": "haswell",
-        "NUMBA_CPU_FEATURES": ",".join(f"+{feature}" for feature in FEATURES),
-        "NUMBA_CACHE_DIR": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, "-m", "tests.gpu_worker.kernels.narrow_vectors"]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    run(
+        "tests.gpu_worker.kernels.narrow_vectors",
+        NUMBA_CPU_NAME="haswell",
+        NUMBA_CPU_FEATURES=",".join(f"+{feature}" for feature in FEATURES),
+        NUMBA_CACHE_DIR=str(tmp_path),
+        PYTHONPATH=str(ROOT),
+    )

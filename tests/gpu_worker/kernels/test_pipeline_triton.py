@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.gpu_worker.kernels.test_mask_triton import HERE, run
+from tests.gpu_worker.kernels.child import HERE, run
 
 pytest.importorskip("triton", reason="triton is not installed")
 
