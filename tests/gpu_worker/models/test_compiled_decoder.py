@@ -176,6 +176,22 @@ def test_logits_and_kv_are_those_of_the_plain_decoder(name: str, case: Case) -> 
         torch.testing.assert_close(other.values[layer], pool.values[layer], rtol=0, atol=1e-4, equal_nan=True)
 
 
+BFLOAT16 = {name: decoders(shape, torch.bfloat16) for name, shape in SHAPES.items()}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(case=cases())
+def test_bfloat16_is_close_for_any_batch(name: str, case: Case) -> None:
+    """Its attention has code of its own: pairs of keys' dimensions, and of tokens, of which there may be an odd one."""
+    plain, compiled = BFLOAT16[name]
+    batch, pool = build(case, SHAPES[name], torch.float32)
+    _, half = build(case, SHAPES[name], torch.bfloat16)
+    expected, actual = plain.forward(batch, pool), compiled.forward(batch, half)
+    assert actual.isfinite().all()
+    assert float((actual - expected).norm() / expected.norm()) < 0.05
+
+
 CASE = Case([(400, 1), (300, 1), (1, 1), (333, 1), (0, 37), (20, 5)], 140, 16, 5)
 PRECISIONS: dict[str, tuple[int, Quantization, float]] = {
     "bfloat16": (16, "none", 0.05),
