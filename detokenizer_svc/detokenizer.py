@@ -49,6 +49,7 @@ class _Request:
     announced: str  # entry id of its Track
     since: str  # the last step folded before it was tracked
     tokens: int = 0  # taken so far
+    characters: int = 0  # sent so far
 
     def advance(self, tokens: Sequence[int], finish: Finish) -> _Piece:
         """Take new tokens, and the finish code the worker gave with the last of them."""
@@ -84,11 +85,13 @@ class _Rows:
         self._finishes: list[int] = []
         self._matched: list[str | int | None] = []
         self._forced: list[int] = []
+        self._offsets: list[int] = []
 
-    def add(self, request: int, first: int, tokens: Sequence[int], forced: bytes, piece: _Piece) -> None:
+    def add(self, request: _Request, tokens: Sequence[int], forced: bytes, piece: _Piece) -> None:
         """``forced`` has a flag per token, or is empty where none is."""
-        self._ids.append(request)
-        self._firsts.append(first)
+        self._ids.append(request.track.id)
+        self._firsts.append(request.tokens)
+        self._offsets.append(request.characters)
         self._counts.append(piece.consumed)
         self._tokens += tokens[: piece.consumed]
         self._texts.append(piece.text)
@@ -105,6 +108,7 @@ class _Rows:
             texts=tuple(self._texts),
             finishes=columns.uint8(self._finishes),
             matched=tuple(self._matched),
+            offsets=columns.int32(self._offsets),
             forced=columns.int32(self._forced) if any(self._forced) else b"",
         )
 
@@ -211,8 +215,9 @@ class Detokenizer:
             return
         track = request.track
         piece = request.advance(new, finish)
-        self._rows.setdefault(track.reply_to, _Rows()).add(track.id, request.tokens, new, forced[known:], piece)
+        self._rows.setdefault(track.reply_to, _Rows()).add(request, new, forced[known:], piece)
         request.tokens += piece.consumed
+        request.characters += len(piece.text)
         self._tokens += piece.consumed
         if piece.finish is Finish.NONE:
             return

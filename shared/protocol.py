@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-VERSION = 1
+VERSION = 2
 
 
 class Wire(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -38,6 +38,8 @@ class Failure(enum.StrEnum):
 
     QUEUE_FULL = "queue_full"
     TOO_LARGE = "too_large"
+    TIMEOUT = "timeout"  # its deadline passed
+    POISONOUS = "poisonous"  # the worker died of it, twice
     WORKER = "worker_error"
     UNAVAILABLE = "unavailable"
 
@@ -89,6 +91,9 @@ class Generate(Wire, frozen=True, tag=1):
     reply_to: str  # the tokenizer_svc replica that holds the connection
     detokenizer: str  # the detokenizer_svc replica that turns its tokens into text
     arrived: float  # unix seconds
+    tenant: str = ""  # who shares the machine fairly with others
+    deadline: float = 0.0  # unix seconds after which nobody wants an answer; 0: never
+    grace_s: float = 0.0  # how long it goes on after its front door is gone
 
 
 class Abort(Wire, frozen=True, tag=2):
@@ -108,7 +113,13 @@ class Flush(Wire, frozen=True, tag=3):
     reply_to: str
 
 
-ToScheduler = Generate | Abort | Flush
+class Restate(Wire, frozen=True, tag=4):
+    """Write all tokens of these requests into the step log again, as Restated: a reader of it has lost some."""
+
+    ids: bytes  # uint64
+
+
+ToScheduler = Generate | Abort | Flush | Restate
 
 
 # --- `plans:{w}`: scheduler_svc -> gpu_worker -----------------------------------------------------
@@ -232,6 +243,18 @@ class Step(Wire, frozen=True, tag=22):
     gap_us: int = 0  # time since the previous step ended, while there was work
 
 
+class Restated(Wire, frozen=True, tag=23):
+    """What a request's tokens are from the first one on, as the scheduler knows them: the answer to Restate.
+
+    Written into the step log by the scheduler. Whoever has these tokens drops them, as ever.
+    """
+
+    id: int
+    tokens: bytes  # int32
+    forced: bytes = b""  # uint8, one per token; empty where none is
+    finish: int = 0  # Finish
+
+
 FromWorker = Hello | Opened | Step
 
 
@@ -249,6 +272,8 @@ class Track(Wire, frozen=True, tag=30):
     stop_token_ids: tuple[int, ...] = ()  # not shown in the text when they end the request
     skip_special_tokens: bool = True
     max_tokens: int = 0
+    again: bool = False  # text may have been lost: send what lies beyond token ``have`` once more
+    have: int = 0
 
 
 class Untrack(Wire, frozen=True, tag=31):
@@ -277,6 +302,7 @@ class Texts(Wire, frozen=True, tag=40):
     texts: tuple[str, ...]
     finishes: bytes  # uint8, Finish
     matched: tuple[str | int | None, ...]
+    offsets: bytes  # int32, per row: characters of the request's text before this row
     forced: bytes = b""  # int32, per row: tokens that the grammar forced; empty where none is
 
 
@@ -311,7 +337,7 @@ class Flushed(Wire, frozen=True, tag=44):
 ToFrontDoor = Texts | Admitted | Aborted | Failed | Flushed
 
 Message = (
-    Generate | Abort | Flush | Open | Plan | Hello | Opened | Step | Track | Untrack
+    Generate | Abort | Flush | Restate | Open | Plan | Hello | Opened | Step | Restated | Track | Untrack
     | Texts | Admitted | Aborted | Failed | Flushed
 )  # fmt: skip
 

@@ -186,6 +186,7 @@ def texts(*rows: Row, forced: Sequence[int] = ()) -> Texts:
         texts=tuple(words),
         finishes=columns.uint8(finishes),
         matched=tuple(matched),
+        offsets=columns.int32(0 for _ in rows),
         forced=columns.int32(forced),
     )
 
