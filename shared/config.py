@@ -90,6 +90,12 @@ class Settings:
     tool_format: Annotated[Literal["auto", "hermes", "llama3-json"], Parameter(group=_SERVER)] = "auto"
     """How the model writes calls of tools; auto goes by its chat template, and takes hermes where that says nothing."""
 
+    resume_grace: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 60
+    """Seconds for which a resumable request goes on after its client was cut off, waiting for it to come back."""
+
+    resume_keep: Annotated[int, Parameter(group=_SERVER, validator=_POSITIVE)] = 600
+    """Seconds for which the answer to a resumable or background request is kept after its end."""
+
     max_queue: Annotated[int, Parameter(group=_SCHEDULING, validator=_POSITIVE)] = 2048
     """Waiting requests beyond which new ones are refused with 429."""
 

@@ -23,6 +23,7 @@ class Metrics:
         self.generated_tokens = counter("generated_tokens", "Tokens received from detokenizers.")
         self.forced_tokens = counter("forced_tokens", "Of these, tokens about which a grammar left no choice.")
         self.disconnects = counter("disconnects", "Clients that left before their answer was complete.")
+        self.cut_off = counter("cut_off", "Clients that were cut off because they did not read.")
         self.constrained = counter(
             "constrained_requests", "Grammars that accepted requests asked for, by kind.", ("kind",)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from shared.protocol import (
     Abort,
     Failed,
     Failure,
+    Finish,
     Flush,
     Generate,
     Hello,
@@ -38,13 +40,20 @@ from shared.tokenizer import Tokenizer
 from tokenizer_svc.answers import Answer, Choice
 from tokenizer_svc.api_error import unavailable
 from tokenizer_svc.app import build_app
-from tokenizer_svc.engine import Draft
+from tokenizer_svc.asked import READERS
+from tokenizer_svc.engine import Draft, Keeping
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.grammar.pool import Pool
 from tokenizer_svc.grammars import Grammars
 from tokenizer_svc.inbox import FollowUp, Inbox
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
+from tokenizer_svc.outlet import Outlets
+from tokenizer_svc.resumable.entries import Announced, Owner, Record
+from tokenizer_svc.resumable.fold import Fold
+from tokenizer_svc.resumable.resumables import Resumables
+from tokenizer_svc.resumable.service import RedisLogs
+from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.formats import choose
 
 log = structlog.get_logger("front door")
@@ -68,7 +77,9 @@ async def serve(context: Context) -> None:
     tokenizer = await asyncio.to_thread(Tokenizer.load, files, settings.cache_path)
     door = FrontDoor(context, tokenizer, settings.served_model_name or files.name)
     await door.begin()
-    runner = web.AppRunner(build_app(door), handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_GRACE_S)
+    runner = web.AppRunner(
+        build_app(door, door.resumables), handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_GRACE_S
+    )
     try:
         await runner.setup()
         await _listen(runner, settings)
@@ -126,6 +137,7 @@ class FrontDoor:
         self.tool_format = choose(context.settings.tool_format, tokenizer.tool_template)
         self.limits = Limits()
         self.metrics = Metrics(context.metrics)
+        self.outlets = Outlets(self.limits, self.metrics)
         self._context = context
         self._bus = context.bus
         self._names = context.bus.names
@@ -135,6 +147,15 @@ class FrontDoor:
         self._grammars = Grammars(self._pool, GrammarStore(context.bus), self.metrics)
         self._card: ModelCard | None = None
         self._card_of: int | None = None  # incarnation of the worker that wrote it
+        self._logs = RedisLogs(context.bus)
+        self.resumables = Resumables(
+            self,
+            self._logs,
+            Owner(context.replica, context.incarnation),
+            context.spawn,
+            grace_s=context.settings.resume_grace,
+            keep_s=context.settings.resume_keep,
+        )
         self._absent_since: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
         self.metrics.open.set_function(lambda: len(self._inbox))
@@ -148,7 +169,9 @@ class FrontDoor:
     async def begin(self) -> None:
         """Clear what an earlier process of this name left, then follow the texts stream and the others' pulses."""
         reader = Reader(self._bus, [self._texts], {self._texts: await self._bus.last_id(self._texts)})
-        leftovers = [field for field, value in (await self._bus.hash(self._names.live)).items() if self._is_own(value)]
+        kept = await self.resumables.begin()
+        live = await self._bus.hash(self._names.live)
+        leftovers = [field for field, value in live.items() if self._is_own(value) and int(field) not in kept]
         if leftovers:
             log.warning("aborting requests of an earlier process of this name", requests=len(leftovers))
             writes = self._bus.transaction()
@@ -158,6 +181,7 @@ class FrontDoor:
         await self._look_around()
         self._context.spawn(self._follow(reader))
         self._context.spawn(self._watch())
+        self._context.spawn(self.outlets.watch())
         self._context.spawn(self._pool.run())
         self._context.spawn(self._keep_grammars())
 
@@ -277,7 +301,9 @@ class FrontDoor:
 
     # --- requests
 
-    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool, client: str) -> Answer:
+    async def submit(
+        self, drafts: Sequence[Draft], *, shares_id: bool, client: str, keeping: Keeping | None = None
+    ) -> Answer:
         self.ready_card()
         structures = tuple({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
         await self._grammars.screen(structures)
@@ -288,7 +314,7 @@ class FrontDoor:
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
         self._grammars.attach(answer, structures, client)
-        task = asyncio.create_task(self._announce(drafts, answer))
+        task = asyncio.create_task(self._announce(drafts, answer, keeping))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         try:
@@ -303,12 +329,13 @@ class FrontDoor:
         self.metrics.prompt_tokens.inc(sum(len(draft.input_ids) for draft in drafts))
         return answer
 
-    async def _announce(self, drafts: Sequence[Draft], answer: Answer) -> None:
+    async def _announce(self, drafts: Sequence[Draft], answer: Answer, keeping: Keeping | None) -> None:
         """Write the live record, Track and Generate of every sequence in one transaction."""
         started = time.perf_counter()
         now = time.time()
         names, replica, detokenizer = self._names, self._context.replica, answer.detokenizer
         writes = self._bus.transaction()
+        announced: list[Announced] = []
         for choice, draft in zip(answer.choices, drafts, strict=True):
             display = draft.display
             generate = Generate(
@@ -320,6 +347,7 @@ class FrontDoor:
                 reply_to=replica,
                 detokenizer=detokenizer,
                 arrived=now,
+                grace_s=keeping.grace_s if keeping else 0.0,
             )
             track = Track(
                 id=choice.id,
@@ -331,9 +359,12 @@ class FrontDoor:
                 skip_special_tokens=display.skip_special_tokens,
                 max_tokens=draft.sampling.max_tokens,
             )
+            announced.append(Announced(choice.id, choice.prompt, choice.prompt_tokens, encode(generate), encode(track)))
             writes.put(names.live, str(choice.id), encode(generate))
             writes.append(names.detok(detokenizer), track)
             writes.append(names.requests, generate)
+        if keeping is not None:
+            self._logs.announce(writes, keeping.record(answer, announced))
         await writes.commit(_ANNOUNCE_PATIENCE_S)
         self.metrics.announce.observe(time.perf_counter() - started)
 
@@ -350,6 +381,58 @@ class FrontDoor:
         self._grammars.detach(answer)
         ids = self._inbox.forget(answer)
         self._write(FollowUp(tuple(ids), tuple((answer.detokenizer, id) for id in ids)))
+
+    def let_go(self, answer: Answer) -> None:
+        self._grammars.detach(answer)
+        self._inbox.forget(answer)
+
+    async def revive(self, fold: Fold) -> Answer:
+        self.ready_card()
+        answer = fold.answer
+        structures = await self._structures_of(fold.record)
+        present = {pulse.replica for pulse in self._context.peers.pulses(Role.DETOKENIZER)}
+        answer.detokenizer = fold.detokenizer if fold.detokenizer in present else self._pick_detokenizer()
+        for choice in answer.choices:
+            if choice.completion_tokens or choice.finish is not Finish.NONE:
+                answer.admitted(choice, choice.cached_tokens)
+        self._inbox.expect(answer)
+        self._grammars.attach(answer, structures, fold.record.client)
+        names, replica = self._names, self._context.replica
+        writes = self._bus.transaction()
+        for choice, announced in zip(answer.choices, fold.record.sequences, strict=True):
+            if choice.finish is not Finish.NONE:
+                continue
+            generate, track = decode(announced.generate), decode(announced.track)
+            generate = msgspec.structs.replace(generate, reply_to=replica, detokenizer=answer.detokenizer)
+            track = msgspec.structs.replace(track, reply_to=replica, again=True, have=0)
+            writes.put(names.live, str(choice.id), encode(generate))
+            writes.append(names.detok(answer.detokenizer), track)
+            writes.append(names.requests, generate)
+        await writes.commit()
+        return answer
+
+    async def _structures_of(self, record: Record) -> list[Structure]:
+        """The grammars that a kept request obeys. Raises ApiError."""
+        asked = READERS[record.path](msgspec.json.decode(record.body), self)
+        drafts = await asked.draft()
+        return list({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
+
+    async def cancel(self, fold: Fold) -> None:
+        writes = self._bus.transaction()
+        for choice in fold.answer.unfinished:
+            writes.append(self._names.detok(fold.detokenizer), Untrack(choice.id))
+            writes.append(self._names.requests, Abort(choice.id, notify=True))
+        await writes.commit()
+
+    async def is_present(self, owner: Owner) -> bool:
+        await self._context.peers.refresh()
+        return any(
+            (pulse.replica, pulse.incarnation) == (owner.replica, owner.incarnation)
+            for pulse in self._context.peers.pulses(Role.TOKENIZER)
+        )
+
+    def borrowed(self, structure: Structure | None, client: str) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if structure is None else self._grammars.borrowed(structure, client)
 
     def _write(self, said: FollowUp) -> None:
         if said.aborts or said.untracks:
