@@ -214,12 +214,15 @@ class _Events:
     def __init__(self, tail: Tail, fold: Fold, rendering: Rendering) -> None:
         self.tail = tail
         self.answer_id = tail.record.answer_id
-        self.is_over = False
         self._fold = fold
         self._rendering = rendering
         self._taken = 0  # entries
         self._ordinal = 0
         self._ahead: list[bytes] = []  # events of entries that were read to skip others
+
+    @property
+    def is_over(self) -> bool:
+        return self._fold.ended is not None and not self._ahead
 
     async def skip(self, count: int) -> int:
         """Pass over the first ``count`` events, as far as they are there; returns how many."""
@@ -247,7 +250,6 @@ class _Events:
                 found.append(named(event, str(EventId(self.answer_id, self._ordinal))))
             if isinstance(placed.entry, Gone):
                 found.append(error_event(_lost(self.tail)))
-        self.is_over = self._fold.ended is not None
         return found
 
 
