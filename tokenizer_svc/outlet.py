@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from tokenizer_svc.metrics import Metrics
 log = structlog.get_logger("http")
 
 _SLICE = 32 * 1024  # bytes handed over at once
-_LOOK_S = 0.25
+_LOOK_S = 0.1
 
 
 class Outlet:
@@ -38,8 +39,7 @@ class Outlet:
         self._moved = time.monotonic()
         if self._transport is not None:
             self._transport.set_write_buffer_limits(high=_SLICE)
-            connection: Any = self._transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
+            self._set(socket.SO_SNDBUF, limits.send_buffer_bytes)
 
     async def open(self, headers: Mapping[str, str], length: int | None = None) -> web.StreamResponse:
         """Send the headers of a response."""
@@ -54,6 +54,13 @@ class Outlet:
         for start in range(0, len(data), _SLICE):
             await response.write(view[start : start + _SLICE])
 
+    @property
+    def unread(self) -> int:
+        """Bytes that wait for the client."""
+        if self._transport is None or self._transport.is_closing():
+            return 0
+        return self._transport.get_write_buffer_size() + self._waiting()
+
     def is_stuck(self, now: float, limits: Limits) -> bool:
         """Whether the client takes nothing, or too little."""
         if self._transport is None or self._transport.is_closing():
@@ -61,14 +68,19 @@ class Outlet:
         unread = self._transport.get_write_buffer_size()
         if not unread or unread != self._unread:
             self._unread, self._moved = unread, now
-        if unread and unread + self._waiting() > limits.unread_bytes:
-            return True
-        return bool(unread) and now - self._moved > limits.unread_s
+        is_full = unread + self._waiting() > limits.unread_bytes
+        return unread > 0 and (is_full or now - self._moved > limits.unread_s)
 
     def cut(self) -> None:
-        """End the connection at once; what waits to be sent is dropped."""
+        """End the connection at once; what waits to be sent is dropped, in the system's buffer too."""
         if self._transport is not None:
+            self._set(socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
+
+    def _set(self, option: int, value: int | bytes) -> None:
+        if self._transport is not None:
+            connection: Any = self._transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, option, value)
 
 
 class Outlets:
@@ -78,6 +90,7 @@ class Outlets:
         self._limits = limits
         self._metrics = metrics
         self._open: set[Outlet] = set()
+        metrics.unread.set_function(lambda: sum(outlet.unread for outlet in self._open))
 
     @contextmanager
     def using(self, outlet: Outlet) -> Generator[None]:

@@ -123,6 +123,7 @@ async def doors(
     monkeypatch.setattr(resumables, "_LOOK_S", 0.02)
     monkeypatch.setattr(resumables, "_SUSPECT_S", 0.1)
     monkeypatch.setattr(service, "_FOLLOW_MS", 20)
+    monkeypatch.setattr("tokenizer_svc.service._STOP_GRACE_S", 0.1)
     settings = Settings(
         model=str(toy_model), served_model_name="toy", cache_dir=tmp_path, redis=redis_url, namespace=namespace
     )
