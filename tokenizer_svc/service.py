@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from shared import columns, metrics
-from shared.bus import Bus, Reader, Unavailable
+from shared.bus import Bus, Reader, Transaction, Unavailable
 from shared.config import WORKER, Settings
 from shared.cursors import entry_key
 from shared.errors import UserError
@@ -38,7 +38,7 @@ from shared.registry import BEAT_S, Role, State
 from shared.service import Context
 from shared.tokenizer import Tokenizer
 from tokenizer_svc.answers import Answer, Choice
-from tokenizer_svc.api_error import unavailable
+from tokenizer_svc.api_error import ApiError, internal, unavailable
 from tokenizer_svc.app import build_app
 from tokenizer_svc.asked import READERS
 from tokenizer_svc.engine import Draft, Keeping
@@ -324,8 +324,7 @@ class FrontDoor:
             raise
         except Unavailable as error:
             self.abandon(answer)
-            message = "the streams cannot be reached: try again in a few seconds"
-            raise unavailable(message, self.limits.unready_retry_after_s) from error
+            raise self._away() from error
         self.metrics.prompt_tokens.inc(sum(len(draft.input_ids) for draft in drafts))
         return answer
 
@@ -388,28 +387,37 @@ class FrontDoor:
 
     async def revive(self, fold: Fold) -> Answer:
         self.ready_card()
-        answer = fold.answer
-        structures = await self._structures_of(fold.record)
+        answer, record = fold.answer, fold.record
         present = {pulse.replica for pulse in self._context.peers.pulses(Role.DETOKENIZER)}
         answer.detokenizer = fold.detokenizer if fold.detokenizer in present else self._pick_detokenizer()
         for choice in answer.choices:
             if choice.completion_tokens or choice.finish is not Finish.NONE:
                 answer.admitted(choice, choice.cached_tokens)
-        self._inbox.expect(answer)
-        self._grammars.attach(answer, structures, fold.record.client)
-        names, replica = self._names, self._context.replica
+        structures = await self._structures_of(record)
         writes = self._bus.transaction()
-        for choice, announced in zip(answer.choices, fold.record.sequences, strict=True):
-            if choice.finish is not Finish.NONE:
-                continue
-            generate, track = decode(announced.generate), decode(announced.track)
-            generate = msgspec.structs.replace(generate, reply_to=replica, detokenizer=answer.detokenizer)
-            track = msgspec.structs.replace(track, reply_to=replica, again=True, have=0)
-            writes.put(names.live, str(choice.id), encode(generate))
-            writes.append(names.detok(answer.detokenizer), track)
-            writes.append(names.requests, generate)
-        await writes.commit()
+        for choice, announced in zip(answer.choices, record.sequences, strict=True):
+            if choice.finish is Finish.NONE:
+                self._announce_again(writes, answer.detokenizer, announced)
+        self._inbox.expect(answer)
+        self._grammars.attach(answer, structures, record.client)
+        try:
+            await writes.commit(_ANNOUNCE_PATIENCE_S)
+        except Unavailable as error:
+            self.let_go(answer)
+            raise self._away() from error
         return answer
+
+    def _announce_again(self, writes: Transaction, detokenizer: str, announced: Announced) -> None:
+        try:
+            generate, track = decode(announced.generate), decode(announced.track)
+        except ProtocolError as error:
+            raise internal(str(error)) from error
+        names, replica = self._names, self._context.replica
+        generate = msgspec.structs.replace(generate, reply_to=replica, detokenizer=detokenizer)
+        track = msgspec.structs.replace(track, reply_to=replica, again=True, have=0)
+        writes.put(names.live, str(announced.id), encode(generate))
+        writes.append(names.detok(detokenizer), track)
+        writes.append(names.requests, generate)
 
     async def _structures_of(self, record: Record) -> list[Structure]:
         """The grammars that a kept request obeys. Raises ApiError."""
@@ -422,13 +430,23 @@ class FrontDoor:
         for choice in fold.answer.unfinished:
             writes.append(self._names.detok(fold.detokenizer), Untrack(choice.id))
             writes.append(self._names.requests, Abort(choice.id, notify=True))
-        await writes.commit()
+        try:
+            await writes.commit(_ANNOUNCE_PATIENCE_S)
+        except Unavailable as error:
+            raise self._away() from error
 
-    async def is_present(self, owner: Owner) -> bool:
-        await self._context.peers.refresh()
-        return any(
-            (pulse.replica, pulse.incarnation) == (owner.replica, owner.incarnation)
-            for pulse in self._context.peers.pulses(Role.TOKENIZER)
+    async def absent(self, owners: set[Owner]) -> set[Owner]:
+        if not owners:
+            return set()
+        try:
+            await self._context.peers.refresh()
+        except Unavailable as error:
+            raise self._away() from error
+        return owners - {Owner(each.replica, each.incarnation) for each in self._context.peers.pulses(Role.TOKENIZER)}
+
+    def _away(self) -> ApiError:
+        return unavailable(
+            "the streams cannot be reached: try again in a few seconds", self.limits.unready_retry_after_s
         )
 
     def borrowed(self, structure: Structure | None, client: str) -> AbstractAsyncContextManager[None]:

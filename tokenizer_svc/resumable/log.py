@@ -20,7 +20,8 @@ class Appended(enum.Enum):
 class Logs(Protocol):
     """The logs of all answers.
 
-    ``append`` and ``restore`` wait for as long as the server is away, the others raise ApiError 503.
+    What a writer does (append, restore, own, close) waits for as long as the server is away or full. The rest raises
+    ApiError 503 then.
     """
 
     async def read(self, id: int, after: Place) -> list[Placed]:

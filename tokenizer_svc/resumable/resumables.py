@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 
+from shared.protocol import Failed, Failure
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, invalid
 from tokenizer_svc.asked import Asked
@@ -42,7 +43,9 @@ log = structlog.get_logger("resumable")
 
 _LOOK_S = 0.5  # between looks at logs whose writer or readers may be gone
 _SUSPECT_S = 2.0  # how long a writer must be missing: after a pause of the server, all pulses look old
+_FORGOTTEN_S = 60.0  # how long a log may be ours without being written
 _PROLONG_S = 20.0
+_UNAVAILABLE = 503
 _LEAST_KEEP_S = 120  # of a log that is being written
 
 
@@ -60,7 +63,10 @@ class Door(Protocol):
         ...
 
     async def revive(self, fold: Fold) -> Answer:
-        """Announce again what is unfinished of an answer; its text comes here from now on. Raises ApiError."""
+        """Announce again what is unfinished of an answer; its text comes here from now on.
+
+        Raises ApiError: 503 while something is missing for that, another status where it cannot be done.
+        """
         ...
 
     def abandon(self, answer: Answer) -> None:
@@ -75,8 +81,8 @@ class Door(Protocol):
         """Abort all of an answer, wherever it is."""
         ...
 
-    async def is_present(self, owner: Owner) -> bool:
-        """Whether a front door is there, as of now."""
+    async def absent(self, owners: set[Owner]) -> set[Owner]:
+        """Those of these front doors that are not there, as of now. Raises ApiError 503."""
         ...
 
 
@@ -117,11 +123,6 @@ class Resumables:
         self._prolonged = time.monotonic()
         self._wanted = asyncio.Event()  # there is something to follow
 
-    @property
-    def is_idle(self) -> bool:
-        """Nothing is written here."""
-        return not self._writers
-
     # --- life
 
     async def begin(self) -> set[int]:
@@ -144,7 +145,9 @@ class Resumables:
         most = self._door.limits.resumable_sequences
         if len(drafts) > most:
             raise invalid(f"{len(drafts)} answers: at most {most} to one request that can be resumed", "n")
-        return await asyncio.shield(asyncio.create_task(self._open(asked, drafts, opened)))
+        opening = asyncio.create_task(self._open(asked, drafts, opened))
+        opening.add_done_callback(_retrieve)
+        return await asyncio.shield(opening)
 
     async def _open(self, asked: Asked, drafts: Sequence[Draft], opened: Opened) -> Tail:
         made: list[Record] = []
@@ -173,14 +176,9 @@ class Resumables:
 
         # Without a client to wait for, it lives as long as it would be kept.
         grace_s = max(self._grace_s, self._keep_s) if asked.background else self._grace_s
-        try:
-            answer = await self._door.submit(
-                drafts, shares_id=asked.shares_id, client=opened.client, keeping=Keeping(grace_s, record)
-            )
-        except ApiError:
-            for each in made:  # nobody knows whether it was written
-                self._spawn(self._logs.delete(each.id, Placed(GONE, Gone())))
-            raise
+        answer = await self._door.submit(
+            drafts, shares_id=asked.shares_id, client=opened.client, keeping=Keeping(grace_s, record)
+        )
         [first] = made
         tail = Tail(first)
         tail.push([Placed(FIRST, first)])
@@ -260,7 +258,14 @@ class Resumables:
         await self.refresh(tail)  # what was written until then, and the claim
         await self._logs.own(id, self._owner)
         self._orphans.add(id)
-        answer = await self._door.revive(folded(tail.record, as_entries(tail.entries)))
+        try:
+            answer = await self._door.revive(folded(tail.record, as_entries(tail.entries)))
+        except ApiError as error:
+            if error.status == _UNAVAILABLE:
+                raise
+            log.error("an answer cannot be taken over", answer=tail.record.answer_id, reason=error.body.message)
+            answer = folded(tail.record, as_entries(tail.entries)).answer
+            answer.fail(Failed(answer.id, Failure.WORKER, f"the server could not go on: {error.body.message}"))
         self._orphans.discard(id)
         log.info("going on with an answer of another process", answer=tail.record.answer_id)
         self._write(answer, tail, time.perf_counter() - (time.time() - tail.record.arrived))
@@ -291,14 +296,21 @@ class Resumables:
     async def _take_over(self) -> None:
         """Adopt the answers of processes that are gone."""
         now = time.monotonic()
+        owned = {id: owner for id, owner in (await self._logs.owned()).items() if id not in self._writers}
+        absent = await self._door.absent(set(owned.values()) - {self._owner})
         suspects: dict[int, tuple[Owner, float]] = {}
-        for id, owner in (await self._logs.owned()).items():
-            if id not in self._orphans and (owner == self._owner or await self._door.is_present(owner)):
+        for id, owner in owned.items():
+            is_own = owner == self._owner
+            if not is_own and owner not in absent:
                 continue
             known = self._suspects.get(id)
             since = known[1] if known is not None and known[0] == owner else now
             suspects[id] = owner, since
-            if owner.replica == self._owner.replica or now - since > _SUSPECT_S:  # a successor knows at once
+            is_successor = owner.replica == self._owner.replica and not is_own
+            if is_own and id not in self._orphans:
+                if now - since > _FORGOTTEN_S:  # it could not be announced, and that could not be told
+                    await self._logs.close(id, self._keep_s)
+            elif is_own or is_successor or now - since > _SUSPECT_S:
                 try:
                     await self._adopt(id)
                 except ApiError as error:
@@ -336,6 +348,12 @@ class Resumables:
                     _abort(writer.answer)
                 else:
                     tail.read_at = time.monotonic() - elsewhere
+
+
+def _retrieve(opening: asyncio.Task[Tail]) -> None:
+    """Whoever waits gets the exception; a client that left needs none."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 def _abort(answer: Answer) -> None:

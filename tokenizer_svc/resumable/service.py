@@ -96,12 +96,12 @@ class RedisLogs:
         writes = self._bus.transaction().command("DEL", key)
         for place, entry in entries:
             writes.command("XADD", key, str(place), _FIELD, encode(entry))
-        await writes.command("EXPIRE", key, seconds).commit(_FOREVER_S)
+        await self._surely(writes.command("EXPIRE", key, seconds))
 
     async def close(self, id: int, seconds: int) -> None:
         field = f"{id:016x}"
         writes = self._bus.transaction().command("EXPIRE", self._names.answer(id), seconds)
-        await self._commit(writes.remove(self._names.resumable, [field]).remove(self._names.readers, [field]))
+        await self._surely(writes.remove(self._names.resumable, [field]).remove(self._names.readers, [field]))
 
     async def delete(self, id: int, placed: Placed) -> None:
         key, field = self._names.answer(id), f"{id:016x}"
@@ -132,7 +132,7 @@ class RedisLogs:
         return {ids[key.decode()]: _placed(rows) for key, rows in reply or ()}
 
     async def own(self, id: int, owner: Owner) -> None:
-        await self._commit(self._bus.transaction().put(self._names.resumable, f"{id:016x}", encode(owner)))
+        await self._surely(self._bus.transaction().put(self._names.resumable, f"{id:016x}", encode(owner)))
 
     async def owned(self) -> dict[int, Owner]:
         found: dict[int, Owner] = {}
@@ -165,6 +165,15 @@ class RedisLogs:
             await writes.commit(_PATIENCE_S)
         except Unavailable as error:
             raise _away() from error
+
+    async def _surely(self, writes: Transaction) -> None:
+        while True:
+            try:
+                await writes.commit(_FOREVER_S)
+                return
+            except RedisError as error:
+                log.warning("the server takes no writes, trying again", error=str(error))
+                await asyncio.sleep(_FULL_S)
 
     async def _top(self, key: str) -> Place:
         [rows] = await self._bus.ask(("XREVRANGE", key, "+", "-", "COUNT", 1), patience=_FOREVER_S)
