@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -35,9 +35,10 @@ from shared.protocol import (
 from shared.registry import BEAT_S, Role, State
 from shared.service import Context
 from shared.tokenizer import Tokenizer
-from tokenizer_svc.answers import Answer, Choice
+from tokenizer_svc.answers import Announcement, Answer, Choice, again
 from tokenizer_svc.api_error import unavailable
 from tokenizer_svc.app import build_app
+from tokenizer_svc.asking import Asking
 from tokenizer_svc.engine import Draft
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.grammar.pool import Pool
@@ -56,6 +57,8 @@ _TRIM_S = 1.0
 _LOST_S = 30.0  # a process that does not come back for this long takes its requests with it
 _IMPATIENT_S = 0.1  # between looks at the others while one of them is missing
 _STOP_GRACE_S = 2.0  # for answers under way at an orderly stop
+_MOVE_S = 3.0  # a detokenizer that is away for this long leaves its requests to another one
+_TEXTS_S = 600  # after which the stream of a process that is gone goes, too
 _GRAMMARS_S = 5.0  # between looks whether the grammars of live answers are where the worker finds them
 _GRAMMAR_PATIENCE_S = 1.0
 
@@ -137,6 +140,7 @@ class FrontDoor:
         self._card_of: int | None = None  # incarnation of the worker that wrote it
         self._absent_since: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
+        self._asking = Asking()
         self.metrics.open.set_function(lambda: len(self._inbox))
 
     @property
@@ -146,7 +150,7 @@ class FrontDoor:
     # --- life
 
     async def begin(self) -> None:
-        """Clear what an earlier process of this name left, then follow the texts stream and the others' pulses."""
+        """End what an earlier process of this name left, unless it can be resumed, then follow texts and pulses."""
         reader = Reader(self._bus, [self._texts], {self._texts: await self._bus.last_id(self._texts)})
         leftovers = [field for field, value in (await self._bus.hash(self._names.live)).items() if self._is_own(value)]
         if leftovers:
@@ -158,6 +162,7 @@ class FrontDoor:
         await self._look_around()
         self._context.spawn(self._follow(reader))
         self._context.spawn(self._watch())
+        self._context.spawn(self._mend())
         self._context.spawn(self._pool.run())
         self._context.spawn(self._keep_grammars())
 
@@ -173,7 +178,7 @@ class FrontDoor:
             request = decode(live)
         except ProtocolError:
             return False
-        return isinstance(request, Generate) and request.reply_to == self._context.replica
+        return isinstance(request, Generate) and request.reply_to == self._context.replica and not request.grace_s
 
     async def _follow(self, reader: Reader) -> None:
         trimmed = time.monotonic()
@@ -184,7 +189,8 @@ class FrontDoor:
                 self._write(self._inbox.take(entry.message))
             if time.monotonic() - trimmed > _TRIM_S:
                 trimmed = time.monotonic()
-                await self._bus.trim(self._texts, reader.cursors[self._texts])
+                trims = self._bus.transaction().trim(self._texts, reader.cursors[self._texts])
+                await trims.expire(self._texts, _TEXTS_S).commit()
 
     async def _watch(self) -> None:
         while True:
@@ -196,6 +202,7 @@ class FrontDoor:
             except Unavailable as error:
                 log.warning("redis away", error=str(error))
             self._fail_lost(time.monotonic())
+            self._insist(time.monotonic())
 
     async def _keep_grammars(self) -> None:
         while True:
@@ -222,10 +229,25 @@ class FrontDoor:
         absent = {a.detokenizer for a in answers} - present | (set() if has_scheduler else {Role.SCHEDULER})
         self._absent_since = {name: self._absent_since.get(name, now) for name in absent}
         lost = {name for name, since in self._absent_since.items() if now - since > _LOST_S}
+        others = [pulse.replica for pulse in peers.ready(Role.DETOKENIZER)]
         for answer in answers:
-            if answer.detokenizer in lost or Role.SCHEDULER in lost:
+            if others and now - self._absent_since.get(answer.detokenizer, now) > _MOVE_S:
+                log.warning("a detokenizer is gone, another one goes on", request=f"{answer.id:016x}")
+                self._inbox.move(answer, min(others, key=lambda replica: self._inbox.load[replica]))
+                self.reannounce([answer])
+            elif answer.detokenizer in lost or Role.SCHEDULER in lost:
                 message = "a process that this request needs went away: send it again"
                 answer.fail(Failed(answer.id, Failure.UNAVAILABLE, message))
+
+    def _insist(self, now: float) -> None:
+        """Ask once more for text that is missing; end the answers for which that has gone on too long."""
+        if not len(self._asking):
+            return
+        for choice in self._asking.hopeless(now):
+            if answer := self._inbox.answer_of(choice.id):
+                lost = f"text after token {choice.completion_tokens} was lost inside the server: send the request again"
+                answer.fail(Failed(choice.id, Failure.WORKER, lost))
+        self._ask(self._asking.due(now))
 
     # --- what is there
 
@@ -282,13 +304,21 @@ class FrontDoor:
         structures = tuple({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
         await self._grammars.screen(structures)
         detokenizer = self._pick_detokenizer()
+        now = time.time()
         choices = [
-            Choice(new_request_id(), index, draft.prompt, len(draft.input_ids)) for index, draft in enumerate(drafts)
+            Choice(
+                id := new_request_id(),
+                index,
+                draft.prompt,
+                len(draft.input_ids),
+                self._announcement(id, draft, detokenizer, now),
+            )
+            for index, draft in enumerate(drafts)
         ]
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
         self._grammars.attach(answer, structures, client)
-        task = asyncio.create_task(self._announce(drafts, answer))
+        task = asyncio.create_task(self._announce(answer.choices, detokenizer))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         try:
@@ -303,39 +333,70 @@ class FrontDoor:
         self.metrics.prompt_tokens.inc(sum(len(draft.input_ids) for draft in drafts))
         return answer
 
-    async def _announce(self, drafts: Sequence[Draft], answer: Answer) -> None:
+    def _announcement(self, id: int, draft: Draft, detokenizer: str, now: float) -> Announcement:
+        display = draft.display
+        ids = columns.int32(draft.input_ids)
+        generate = Generate(
+            id=id,
+            input_ids=ids,
+            sampling=draft.sampling,
+            namespace=draft.namespace,
+            priority=draft.priority,
+            reply_to=self._context.replica,
+            detokenizer=detokenizer,
+            arrived=now,
+        )
+        track = Track(
+            id=id,
+            reply_to=self._context.replica,
+            context=ids[-4 * _CONTEXT_IDS :],
+            stop=display.stop,
+            include_stop=display.include_stop,
+            stop_token_ids=display.stop_token_ids,
+            skip_special_tokens=display.skip_special_tokens,
+            max_tokens=draft.sampling.max_tokens,
+        )
+        return Announcement(generate, track)
+
+    async def _announce(self, choices: Sequence[Choice], detokenizer: str) -> None:
         """Write the live record, Track and Generate of every sequence in one transaction."""
         started = time.perf_counter()
-        now = time.time()
-        names, replica, detokenizer = self._names, self._context.replica, answer.detokenizer
+        names = self._names
         writes = self._bus.transaction()
-        for choice, draft in zip(answer.choices, drafts, strict=True):
-            display = draft.display
-            generate = Generate(
-                id=choice.id,
-                input_ids=columns.int32(draft.input_ids),
-                sampling=draft.sampling,
-                namespace=draft.namespace,
-                priority=draft.priority,
-                reply_to=replica,
-                detokenizer=detokenizer,
-                arrived=now,
-            )
-            track = Track(
-                id=choice.id,
-                reply_to=replica,
-                context=columns.int32(draft.input_ids[-_CONTEXT_IDS:]),
-                stop=display.stop,
-                include_stop=display.include_stop,
-                stop_token_ids=display.stop_token_ids,
-                skip_special_tokens=display.skip_special_tokens,
-                max_tokens=draft.sampling.max_tokens,
-            )
-            writes.put(names.live, str(choice.id), encode(generate))
+        for generate, track in (choice.request for choice in choices if choice.request is not None):
+            writes.put(names.live, str(generate.id), encode(generate))
             writes.append(names.detok(detokenizer), track)
             writes.append(names.requests, generate)
         await writes.commit(_ANNOUNCE_PATIENCE_S)
         self.metrics.announce.observe(time.perf_counter() - started)
+
+    # --- asking again
+
+    def reannounce(self, answers: Iterable[Answer]) -> None:
+        """Announce what is unfinished of these answers once more, and have all of its text sent again.
+
+        For whoever may have missed something: what was said, or what was answered. What is known already is no harm.
+        """
+        for answer in answers:
+            for choice in answer.unfinished:
+                if choice.request is not None:
+                    choice.request = again(choice.request, self._context.replica, answer.detokenizer)
+            self._do(self._announce_again(answer))
+
+    async def _announce_again(self, answer: Answer) -> None:
+        try:
+            await self._announce(answer.unfinished, answer.detokenizer)
+        except Unavailable as error:
+            log.error("a request could not be announced again", request=f"{answer.id:016x}", error=str(error))
+
+    async def _mend(self) -> None:
+        """Redis lost its data: put back what is ours in it, and ask again for what was on its way."""
+        while True:
+            await self._context.data_lost.wait()
+            answers = self._inbox.answers()
+            log.warning("announcing again what is under way", answers=len(answers))
+            self._do(self._grammars.refresh())
+            self.reannounce(answers)
 
     def _pick_detokenizer(self) -> str:
         """The one with the fewest of our own sequences."""
@@ -349,13 +410,26 @@ class FrontDoor:
     def abandon(self, answer: Answer) -> None:
         self._grammars.detach(answer)
         ids = self._inbox.forget(answer)
+        self._asking.forget(ids)
         self._write(FollowUp(tuple(ids), tuple((answer.detokenizer, id) for id in ids)))
 
     def _write(self, said: FollowUp) -> None:
         if said.aborts or said.untracks:
-            task = asyncio.create_task(self._commit(said))
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+            self._do(self._commit(said))
+        if said.lacking:
+            now = time.monotonic()
+            self._ask([choice for choice in said.lacking if self._asking.lacks(choice, now)])
+
+    def _ask(self, choices: Iterable[Choice]) -> None:
+        answers = {answer for choice in choices if (answer := self._inbox.answer_of(choice.id)) is not None}
+        if answers:
+            log.warning("text is missing, asking for it again", answers=len(answers))
+            self.reannounce(answers)
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
 
     async def _commit(self, said: FollowUp) -> None:
         writes = self._bus.transaction()
