@@ -13,12 +13,13 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from detokenizer_svc.detokenizer import Detokenizer, Output
+from shared import columns
 from shared.bus import Entry, Reader
 from shared.config import WORKER
 from shared.cursors import START, entry_key
 from shared.metrics import MICROS, SECONDS
 from shared.model_files import locate
-from shared.protocol import Abort, Opened, Step, Track, Untrack
+from shared.protocol import Abort, Opened, Restate, Restated, Step, Track, Untrack
 from shared.registry import State
 from shared.service import Context
 from shared.tokenizer import Tokenizer
@@ -71,6 +72,8 @@ class _Service:
                 await self._write(output, entries)
             if time.monotonic() - trimmed >= _TRIM_S:
                 trimmed = time.monotonic()
+                self._detokenizer.remind()
+                await self._write(self._detokenizer.take(), [])
                 await self._trim()
             if time.monotonic() - swept >= _SWEEP_S:
                 swept = time.monotonic()
@@ -86,6 +89,8 @@ class _Service:
                 self._detokenizer.on_opened(opened, entry.id)
             case Step() as step:
                 self._detokenizer.on_step(step, entry.id)
+            case Restated() as restated:
+                self._detokenizer.on_restated(restated, entry.id)
             case _:
                 pass  # Hello and the like: not for us
 
@@ -94,9 +99,9 @@ class _Service:
         writes = self._bus.transaction()
         for replica, texts in output.texts.items():
             writes.append(names.texts(replica), texts)
-        for replica, failed in output.failed:
-            log.error("tokens missing", request=failed.id, reason=failed.message)
-            writes.append(names.texts(replica), failed)
+        if output.restate:
+            log.warning("tokens missing, asking the scheduler for them", requests=len(output.restate))
+            writes.append(names.requests, Restate(columns.uint64(output.restate)))
         for request_id in output.aborts:
             writes.append(names.requests, Abort(id=request_id))
         if len(writes) == 0:
@@ -124,11 +129,12 @@ class _Service:
         there, and is still tracked when the log as of then has been read, ended some other way.
         """
         if entry_key(self._reader.cursors[self._steps]) >= entry_key(self._suspected_at):
-            for request_id in self._suspects:
-                self._detokenizer.untrack(request_id)
             tracked = self._detokenizer.tracked()
             live = await self._bus.present(self._bus.names.live, [str(request_id) for request_id in tracked])
-            self._suspects = [request_id for request_id in tracked if str(request_id) not in live]
+            missing = [request_id for request_id in tracked if str(request_id) not in live]
+            for request_id in set(missing) & set(self._suspects):
+                self._detokenizer.untrack(request_id)
+            self._suspects = missing
             self._suspected_at = await self._bus.last_id(self._steps)
 
 

@@ -154,7 +154,10 @@ async def serve(context: Context) -> None:
     if grammars is not None:
         grammars.begin(engine)
     engine.start()
-    await _say_hello(context, Hello(context.incarnation, loaded.card))
+    hello = Hello(context.incarnation, loaded.card)
+    await _write_hello(context, hello)
+    await context.announce(State.LOADING, "waiting for the scheduler")
+    context.spawn(_repeat_hello(context, hello))
     context.spawn(_write(context, outbox))
     context.spawn(_read(context, engine))
     context.spawn(engine.ended())
@@ -192,10 +195,16 @@ def _settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Loaded], out
         loop.call_soon_threadsafe(settle)
 
 
-async def _say_hello(context: Context, hello: Hello) -> None:
+async def _write_hello(context: Context, hello: Hello) -> None:
     names = context.bus.names
     await context.bus.transaction().put(names.model, WORKER, encode(hello)).append(names.steps(WORKER), hello).commit()
-    await context.announce(State.LOADING, "waiting for the scheduler")
+
+
+async def _repeat_hello(context: Context, hello: Hello) -> None:
+    """Others learn of the model from Redis: put it back where it got lost."""
+    while True:
+        await context.data_lost.wait()
+        await _write_hello(context, hello)
 
 
 async def _read(context: Context, engine: EngineThread) -> None:

@@ -281,6 +281,7 @@ class Batch:
             self._stats.queue_s.append(now - request.submitted)
             self._stats.prompt_tokens += request.prompt_len
             self._stats.cached_tokens += cached
+            request.told = cached
         request.announced = True
         return True
 

@@ -36,6 +36,7 @@ class Request:
     output: array[int] = field(default_factory=lambda: array("i"))  # token ids generated so far
     pending: int = 1  # output tokens at the end whose KV does not exist yet
     announced: bool = False  # the client was told that it started
+    told: int = 0  # and how many tokens of its prompt were cached
 
     # as a row of the worker, from admission on
     input_ids: bytes = b""  # prompt, and the output before the admission

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from shared import logs, metrics
 from shared.bus import START, Bus, Unavailable
 from shared.config import Settings, settings_sources
+from shared.continuity import DataLoss, watch
 from shared.errors import UserError
 from shared.parent import end_with_parent
 from shared.registry import BEAT_S, Pulse, Registry, Role, State
@@ -41,6 +42,7 @@ class Context:
         self.peers = Registry(bus)
         self.metrics = CollectorRegistry()
         self.stopping = asyncio.Event()
+        self.data_lost = DataLoss()  # for the service to mend
         self.watermark = START
         self._state = State.LOADING
         self._detail = "starting"
@@ -109,6 +111,7 @@ Serve = Callable[[Context], Awaitable[None]]
 async def run(context: Context, serve: Serve) -> None:
     """Run a service with its pulse until it stops; whatever made it fail is raised."""
     pulse = asyncio.create_task(_pulse(context))
+    context.spawn(watch(context.bus, context.data_lost))
     try:
         await serve(context)
         if context.failure is not None:

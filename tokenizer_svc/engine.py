@@ -12,7 +12,7 @@ from tokenizer_svc.answers import Answer
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.outlet import Outlets
-from tokenizer_svc.resumable.entries import Announced, Record
+from tokenizer_svc.resumable.entries import Record
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.formats import ToolFormat
 
@@ -42,7 +42,7 @@ class Keeping(NamedTuple):
     """How a request goes on without the one who sent it."""
 
     grace_s: float  # after its front door is gone
-    record: Callable[[Answer, Sequence[Announced]], Record]  # what is kept of it, from how it was announced
+    record: Callable[[Answer], Record]  # what is kept of it
 
 
 class Engine(Protocol):

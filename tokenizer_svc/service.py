@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from shared import columns, metrics
-from shared.bus import Bus, Reader, Transaction, Unavailable
+from shared.bus import Bus, Reader, Unavailable
 from shared.config import WORKER, Settings
 from shared.cursors import entry_key
 from shared.errors import UserError
@@ -37,10 +37,11 @@ from shared.protocol import (
 from shared.registry import BEAT_S, Role, State
 from shared.service import Context
 from shared.tokenizer import Tokenizer
-from tokenizer_svc.answers import Answer, Choice
+from tokenizer_svc.answers import Announcement, Answer, Choice, again
 from tokenizer_svc.api_error import ApiError, internal, unavailable
 from tokenizer_svc.app import build_app
 from tokenizer_svc.asked import READERS
+from tokenizer_svc.asking import Asking
 from tokenizer_svc.engine import Draft, Keeping
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.grammar.pool import Pool
@@ -65,6 +66,8 @@ _TRIM_S = 1.0
 _LOST_S = 30.0  # a process that does not come back for this long takes its requests with it
 _IMPATIENT_S = 0.1  # between looks at the others while one of them is missing
 _STOP_GRACE_S = 2.0  # for answers under way at an orderly stop
+_MOVE_S = 3.0  # a detokenizer that is away for this long leaves its requests to another one
+_TEXTS_S = 600  # after which the stream of a process that is gone goes, too
 _GRAMMARS_S = 5.0  # between looks whether the grammars of live answers are where the worker finds them
 _GRAMMAR_PATIENCE_S = 1.0
 
@@ -158,6 +161,7 @@ class FrontDoor:
         )
         self._absent_since: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
+        self._asking = Asking()
         self.metrics.open.set_function(lambda: len(self._inbox))
 
     @property
@@ -167,7 +171,7 @@ class FrontDoor:
     # --- life
 
     async def begin(self) -> None:
-        """Clear what an earlier process of this name left, then follow the texts stream and the others' pulses."""
+        """End what an earlier process of this name left, unless it can be resumed, then follow texts and pulses."""
         reader = Reader(self._bus, [self._texts], {self._texts: await self._bus.last_id(self._texts)})
         kept = await self.resumables.begin()
         live = await self._bus.hash(self._names.live)
@@ -181,6 +185,7 @@ class FrontDoor:
         await self._look_around()
         self._context.spawn(self._follow(reader))
         self._context.spawn(self._watch())
+        self._context.spawn(self._mend())
         self._context.spawn(self.outlets.watch())
         self._context.spawn(self._pool.run())
         self._context.spawn(self._keep_grammars())
@@ -208,7 +213,8 @@ class FrontDoor:
                 self._write(self._inbox.take(entry.message))
             if time.monotonic() - trimmed > _TRIM_S:
                 trimmed = time.monotonic()
-                await self._bus.trim(self._texts, reader.cursors[self._texts])
+                trims = self._bus.transaction().trim(self._texts, reader.cursors[self._texts])
+                await trims.expire(self._texts, _TEXTS_S).commit()
 
     async def _watch(self) -> None:
         while True:
@@ -220,6 +226,7 @@ class FrontDoor:
             except Unavailable as error:
                 log.warning("redis away", error=str(error))
             self._fail_lost(time.monotonic())
+            self._insist(time.monotonic())
 
     async def _keep_grammars(self) -> None:
         while True:
@@ -246,10 +253,25 @@ class FrontDoor:
         absent = {a.detokenizer for a in answers} - present | (set() if has_scheduler else {Role.SCHEDULER})
         self._absent_since = {name: self._absent_since.get(name, now) for name in absent}
         lost = {name for name, since in self._absent_since.items() if now - since > _LOST_S}
+        others = [pulse.replica for pulse in peers.ready(Role.DETOKENIZER)]
         for answer in answers:
-            if answer.detokenizer in lost or Role.SCHEDULER in lost:
+            if others and now - self._absent_since.get(answer.detokenizer, now) > _MOVE_S:
+                log.warning("a detokenizer is gone, another one goes on", request=f"{answer.id:016x}")
+                self._inbox.move(answer, min(others, key=lambda replica: self._inbox.load[replica]))
+                self.reannounce([answer])
+            elif answer.detokenizer in lost or Role.SCHEDULER in lost:
                 message = "a process that this request needs went away: send it again"
                 answer.fail(Failed(answer.id, Failure.UNAVAILABLE, message))
+
+    def _insist(self, now: float) -> None:
+        """Ask once more for text that is missing; end the answers for which that has gone on too long."""
+        if not len(self._asking):
+            return
+        for choice in self._asking.hopeless(now):
+            if answer := self._inbox.answer_of(choice.id):
+                lost = f"text after token {choice.completion_tokens} was lost inside the server: send the request again"
+                answer.fail(Failed(choice.id, Failure.WORKER, lost))
+        self._ask(self._asking.due(now))
 
     # --- what is there
 
@@ -308,13 +330,22 @@ class FrontDoor:
         structures = tuple({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
         await self._grammars.screen(structures)
         detokenizer = self._pick_detokenizer()
+        grace_s = keeping.grace_s if keeping else 0.0
         choices = [
-            Choice(new_request_id(), index, draft.prompt, len(draft.input_ids)) for index, draft in enumerate(drafts)
+            Choice(
+                id := new_request_id(),
+                index,
+                draft.prompt,
+                len(draft.input_ids),
+                self._announcement(id, draft, detokenizer, grace_s),
+            )
+            for index, draft in enumerate(drafts)
         ]
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
         self._grammars.attach(answer, structures, client)
-        task = asyncio.create_task(self._announce(drafts, answer, keeping))
+        record = keeping.record(answer) if keeping else None
+        task = asyncio.create_task(self._announce(answer.choices, detokenizer, record))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         try:
@@ -328,44 +359,73 @@ class FrontDoor:
         self.metrics.prompt_tokens.inc(sum(len(draft.input_ids) for draft in drafts))
         return answer
 
-    async def _announce(self, drafts: Sequence[Draft], answer: Answer, keeping: Keeping | None) -> None:
+    def _announcement(self, id: int, draft: Draft, detokenizer: str, grace_s: float) -> Announcement:
+        display = draft.display
+        ids = columns.int32(draft.input_ids)
+        generate = Generate(
+            id=id,
+            input_ids=ids,
+            sampling=draft.sampling,
+            namespace=draft.namespace,
+            priority=draft.priority,
+            reply_to=self._context.replica,
+            detokenizer=detokenizer,
+            arrived=time.time(),
+            grace_s=grace_s,
+        )
+        track = Track(
+            id=id,
+            reply_to=self._context.replica,
+            context=ids[-4 * _CONTEXT_IDS :],
+            stop=display.stop,
+            include_stop=display.include_stop,
+            stop_token_ids=display.stop_token_ids,
+            skip_special_tokens=display.skip_special_tokens,
+            max_tokens=draft.sampling.max_tokens,
+        )
+        return Announcement(generate, track)
+
+    async def _announce(self, choices: Sequence[Choice], detokenizer: str, record: Record | None = None) -> None:
         """Write the live record, Track and Generate of every sequence in one transaction."""
         started = time.perf_counter()
-        now = time.time()
-        names, replica, detokenizer = self._names, self._context.replica, answer.detokenizer
+        names = self._names
         writes = self._bus.transaction()
-        announced: list[Announced] = []
-        for choice, draft in zip(answer.choices, drafts, strict=True):
-            display = draft.display
-            generate = Generate(
-                id=choice.id,
-                input_ids=columns.int32(draft.input_ids),
-                sampling=draft.sampling,
-                namespace=draft.namespace,
-                priority=draft.priority,
-                reply_to=replica,
-                detokenizer=detokenizer,
-                arrived=now,
-                grace_s=keeping.grace_s if keeping else 0.0,
-            )
-            track = Track(
-                id=choice.id,
-                reply_to=replica,
-                context=columns.int32(draft.input_ids[-_CONTEXT_IDS:]),
-                stop=display.stop,
-                include_stop=display.include_stop,
-                stop_token_ids=display.stop_token_ids,
-                skip_special_tokens=display.skip_special_tokens,
-                max_tokens=draft.sampling.max_tokens,
-            )
-            announced.append(Announced(choice.id, choice.prompt, choice.prompt_tokens, encode(generate), encode(track)))
-            writes.put(names.live, str(choice.id), encode(generate))
+        for generate, track in (choice.request for choice in choices if choice.request is not None):
+            writes.put(names.live, str(generate.id), encode(generate))
             writes.append(names.detok(detokenizer), track)
             writes.append(names.requests, generate)
-        if keeping is not None:
-            self._logs.announce(writes, keeping.record(answer, announced))
+        if record is not None:
+            self._logs.announce(writes, record)
         await writes.commit(_ANNOUNCE_PATIENCE_S)
         self.metrics.announce.observe(time.perf_counter() - started)
+
+    # --- asking again
+
+    def reannounce(self, answers: Iterable[Answer]) -> None:
+        """Announce what is unfinished of these answers once more, and have all of its text sent again.
+
+        For whoever may have missed something: what was said, or what was answered. What is known already is no harm.
+        """
+        for answer in answers:
+            for choice in answer.unfinished:
+                if choice.request is not None:
+                    choice.request = again(choice.request, self._context.replica, answer.detokenizer)
+            self._do(self._announce_again(answer))
+
+    async def _announce_again(self, answer: Answer) -> None:
+        try:
+            await self._announce(answer.unfinished, answer.detokenizer)
+        except Unavailable as error:
+            log.error("a request could not be announced again", request=f"{answer.id:016x}", error=str(error))
+
+    async def _mend(self) -> None:
+        """Redis lost its data: put back what is ours in it, and ask again for what was on its way."""
+        while True:
+            await self._context.data_lost.wait()
+            answers = self._inbox.answers()
+            log.warning("announcing again what is under way", answers=len(answers))
+            self._do(self._grammars.refresh())
+            self.reannounce(answers)
 
     def _pick_detokenizer(self) -> str:
         """The one with the fewest of our own sequences."""
@@ -379,45 +439,31 @@ class FrontDoor:
     def abandon(self, answer: Answer) -> None:
         self._grammars.detach(answer)
         ids = self._inbox.forget(answer)
+        self._asking.forget(ids)
         self._write(FollowUp(tuple(ids), tuple((answer.detokenizer, id) for id in ids)))
 
     def let_go(self, answer: Answer) -> None:
         self._grammars.detach(answer)
-        self._inbox.forget(answer)
+        self._asking.forget(self._inbox.forget(answer))
 
     async def revive(self, fold: Fold) -> Answer:
         self.ready_card()
         answer, record = fold.answer, fold.record
+        structures = await self._structures_of(record)
         present = {pulse.replica for pulse in self._context.peers.pulses(Role.DETOKENIZER)}
         answer.detokenizer = fold.detokenizer if fold.detokenizer in present else self._pick_detokenizer()
-        for choice in answer.choices:
+        for choice, announced in zip(answer.choices, record.sequences, strict=True):
+            choice.request = again(_announcement_in(announced), self._context.replica, answer.detokenizer)
             if choice.completion_tokens or choice.finish is not Finish.NONE:
                 answer.admitted(choice, choice.cached_tokens)
-        structures = await self._structures_of(record)
-        writes = self._bus.transaction()
-        for choice, announced in zip(answer.choices, record.sequences, strict=True):
-            if choice.finish is Finish.NONE:
-                self._announce_again(writes, answer.detokenizer, announced)
         self._inbox.expect(answer)
         self._grammars.attach(answer, structures, record.client)
         try:
-            await writes.commit(_ANNOUNCE_PATIENCE_S)
+            await self._announce(answer.unfinished, answer.detokenizer)
         except Unavailable as error:
             self.let_go(answer)
             raise self._away() from error
         return answer
-
-    def _announce_again(self, writes: Transaction, detokenizer: str, announced: Announced) -> None:
-        try:
-            generate, track = decode(announced.generate), decode(announced.track)
-        except ProtocolError as error:
-            raise internal(str(error)) from error
-        names, replica = self._names, self._context.replica
-        generate = msgspec.structs.replace(generate, reply_to=replica, detokenizer=detokenizer)
-        track = msgspec.structs.replace(track, reply_to=replica, again=True, have=0)
-        writes.put(names.live, str(announced.id), encode(generate))
-        writes.append(names.detok(detokenizer), track)
-        writes.append(names.requests, generate)
 
     async def _structures_of(self, record: Record) -> list[Structure]:
         """The grammars that a kept request obeys. Raises ApiError."""
@@ -454,9 +500,21 @@ class FrontDoor:
 
     def _write(self, said: FollowUp) -> None:
         if said.aborts or said.untracks:
-            task = asyncio.create_task(self._commit(said))
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+            self._do(self._commit(said))
+        if said.lacking:
+            now = time.monotonic()
+            self._ask([choice for choice in said.lacking if self._asking.lacks(choice, now)])
+
+    def _ask(self, choices: Iterable[Choice]) -> None:
+        answers = {answer for choice in choices if (answer := self._inbox.answer_of(choice.id)) is not None}
+        if answers:
+            log.warning("text is missing, asking for it again", answers=len(answers))
+            self.reannounce(answers)
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
 
     async def _commit(self, said: FollowUp) -> None:
         writes = self._bus.transaction()
@@ -483,3 +541,14 @@ class FrontDoor:
         except TimeoutError as error:
             message = f"the scheduler did not answer within {_FLUSH_PATIENCE_S:g} s: try again"
             raise unavailable(message, self.limits.unready_retry_after_s) from error
+
+
+def _announcement_in(announced: Announced) -> Announcement:
+    """How a sequence was announced by another process. Raises ApiError 500 where that was one of another release."""
+    try:
+        generate, track = decode(announced.generate), decode(announced.track)
+    except ProtocolError as error:
+        raise internal(str(error)) from error
+    if not isinstance(generate, Generate) or not isinstance(track, Track):
+        raise internal("the record of a request has another message in its place")
+    return Announcement(generate, track)

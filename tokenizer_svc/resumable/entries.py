@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from shared import columns
+from shared import columns, protocol
 from shared.protocol import Finish
-from tokenizer_svc.answers import Piece
+from tokenizer_svc.answers import Choice, Piece
 
 
 class Place(NamedTuple):
@@ -179,6 +179,14 @@ def decode_owner(data: bytes) -> Owner:
         return _decode_owner(data)
     except msgspec.MsgspecError as error:
         raise Unreadable(str(error)) from error
+
+
+def announced(choice: Choice) -> Announced:
+    """How a choice was announced, as the log keeps it."""
+    if choice.request is None:
+        raise ValueError("a choice that was not announced cannot be kept")
+    generate, track = choice.request
+    return Announced(choice.id, choice.prompt, choice.prompt_tokens, protocol.encode(generate), protocol.encode(track))
 
 
 def logged(piece: Piece) -> LoggedPiece:

@@ -27,7 +27,6 @@ class Fold:
             Choice(each.id, index, each.prompt, each.prompt_tokens) for index, each in enumerate(record.sequences)
         ]
         self.answer = Answer(choices, record.detokenizer, shares_id=record.shares_id)
-        self.characters = [0] * len(choices)
         self.at = record.arrived  # when the last entry was written
         self.is_started = False
         self.ended: End | Gone | None = None
@@ -61,7 +60,7 @@ class Fold:
         choice.cached_tokens = logged.cached_tokens
         choice.finish = Finish(logged.finish)
         choice.matched = logged.matched
-        self.characters[logged.choice] += len(logged.text)
+        choice.characters += len(logged.text)
         tokens = columns.as_int32(logged.tokens).tolist()
         return Piece(choice, logged.text, tokens, choice.finish, choice.completion_tokens, choice.forced_tokens)
 

@@ -25,12 +25,12 @@ from tokenizer_svc.resumable.entries import (
     BEFORE_ALL,
     FIRST,
     GONE,
-    Announced,
     Claim,
     Gone,
     Owner,
     Placed,
     Record,
+    announced,
     parse_answer_id,
 )
 from tokenizer_svc.resumable.fold import Fold, folded
@@ -152,7 +152,7 @@ class Resumables:
     async def _open(self, asked: Asked, drafts: Sequence[Draft], opened: Opened) -> Tail:
         made: list[Record] = []
 
-        def record(answer: Answer, announced: Sequence[Announced]) -> Record:
+        def record(answer: Answer) -> Record:
             made.append(
                 Record(
                     answer_id=f"{asked.prefix}-{answer.id:016x}",
@@ -169,7 +169,7 @@ class Resumables:
                     shares_id=asked.shares_id,
                     grace_s=self._grace_s,
                     keep_s=self._keep_s,
-                    sequences=tuple(announced),
+                    sequences=tuple(map(announced, answer.choices)),
                 )
             )
             return made[-1]
@@ -296,7 +296,10 @@ class Resumables:
     async def _take_over(self) -> None:
         """Adopt the answers of processes that are gone."""
         now = time.monotonic()
-        owned = {id: owner for id, owner in (await self._logs.owned()).items() if id not in self._writers}
+        owned = await self._logs.owned()
+        for id in owned.keys() & self._writers.keys():
+            if owned.pop(id) != self._owner:
+                await self._give_way(self._writers[id])
         absent = await self._door.absent(set(owned.values()) - {self._owner})
         suspects: dict[int, tuple[Owner, float]] = {}
         for id, owner in owned.items():
@@ -316,6 +319,12 @@ class Resumables:
                 except ApiError as error:
                     log.info("an answer waits to be taken over", reason=error.body.message)
         self._suspects = suspects
+
+    async def _give_way(self, writer: Writer) -> None:
+        """Another process writes this log: let the writer here notice, though it may have nothing to write."""
+        await self.refresh(writer.tail)
+        if writer.is_replaced:
+            _abort(writer.answer)
 
     async def _tend(self) -> None:
         """Keep what is written, say what is read, forget what is neither."""

@@ -36,6 +36,11 @@ class Writer:
         self._is_started = any(isinstance(placed.entry, Started) for placed in tail.entries)
         self._bytes = sum(size_of(each.entry) for each in tail.entries if isinstance(each.entry, Progress))
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the log has entries of another process after the last one from here."""
+        return self.tail.place > self._place
+
     async def run(self, timing: Timing) -> None:
         """Write to the end. Raises Fenced."""
         answer = self.answer
@@ -67,7 +72,7 @@ class Writer:
 
     async def _append(self, entry: Entry) -> None:
         tail = self.tail
-        if tail.place > self._place:
+        if self.is_replaced:
             raise Fenced
         placed = Placed(self._place.next, entry)
         match await self._logs.append(tail.id, placed, len(tail.entries) + 1):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from shared.protocol import Finish, Generate
 from shared.registry import Role, State
 from shared.service import Context, run
 from tests.stack import free_port
-from tests.tokenizer_svc.downstream import Downstream
+from tests.tokenizer_svc.downstream import Downstream, texts
 from tokenizer_svc.resumable import resumables, service
 from tokenizer_svc.resumable.entries import Placed
 from tokenizer_svc.resumable.log import Appended
@@ -29,11 +30,12 @@ WORDS = ["Once", " upon", " a", " tïme", " there", " was", " 日本", " a", " f
 
 
 class Story:
-    """A downstream that tells ten words of each request, as far as it may; told again, from the first on."""
+    """Ten words for each request, as far as they may be told. Told again they come from the first on, in other rows."""
 
     def __init__(self, upto: int = len(WORDS)) -> None:
         self.upto = upto
         self._more = asyncio.Event()
+        self._told: Counter[int] = Counter()  # how often, by request
 
     def go_on(self, upto: int = len(WORDS)) -> None:
         self.upto = upto
@@ -42,11 +44,29 @@ class Story:
 
     async def __call__(self, downstream: Downstream, generate: Generate) -> None:
         await downstream.admit(generate, cached=3)
-        for index, word in enumerate(WORDS):
-            while index >= self.upto:
+        self._told[generate.id] += 1
+        step = self._told[generate.id]  # words in a row
+        for first in range(0, len(WORDS), step):
+            while first >= self.upto:
                 await self._more.wait()
-            await downstream.texts(generate, (index, [10 + index], word, Finish.NONE, None))
-        await downstream.texts(generate, (len(WORDS), [2], "", Finish.STOP, 2))
+            words = WORDS[first : first + step]
+            await self._say(downstream, generate, first, range(10 + first, 10 + first + len(words)), "".join(words))
+        await self._say(downstream, generate, len(WORDS), [2], "", Finish.STOP, 2)
+
+    async def _say(
+        self,
+        downstream: Downstream,
+        generate: Generate,
+        first: int,
+        tokens: Sequence[int],
+        text: str,
+        finish: Finish = Finish.NONE,
+        matched: int | None = None,
+    ) -> None:
+        offset = sum(map(len, WORDS[:first]))
+        await downstream.say(
+            generate.reply_to, texts((generate.id, first, tokens, text, finish, matched), offsets=[offset])
+        )
 
 
 class Door(NamedTuple):

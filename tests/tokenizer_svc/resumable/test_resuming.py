@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from shared.protocol import Abort, Generate, Track, Untrack
-from tests.tokenizer_svc.downstream import Downstream, endless, silent
+from tests.tokenizer_svc.downstream import Downstream, silent
 from tests.tokenizer_svc.resumable.conftest import WORDS, Doors, Story, event_id, events, read_events
 
 CHAT = "/v1/chat/completions"
@@ -29,7 +29,8 @@ RESUMABLE = {"stream": True, "resumable": True}
 async def rest(web: aiohttp.ClientSession, url: str, last: str) -> list[bytes]:
     """The events after one, from any door."""
     answer_id = last.rpartition(":")[0]
-    async with web.get(f"{url}/v1/streams/{answer_id}", headers={"Last-Event-ID": last}) as response:
+    headers = {"Last-Event-ID": last}
+    async with asyncio.timeout(20), web.get(f"{url}/v1/streams/{answer_id}", headers=headers) as response:
         assert response.status == 200, await response.read()
         assert response.headers["Content-Type"].startswith("text/event-stream")
         return events(await response.read())
@@ -45,7 +46,7 @@ async def refused(response: aiohttp.ClientResponse, status: int) -> dict[str, An
 async def test_cut_at_any_byte(
     doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, path: str, body: dict[str, Any]
 ) -> None:
-    downstream.script = Story()
+    downstream.script = downstream.again = Story()
     first, second = await doors.start("t1"), await doors.start("t2")
     async with web.post(first + path, json=body | RESUMABLE) as response:
         whole = await response.read()
@@ -69,7 +70,7 @@ async def test_cut_while_it_is_told(
     doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, path: str, body: dict[str, Any], said: int
 ) -> None:
     """The client leaves in the middle, comes back to another door, and waits there for what is still to come."""
-    story = downstream.script = Story(said)
+    story = downstream.script = downstream.again = Story(said)
     first, second = await doors.start("t1"), await doors.start("t2")
     response = await web.post(first + path, json=body | RESUMABLE)
     seen = events(await read_events(response, 1)) if said else []
@@ -87,7 +88,7 @@ async def test_cut_while_it_is_told(
 
 
 async def test_the_same_post_goes_on(doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
-    downstream.script = Story()
+    downstream.script = downstream.again = Story()
     first, second = await doors.start("t1"), await doors.start("t2")
     body = {"messages": HI, "stream": True}
     async with web.post(first + CHAT, json=body, headers={"X-Resumable": "true"}) as response:
@@ -105,7 +106,7 @@ async def test_the_same_post_goes_on(doors: Doors, downstream: Downstream, web: 
 
 
 async def test_the_writer_is_killed(doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
-    story = downstream.script = Story(5)
+    story = downstream.script = downstream.again = Story(5)
     first, second = await doors.start("t1"), await doors.start("t2")
     body = {"messages": HI, "n": 2, "stream_options": {"include_usage": True}} | RESUMABLE
     response = await web.post(first + CHAT, json=body)
@@ -117,6 +118,7 @@ async def test_the_writer_is_killed(doors: Doors, downstream: Downstream, web: a
     again = downstream.received(Generate)[2:]
     assert {generate.reply_to for generate in again} == {"t2"}
     assert [track.again for track in downstream.received(Track)] == [False, False, True, True]
+    assert not downstream.aborted
     story.go_on()
     events_of_all = seen[:7] + await waiting
     assert events_of_all[:12] == seen
@@ -128,14 +130,14 @@ async def test_the_writer_is_killed(doors: Doors, downstream: Downstream, web: a
     usage = json.loads(events_of_all[-2].split(b"data: ", 1)[1])["usage"]
     assert (usage["completion_tokens"], usage["prompt_tokens_details"]["cached_tokens"]) == (22, 3)
     assert events_of_all[-1].endswith(b"data: [DONE]\n\n")
-    assert not downstream.aborted
+    assert len(downstream.received(Abort)) == 2  # in case that a scheduler has begun them anew, at their ends
 
 
 async def test_a_successor_of_the_same_name_goes_on(
     doors: Doors, downstream: Downstream, web: aiohttp.ClientSession
 ) -> None:
     """And aborts what cannot be resumed."""
-    story = downstream.script = Story(3)
+    story = downstream.script = downstream.again = Story(3)
     url = await doors.start("t")
     response = await web.post(url + TEXT, json={"prompt": "a", **RESUMABLE})
     seen = events(await read_events(response, 3))
@@ -146,37 +148,39 @@ async def test_a_successor_of_the_same_name_goes_on(
     downstream.messages.clear()
     url = await doors.start("t")
     await downstream.until(lambda: bool(downstream.received(Generate)) and lost in downstream.aborted)
+    assert kept not in downstream.aborted
     story.go_on()
     whole = seen + await rest(web, url, event_id(seen[-1]))
     assert [event_id(event) for event in whole] == [f"cmpl-{kept:016x}:{n}" for n in range(1, len(whole) + 1)]
-    assert b"".join(whole).count(b'"text":" fox"') == 1
-    assert kept not in downstream.aborted
+    assert b"".join(whole).count(b" fox") == 1
 
 
+@pytest.mark.parametrize("pending", [0, 2])
 async def test_a_writer_that_was_stopped_changes_nothing(
-    doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+    doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, pending: int
 ) -> None:
     """A process that was stopped, replaced and woken up: it appends nothing, aborts nothing, and its client goes on."""
-    story = downstream.script = Story(2)
+    story = downstream.script = downstream.again = Story(2)
     first, second = await doors.start("t1"), await doors.start("t2")
     response = await web.post(first + TEXT, json={"prompt": "a", **RESUMABLE})
     seen = await read_events(response, 2)
     gate = await doors.stop_in_its_tracks("t1", monkeypatch)
-    story.go_on(4)  # two words that the stopped one has and cannot write
+    story.go_on(2 + pending)  # words that the stopped one has and cannot write
     await downstream.until(lambda: len(downstream.received(Generate)) == 2)
+    assert not downstream.aborted
     story.go_on()
     elsewhere = await rest(web, second, event_id(events(seen)[-1]))
     gate.set()
     async with asyncio.timeout(20):
         seen += await response.read()
     assert events(seen)[2:] == elsewhere
-    assert not downstream.aborted
+    assert len(downstream.received(Abort)) == 1  # by the one that went on, at the end of what it announced again
     assert not downstream.received(Untrack)
 
 
 async def test_nobody_comes_back(doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
     """After the grace period the request is aborted; what there is of the answer can still be read."""
-    downstream.script = Story(3)
+    downstream.script = downstream.again = Story(3)
     url = await doors.start("t", resume_grace=0.1)
     response = await web.post(url + TEXT, json={"prompt": "a", **RESUMABLE})
     seen = events(await read_events(response, 3))
@@ -190,7 +194,7 @@ async def test_nobody_comes_back(doors: Doors, downstream: Downstream, web: aioh
 async def test_who_reads_elsewhere_keeps_it_going(
     doors: Doors, downstream: Downstream, web: aiohttp.ClientSession
 ) -> None:
-    story = downstream.script = Story(3)
+    story = downstream.script = downstream.again = Story(3)
     first, second = await doors.start("t1", resume_grace=0.5), await doors.start("t2")
     response = await web.post(first + TEXT, json={"prompt": "a", **RESUMABLE})
     seen = events(await read_events(response, 3))
@@ -215,7 +219,7 @@ async def test_an_ordinary_stream_has_no_ids_and_cannot_be_resumed(
 
 
 async def test_refusals(doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
-    downstream.script = Story()
+    downstream.script = downstream.again = Story()
     url = await doors.start("t")
     async with web.post(url + TEXT, json={"prompt": "a", **RESUMABLE}) as response:
         whole = events(await response.read())
@@ -252,7 +256,7 @@ async def test_another_tenant_finds_nothing(
 ) -> None:
     for module in ("app", "resuming"):
         monkeypatch.setattr(f"tokenizer_svc.{module}.tenant_of", lambda request: request.headers["X-Tenant"])
-    downstream.script = Story()
+    downstream.script = downstream.again = Story()
     url = await doors.start("t")
     body = {"prompt": "a", **RESUMABLE}
     async with web.post(url + TEXT, json=body, headers={"X-Tenant": "me"}) as response:
@@ -271,7 +275,7 @@ async def test_another_tenant_finds_nothing(
 
 async def test_deleted(doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
     """From another door than the one that writes it: aborted, forgotten, and never written again."""
-    downstream.script = Story(3)
+    downstream.script = downstream.again = Story(3)
     first, second = await doors.start("t1"), await doors.start("t2")
     response = await web.post(first + TEXT, json={"prompt": "a", **RESUMABLE})
     seen = await read_events(response, 3)
@@ -288,7 +292,7 @@ async def test_deleted(doors: Doors, downstream: Downstream, web: aiohttp.Client
 
 
 async def test_kept_no_longer_than_it_should(doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
-    downstream.script = Story()
+    downstream.script = downstream.again = Story()
     url = await doors.start("t", resume_keep=1)
     async with web.post(url + TEXT, json={"prompt": "a", **RESUMABLE}) as response:
         last = event_id(events(await response.read())[-1])
@@ -309,7 +313,7 @@ async def test_a_log_that_got_lost_is_written_again(
     doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, loss: str
 ) -> None:
     """The server comes back without its data, or without the last second of it."""
-    story = downstream.script = Story(5)
+    story = downstream.script = downstream.again = Story(5)
     first, second = await doors.start("t1"), await doors.start("t2")
     response = await web.post(first + TEXT, json={"prompt": "a", **RESUMABLE})
     seen = events(await read_events(response, 5))
@@ -345,7 +349,7 @@ async def test_larger_than_what_is_kept(
     from tokenizer_svc.limits import Limits
 
     monkeypatch.setattr("tokenizer_svc.service.Limits", lambda: Limits(resumable_bytes=200))
-    downstream.script = Story()
+    downstream.script = downstream.again = Story()
     url = await doors.start("t")
     async with web.post(url + TEXT, json={"prompt": "a", **RESUMABLE}) as response:
         whole = events(await response.read())
@@ -361,7 +365,7 @@ class TestBackground:
         self, doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, path: str, body: dict[str, Any]
     ) -> None:
         body = {name: value for name, value in body.items() if name != "stream_options"}
-        story = downstream.script = Story(2)
+        story = downstream.script = downstream.again = Story(2)
         first, second = await doors.start("t1", resume_grace=0.1), await doors.start("t2")
         async with web.post(first + path, json=body | {"background": True}) as response:
             ticket = await response.json()
@@ -385,7 +389,7 @@ class TestBackground:
         assert _without_names(later) == _without_names(now)
 
     async def test_a_stream(self, doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
-        downstream.script = Story()
+        downstream.script = downstream.again = Story()
         first, second = await doors.start("t1"), await doors.start("t2")
         async with web.post(first + CHAT, json={"messages": HI, "stream": True, "background": True}) as response:
             assert response.status == 202
@@ -408,16 +412,16 @@ class TestBackground:
         await downstream.until(lambda: len(downstream.aborted) == 1)
 
     async def test_the_writer_is_killed(self, doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
-        downstream.script = endless
+        story = downstream.script = downstream.again = Story(1)
         first, second = await doors.start("t1"), await doors.start("t2")
         async with web.post(first + TEXT, json={"prompt": "a", "background": True}) as response:
             ticket = await response.json()
         await downstream.until(lambda: bool(downstream.generates))
-        downstream.script = Story()
         await doors.kill("t1")
+        story.go_on()
         async with web.get(f"{second}{ticket['stream_url']}?wait=20") as response:
             text = (await response.json())["choices"][0]["text"]
-        assert text == "once" + "".join(WORDS[1:])  # the first word was there already
+        assert text == "".join(WORDS)
 
     async def test_a_failure(self, doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
         from shared.protocol import Failure
@@ -443,7 +447,7 @@ def _without_names(answer: Any) -> Any:
 
 async def test_aborts_are_the_writers_alone(doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
     """An operator's abort ends a resumable answer as any other."""
-    downstream.script = Story(2)
+    downstream.script = downstream.again = Story(2)
     url = await doors.start("t")
     response = await web.post(url + TEXT, json={"prompt": "a", **RESUMABLE})
     await read_events(response, 2)

@@ -49,7 +49,7 @@ class Template:
 async def test_values_of_a_template(
     doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, killed: bool
 ) -> None:
-    script = downstream.script = Template()
+    script = downstream.script = downstream.again = Template()
     first, second = await doors.start("t1"), await doors.start("t2")
     response = await web.post(f"{first}/generate", json=TEMPLATE)
     seen = events(await read_events(response, 3))
