@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shared.protocol import Finish
 from tokenizer_svc.answers import Answer, Choice, Row
 
-ROWS = st.lists(st.tuples(st.integers(0, 2), st.text(max_size=3), st.integers(0, 3)), max_size=300)
+ROWS = st.lists(st.tuples(st.integers(0, 2), st.text(max_size=3), st.integers(1, 3)), max_size=300)
 
 
 @given(ROWS)
