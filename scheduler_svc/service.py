@@ -35,6 +35,7 @@ from shared.protocol import (
     decode,
 )
 from shared.registry import Role, State
+from shared.rounds import WAITS
 from shared.service import Context
 
 log = structlog.get_logger("scheduler")
@@ -75,15 +76,20 @@ class Service:
     async def run(self) -> None:
         """Catch up, then go on for ever."""
         reader = await self._recovered()
+        rounds = self._context.rounds
         while True:
+            rounds.end()
             entries = await self._news(reader)
+            rounds.begin(len(entries))
             if entries:
                 began = time.thread_time()
                 await self._take(entries)
                 plans = self._planned()
                 self._instruments.on_round(time.thread_time() - began)
+                rounds.begin(WAITS)
                 await self._commit(plans, reader.cursors[self._steps])
             if time.monotonic() - self._chores_at > _CHORES_S:
+                rounds.begin(WAITS)
                 self._chores_at = time.monotonic()
                 await self._chores(reader)
 

@@ -30,7 +30,7 @@ from shared.protocol import (
     Texts,
     encode,
 )
-from shared.registry import Pulse, Registry, Role, State
+from shared.registry import BEAT_S, Pulse, Registry, Role, State
 
 CARD = ModelCard(
     model="toy",
@@ -145,7 +145,7 @@ class Downstream:
 
     async def _pulse(self) -> None:
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(BEAT_S)
             await self.beat()
 
     async def _follow(self, reader: Reader) -> None:
