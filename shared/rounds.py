@@ -1,7 +1,7 @@
 """Whether a main loop moves: the rounds it makes, how long they take, and whether one takes far too long.
 
-Pure but for the clock of :class:`Rounds`. What is far too long is measured, not set: a slow model or a long prefill is no
-hang. Knows nothing of what a round does.
+Pure but for the clock of :class:`Rounds`. What is far too long is measured, not set: a slow model or a long prefill is
+no hang. Knows nothing of what a round does.
 """
 
 from __future__ import annotations

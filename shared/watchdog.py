@@ -26,7 +26,8 @@ def guard_loop(state: State) -> None:
 
 def end_hung(reason: str) -> None:
     """End this process at once: an orderly end would wait for what hangs."""
-    print(f"{reason}; what every thread and task is at:", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{reason}; what every thread and task is at:\n")
+    sys.stderr.flush()
     faulthandler.dump_traceback(sys.stderr, all_threads=True)
     with contextlib.suppress(Exception):
         for task in asyncio.all_tasks():
