@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import faulthandler
 import os
 import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
 
 from shared.registry import State
 
@@ -29,8 +31,16 @@ def end_hung(reason: str) -> None:
     sys.stderr.write(f"{reason}; what every thread and task is at:\n")
     sys.stderr.flush()
     faulthandler.dump_traceback(sys.stderr, all_threads=True)
-    with contextlib.suppress(Exception):
-        for task in asyncio.all_tasks():
-            task.print_stack(limit=8, file=sys.stderr)
+    for task in asyncio.all_tasks():
+        sys.stderr.write(f"Task {task.get_name()} (outermost call first):\n")
+        for frame in _frames(task.get_coro()):
+            sys.stderr.write(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}\n')
     sys.stderr.flush()
     os._exit(EXIT_HUNG)
+
+
+def _frames(work: Any) -> Iterator[FrameType]:
+    """Where a task waits: asyncio itself shows the outermost of its coroutines only."""
+    while (frame := getattr(work, "cr_frame", None)) is not None:
+        yield frame
+        work = work.cr_await
