@@ -21,6 +21,7 @@ from shared.metrics import MICROS, SECONDS
 from shared.model_files import locate
 from shared.protocol import Abort, Opened, Restate, Restated, Step, Track, Untrack
 from shared.registry import State
+from shared.rounds import WAITS
 from shared.service import Context
 from shared.tokenizer import Tokenizer
 
@@ -61,15 +62,20 @@ class _Service:
     async def follow(self) -> None:
         """Fold the logs; what a batch amounts to is written before the next is read."""
         trimmed = swept = time.monotonic()
+        rounds = self._context.rounds
         while True:
+            rounds.end()
             entries = await self._reader.next(block_ms=int(_TRIM_S * 1000))
+            rounds.begin(len(entries))
             if entries:
                 started = time.perf_counter()
                 for entry in entries:
                     self._fold(entry)
                 output = self._detokenizer.take()
                 self._metrics.count(output, time.perf_counter() - started)
+                rounds.begin(WAITS)
                 await self._write(output, entries)
+            rounds.begin(WAITS)
             if time.monotonic() - trimmed >= _TRIM_S:
                 trimmed = time.monotonic()
                 self._detokenizer.remind()

@@ -40,6 +40,7 @@ from shared.protocol import (
     encode,
 )
 from shared.registry import Role, State
+from shared.rounds import WAITS
 from shared.service import Context
 
 log = structlog.get_logger("scheduler")
@@ -81,8 +82,11 @@ class Service:
         """Catch up, then go on for ever."""
         reader = await self._recovered()
         self._context.spawn(self._trim(reader))
+        rounds = self._context.rounds
         while True:
+            rounds.end()
             entries = await self._news(reader)
+            rounds.begin(len(entries))
             if self._context.data_lost.take():
                 await self._start_over()
             if entries:
@@ -93,8 +97,10 @@ class Service:
                     await self._open(self._log.hello)
                 plans = self._planned()
                 self._instruments.on_round(time.thread_time() - began)
+                rounds.begin(WAITS)
                 await self._commit(plans, reader.cursors[self._steps])
             if time.monotonic() - self._chores_at > _CHORES_S:
+                rounds.begin(WAITS)
                 self._chores_at = time.monotonic()
                 await self._chores(reader)
 

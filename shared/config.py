@@ -127,6 +127,10 @@ class Settings:
     cache_dir: Annotated[Path, Parameter(group=_DEPLOYMENT)] = Path("~/.cache/rootstream")
     """Where converted tokenizers and downloaded models are kept."""
 
+    step_timeout: Annotated[float, Parameter(group=_DEPLOYMENT, validator=_POSITIVE)] = 60
+    """Seconds after which a process whose work does not move ends itself, to be started again: never before 16 times
+    what such work took lately."""
+
     pulse_file: Annotated[Path | None, Parameter(group=_DEPLOYMENT, show=False)] = None
     """Touched with every pulse while this process is ready: a container's health check looks at its age."""
 

@@ -32,7 +32,7 @@ from shared.protocol import (
     encode,
     new_request_id,
 )
-from shared.registry import BEAT_S, Role, State
+from shared.registry import LOOK_S, Pulse, Role, State
 from shared.service import Context
 from shared.tokenizer import Tokenizer
 from tokenizer_svc.answers import Announcement, Answer, Choice, again
@@ -194,10 +194,9 @@ class FrontDoor:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_IMPATIENT_S if self.missing() else BEAT_S)
+            await asyncio.sleep(_IMPATIENT_S if self.missing() else LOOK_S)
             try:
-                if self.missing():
-                    await self._context.peers.refresh()
+                await self._context.peers.refresh()
                 await self._look_around()
             except Unavailable as error:
                 log.warning("redis away", error=str(error))
@@ -253,6 +252,8 @@ class FrontDoor:
 
     def missing(self) -> list[str]:
         peers = self._context.peers
+        if not peers.hears:
+            return ["redis does not answer"]
         roles = (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER)
         lacking = [f"{role} is not ready" for role in roles if not peers.ready(role)]
         return lacking if lacking or self._card is not None else ["the worker has not announced its model"]
@@ -268,13 +269,12 @@ class FrontDoor:
         return self._card
 
     def states(self) -> Mapping[str, object]:
-        return {
-            role: [
-                {"replica": pulse.replica, "state": pulse.state, "detail": pulse.detail}
-                for pulse in self._context.peers.pulses(role)
-            ]
-            for role in Role
-        }
+        return {role: [self._state(pulse) for pulse in self._context.peers.pulses(role)] for role in Role}
+
+    def _state(self, pulse: Pulse) -> dict[str, object]:
+        if self._context.peers.is_fresh(pulse):
+            return {"replica": pulse.replica, "state": pulse.state, "detail": pulse.detail}
+        return {"replica": pulse.replica, "state": "silent", "detail": "no pulse from it lately"}
 
     def info(self) -> Mapping[str, object]:
         card: dict[str, Any] | None = None

@@ -25,6 +25,13 @@ from tokenizer_svc.service import serve
 StartDoor = Callable[..., Awaitable[Context]]
 
 
+async def until_ready(http: aiohttp.ClientSession) -> None:
+    """The others must have been heard of twice: what lies there at the start may have been left by the dead."""
+    async with asyncio.timeout(10):
+        while (await http.get("/ready")).status != 200:
+            await asyncio.sleep(0.05)
+
+
 @pytest.fixture
 def card() -> ModelCard:
     """What the downstream serves; a module of tests may have its own."""

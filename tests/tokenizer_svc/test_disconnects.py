@@ -128,6 +128,7 @@ async def test_a_detokenizer_that_stays_away_ends_its_requests(
     from shared.registry import Role, State
 
     monkeypatch.setattr("tokenizer_svc.service._LOST_S", 0.0)
+    monkeypatch.setattr("shared.hearing.STALE_S", 0.8)
     downstream.script = silent
     asking = asyncio.create_task(http.post("/v1/completions", json={"prompt": "a"}))
     await downstream.until(lambda: len(downstream.generates) == 1)

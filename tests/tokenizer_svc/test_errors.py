@@ -13,7 +13,7 @@ import pytest
 
 from shared.protocol import Failure, Generate
 from shared.registry import Role, State
-from tests.tokenizer_svc.conftest import StartDoor
+from tests.tokenizer_svc.conftest import StartDoor, until_ready
 from tests.tokenizer_svc.downstream import Downstream, endless
 
 CHAT = "/v1/chat/completions"
@@ -272,9 +272,18 @@ async def test_errors_through_openais_client(client: openai.AsyncOpenAI, downstr
 
 @pytest.mark.parametrize(("role", "replica"), [(Role.SCHEDULER, "s"), (Role.WORKER, "0"), (Role.DETOKENIZER, "d")])
 async def test_503_while_a_process_is_missing(
-    http: aiohttp.ClientSession, downstream: Downstream, role: Role, replica: str
+    http: aiohttp.ClientSession,
+    downstream: Downstream,
+    role: Role,
+    replica: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("shared.hearing.STALE_S", 0.8)
+    await until_ready(http)
     await downstream.set_state(role, replica, None)
+    async with asyncio.timeout(10):  # requests may still be announced: it may be starting again
+        while (await http.get("/ready")).status == 200:
+            await asyncio.sleep(0.02)
     async with asyncio.timeout(10):
         while True:
             async with http.post(TEXT, json={"prompt": "a"}) as response:
