@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from scheduler_svc.batch import Batch
+from scheduler_svc.deadlines import Deadlines
 from scheduler_svc.limits import Limits
 from scheduler_svc.outbox import Outbox
 from scheduler_svc.request import Request, State, seniority
@@ -33,6 +34,7 @@ class Scheduler:
         self._steady: SteadySteps | None = None  # tokens noted there are not in `output` yet
         self._now = 0.0  # of the last step
         self._requests: dict[int, Request] = {}
+        self._deadlines = Deadlines(self._requests)
         self._submitted = 0
         self._remembered: deque[int] = deque(maxlen=_REMEMBERED)
         self._recent: set[int] = set()
@@ -58,6 +60,8 @@ class Scheduler:
         self._submitted += 1
         request = Request(generate, now, self._submitted)
         self._requests[generate.id] = request
+        if generate.deadline:
+            self._deadlines.add(generate.id, generate.deadline)
         if self.batch is not None and (reason := _too_large(request, self.batch)):
             self._fail(request, Failure.TOO_LARGE, reason)
         elif full and not restored:
@@ -81,6 +85,22 @@ class Scheduler:
         """End every request of a replica that is gone."""
         for request in [r for r in self._requests.values() if r.generate.reply_to == owner]:
             self.abort(request.id)
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When ``expire`` has something to do next, in unix seconds."""
+        return self._deadlines.next
+
+    def expire(self, now: float) -> None:
+        """End the requests whose deadline has passed, whether they wait or run."""
+        due = self._deadlines.due(now)
+        if due:
+            self._settle_for_good()
+        for id in due:
+            request = self._requests.get(id)
+            if request is not None:
+                self._withdraw(request)
+                self._fail(request, Failure.TIMEOUT, _overdue(request))
 
     def flush(self, flush: Flush) -> None:
         """Drop what is cached and in no request's use."""
@@ -228,6 +248,12 @@ class Scheduler:
         self._recent.add(request.id)
         self.stats.outcomes[outcome] += 1
         self.outbox.ended(request.id)
+
+
+def _overdue(request: Request) -> str:
+    generate = request.generate
+    where = f"{len(request.output)} tokens of its answer were there" if request.announced else "it was still waiting"
+    return f"the request's timeout of {generate.deadline - generate.arrived:g} s has passed: {where}"
 
 
 def _too_large(request: Request, batch: Batch) -> str | None:

@@ -7,6 +7,7 @@ transaction: replies first, then what ended, then plans. All decisions are made 
 
 from __future__ import annotations
 
+import math
 import time
 
 import structlog
@@ -77,7 +78,7 @@ class Service:
         reader = await self._recovered()
         while True:
             entries = await self._news(reader)
-            if entries:
+            if entries or self._until_deadline_ms == 0:
                 began = time.thread_time()
                 await self._take(entries)
                 plans = self._planned()
@@ -90,10 +91,18 @@ class Service:
     async def _news(self, reader: Reader) -> list[Entry]:
         """The next entries. While nobody waits for steps they may pile up, but who comes finds them all read."""
         ease_ms = int(1000 * min(self._scheduler.ease_s, _EASE_S))
+        until_ms = self._until_deadline_ms
+        block_ms = _BLOCK_MS if until_ms is None else min(_BLOCK_MS, until_ms)
         if ease_ms < 1:
-            return await reader.next()
+            return await reader.next(block_ms)
         entries = await reader.next(ease_ms, only=self._requests)
-        return entries + await reader.next(block_ms=0 if entries else _BLOCK_MS)
+        return entries + await reader.next(block_ms=0 if entries else block_ms)
+
+    @property
+    def _until_deadline_ms(self) -> int | None:
+        """Milliseconds, rounded up, until a request's deadline passes; None where none has one."""
+        deadline = self._scheduler.next_deadline
+        return None if deadline is None else max(0, math.ceil(1000 * (deadline - time.time())))
 
     # --- start
 
@@ -203,6 +212,7 @@ class Service:
     def _planned(self) -> list[Plan]:
         plans: list[Plan] = []
         now = time.time()
+        self._scheduler.expire(now)
         while (plan := self._scheduler.plan(now)) is not None:
             plans.append(plan)
         return plans

@@ -320,6 +320,7 @@ class FrontDoor:
                 reply_to=replica,
                 detokenizer=detokenizer,
                 arrived=now,
+                deadline=now + draft.timeout_s if draft.timeout_s else 0.0,
             )
             track = Track(
                 id=choice.id,
