@@ -15,6 +15,7 @@ from scheduler_svc.outbox import Outbox
 from scheduler_svc.request import Request, State, seniority
 from scheduler_svc.stats import Stats
 from scheduler_svc.steady import SteadySteps
+from scheduler_svc.tenants import Tenants
 from shared import columns
 from shared.protocol import Aborted, Failed, Failure, Finish, Flush, Flushed, Generate, ModelCard, Plan, Step
 
@@ -34,6 +35,7 @@ class Scheduler:
         self._steady: SteadySteps | None = None  # tokens noted there are not in `output` yet
         self._now = 0.0  # of the last step
         self._requests: dict[int, Request] = {}
+        self._tenants = Tenants()
         self._deadlines = Deadlines(self._requests)
         self._submitted = 0
         self._remembered: deque[int] = deque(maxlen=_REMEMBERED)
@@ -58,7 +60,7 @@ class Scheduler:
             return
         full = self.waiting >= self._limits.max_queue
         self._submitted += 1
-        request = Request(generate, now, self._submitted)
+        request = Request(generate, now, self._submitted, self._tenants.joins(generate.tenant, self._charge))
         self._requests[generate.id] = request
         if generate.deadline:
             self._deadlines.add(generate.id, generate.deadline)
@@ -114,11 +116,13 @@ class Scheduler:
     def reopen(self, epoch: int, card: ModelCard) -> None:
         """The worker starts empty: every live request goes back to the queue with its output so far."""
         self._settle_for_good()
+        self._charge()
+        self._tenants.restart()
         self._suspended = False
         self.stats.epochs += 1
         if self.batch is not None:
             self.stats.evicted_pages += self.batch.cache.evicted
-        self.batch = Batch(epoch, card, self._limits, self.stats, self.outbox)
+        self.batch = Batch(epoch, card, self._limits, self.stats, self.outbox, self._tenants)
         for request in sorted(self._requests.values(), key=seniority):
             request.restart()
             if reason := _too_large(request, self.batch):
@@ -160,6 +164,10 @@ class Scheduler:
         self._settle()
         if self.batch is not None:
             self.batch.check(self._requests.values())
+
+    def _charge(self) -> None:
+        if self.batch is not None:
+            self.batch.charge()
 
     def _settle(self) -> None:
         """Bring every request's output up to date."""
@@ -242,6 +250,7 @@ class Scheduler:
     def _end(self, request: Request, outcome: str) -> None:
         request.state = State.ENDED
         del self._requests[request.id]
+        self._tenants.leaves(request.tenant)
         if len(self._remembered) == _REMEMBERED:
             self._recent.discard(self._remembered[0])
         self._remembered.append(request.id)
