@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 
 import structlog
@@ -89,7 +90,7 @@ class Service:
             rounds.begin(len(entries))
             if self._context.data_lost.take():
                 await self._start_over()
-            if entries:
+            if entries or self._until_deadline_ms == 0:
                 began = time.thread_time()
                 await self._take(entries)
                 if self._scheduler.torn and self._asked is None and self._log.hello is not None:
@@ -107,10 +108,18 @@ class Service:
     async def _news(self, reader: Reader) -> list[Entry]:
         """The next entries. While nobody waits for steps they may pile up, but who comes finds them all read."""
         ease_ms = int(1000 * min(self._scheduler.ease_s, _EASE_S))
+        until_ms = self._until_deadline_ms
+        block_ms = _BLOCK_MS if until_ms is None else min(_BLOCK_MS, until_ms)
         if ease_ms < 1:
-            return await reader.next(_BLOCK_MS)
+            return await reader.next(block_ms)
         entries = await reader.next(ease_ms, only=self._requests)
-        return entries + await reader.next(block_ms=0 if entries else _BLOCK_MS)
+        return entries + await reader.next(block_ms=0 if entries else block_ms)
+
+    @property
+    def _until_deadline_ms(self) -> int | None:
+        """Milliseconds, rounded up, until a request's deadline passes; None where none has one."""
+        deadline = self._scheduler.next_deadline
+        return None if deadline is None else max(0, math.ceil(1000 * (deadline - time.time())))
 
     # --- start
 
@@ -236,6 +245,7 @@ class Service:
     def _planned(self) -> list[Plan]:
         plans: list[Plan] = []
         now = time.time()
+        self._scheduler.expire(now)
         while (plan := self._scheduler.plan(now)) is not None:
             plans.append(plan)
         return plans

@@ -33,6 +33,7 @@ class Draft(NamedTuple):
     namespace: str
     priority: int
     structure: Structure | None = None  # what its output obeys; ``sampling`` names it, too
+    timeout_s: float = 0.0  # after which nobody wants an answer; 0: never
 
 
 class Engine(Protocol):

@@ -27,6 +27,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_part_tokens: int = 1_000_000  # of one generated part: the context is a closer bound
     max_label: int = 512  # cache_salt, user
     priority: int = 2**31 - 1  # either side of 0
+    max_timeout_s: float = 86400.0
     min_seed: int = -(2**63)
     max_seed: int = SEED_MODULUS - 1
     max_template_variables: int = 64

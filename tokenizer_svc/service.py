@@ -345,6 +345,7 @@ class FrontDoor:
             reply_to=self._context.replica,
             detokenizer=detokenizer,
             arrived=now,
+            deadline=now + draft.timeout_s if draft.timeout_s else 0.0,
         )
         track = Track(
             id=id,

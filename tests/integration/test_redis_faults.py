@@ -1,4 +1,4 @@
-"""Redis dies, freezes, fills up or loses its data while answers are under way: all of them end as if nothing had been."""
+"""Redis dies, freezes, fills up or loses its data under load: all answers end as if nothing had been."""
 
 from __future__ import annotations
 

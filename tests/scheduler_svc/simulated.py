@@ -45,6 +45,8 @@ def generate(
     priority: int = 0,
     arrived: float = 0.0,
     reply_to: str = "t0",
+    tenant: str = "",
+    deadline: float = 0.0,
 ) -> Generate:
     return Generate(
         id=id,
@@ -55,6 +57,8 @@ def generate(
         reply_to=reply_to,
         detokenizer="d0",
         arrived=arrived,
+        tenant=tenant,
+        deadline=deadline,
     )
 
 

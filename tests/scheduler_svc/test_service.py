@@ -224,6 +224,15 @@ async def test_requests_are_served_in_whatever_order_the_processes_start(world: 
     assert sorted(told) == sorted(world.requests)
 
 
+async def test_a_deadline_passes_without_any_traffic(world: World) -> None:
+    world.start_scheduler()
+    await asyncio.sleep(0.05)
+    await world.submit(generate(1, [1] * 6, deadline=time.time() + 0.2))
+    await world.until(world.idle, patience=3.0)  # a reader that hears nothing wakes up every five seconds
+    [failed] = [message for message in await world.replies() if isinstance(message, Failed)]
+    assert failed.failure is Failure.TIMEOUT
+
+
 async def test_a_scheduler_killed_in_the_middle_loses_and_doubles_nothing(world: World) -> None:
     world.start_worker()
     for restart in range(4):
