@@ -30,6 +30,7 @@ from rootstream.runtime_dir import private_directory
 from shared.bus import Bus, Unavailable
 from shared.config import WORKER, Settings, to_environment, without_settings
 from shared.errors import UserError
+from shared.exposure import check_exposure
 from shared.model_files import locate
 from shared.protocol import Hello, ModelCard, decode
 from shared.registry import Registry, Role, State
@@ -59,7 +60,10 @@ def serve(settings: Settings) -> int:
     """Serve until told to stop; the exit code. Raises UserError for what only the user can mend."""
     if settings.replica is not None or settings.parent is not None or settings.pulse_file is not None:
         raise UserError("--replica, --parent and --pulse-file are for single processes: `serve` sets them itself")
+    check_exposure(settings)
     check_port(settings.host, settings.port)
+    if settings.admin_port is not None:
+        check_port(settings.admin_host, settings.admin_port)
     locate(
         settings.model, settings.cache_path, settings.load_format
     )  # downloads, with a progress bar, before anything runs
@@ -174,6 +178,8 @@ class Launcher:
         for number in range(count):
             name = f"{role}-{number}"
             own = dataclasses.replace(self._settings, replica=name, parent=os.getpid(), log_format="json")
+            if role is not Role.TOKENIZER:  # nobody else has to do with keys
+                own = dataclasses.replace(own, api_keys=None, admin_key=None)
             environment = without_settings() | to_environment(own)
             children.append(Child(name, _MODULES[role], environment, self._display.log))
         return children
