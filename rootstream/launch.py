@@ -257,8 +257,9 @@ class Launcher:
         self._display.started()
         settings = self._settings
         seconds = time.monotonic() - self._began
+        needs_key = settings.api_keys is not None or settings.api_keys_file is not None
         name = settings.served_model_name or card.model
-        print(banner(card, name, url_of(settings.host, settings.port), seconds), flush=True)
+        print(banner(card, name, url_of(settings.host, settings.port), seconds, needs_key=needs_key), flush=True)
 
     async def _doors_open(self) -> bool:
         """Whether the front doors see all others ready too: they look only once a second."""
