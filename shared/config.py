@@ -88,6 +88,12 @@ class Settings:
     port: Annotated[int, Parameter(group=_SERVER, validator=Number(gte=1, lte=65535))] = 30000
     """Port to listen on."""
 
+    max_body: Annotated[str, Parameter(group=_SERVER)] = "10MiB"
+    """Largest body of a request."""
+
+    max_connections: Annotated[int, Parameter(group=_SERVER, validator=_POSITIVE)] = 4096
+    """Open connections beyond which an HTTP process closes those that are idle, and then refuses new ones."""
+
     tool_format: Annotated[Literal["auto", "hermes", "llama3-json"], Parameter(group=_SERVER)] = "auto"
     """How the model writes calls of tools; auto goes by its chat template, and takes hermes where that says nothing."""
 

@@ -75,7 +75,7 @@ async def serve(context: Context) -> None:
     tokenizer = await asyncio.to_thread(Tokenizer.load, files, settings.cache_path)
     door = FrontDoor(context, tokenizer, settings.served_model_name or files.name)
     await door.begin()
-    async with listening(_ports(door, access, settings)):
+    async with listening(_ports(door, access, settings), door.limits):
         await context.announce(State.READY, f"listening on {settings.host}:{settings.port}")
         await context.stopping.wait()
         await context.announce(State.STOPPING, "finishing answers")
@@ -126,7 +126,7 @@ class FrontDoor:
         self.created = int(time.time())
         self.tokenizer = tokenizer
         self.tool_format = choose(context.settings.tool_format, tokenizer.tool_template)
-        self.limits = Limits()
+        self.limits = Limits.of(context.settings)
         self.metrics = Metrics(context.metrics)
         self._context = context
         self._bus = context.bus
