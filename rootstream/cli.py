@@ -22,6 +22,10 @@ from shared.errors import UserError
 DEFAULT_URL = "http://127.0.0.1:30000"
 
 _Url = Annotated[str, Parameter(help="Where the server is.")]
+_ApiKey = Annotated[
+    str | None,
+    Parameter(env_var="ROOTSTREAM_API_KEY", help="The key to send; better in the environment, as ROOTSTREAM_API_KEY."),
+]
 _EPILOGUE = "Begin with `rootstream serve`, then run `rootstream chat` in a second terminal."
 
 
@@ -91,6 +95,7 @@ def serve(
 def chat(
     *,
     url: _Url = DEFAULT_URL,
+    api_key: _ApiKey = None,
     model: Annotated[str | None, Parameter(help="Which of its models to talk to; the first by default.")] = None,
     system: Annotated[str | None, Parameter(help="The system prompt.")] = None,
     max_tokens: Annotated[
@@ -110,7 +115,7 @@ def chat(
 
     options = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
-    raise SystemExit(terminal_chat.run(url, system, given))
+    raise SystemExit(terminal_chat.run(url, system, given, api_key=api_key))
 
 
 def bench(
@@ -124,6 +129,7 @@ def bench(
         ),
     ],
     url: _Url = DEFAULT_URL,
+    api_key: _ApiKey = None,
     seed: Annotated[int, Parameter(help="Another seed makes other prompts, which no cache has seen.")] = 0,
     output: Annotated[Path | None, Parameter(help="File to write the figures to, as JSON.")] = None,
 ) -> None:
@@ -133,7 +139,7 @@ def bench(
     """
     from rootstream.bench import run
 
-    raise SystemExit(run.against(url, list(workloads), seed=seed, output=output))
+    raise SystemExit(run.against(url, list(workloads), seed=seed, output=output, api_key=api_key))
 
 
 def doctor(

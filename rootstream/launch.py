@@ -30,6 +30,7 @@ from rootstream.runtime_dir import private_directory
 from shared.bus import Bus, Unavailable
 from shared.config import WORKER, Settings, to_environment, without_settings
 from shared.errors import UserError
+from shared.exposure import check_exposure
 from shared.model_files import locate
 from shared.protocol import Hello, ModelCard, decode
 from shared.registry import LOOK_S, Registry, Role
@@ -49,7 +50,10 @@ def serve(settings: Settings) -> int:
     """Serve until told to stop; the exit code. Raises UserError for what only the user can mend."""
     if settings.replica is not None or settings.parent is not None or settings.pulse_file is not None:
         raise UserError("--replica, --parent and --pulse-file are for single processes: `serve` sets them itself")
+    check_exposure(settings)
     check_port(settings.host, settings.port)
+    if settings.admin_port is not None:
+        check_port(settings.admin_host, settings.admin_port)
     locate(
         settings.model, settings.cache_path, settings.load_format
     )  # downloads, with a progress bar, before anything runs
@@ -169,6 +173,8 @@ class Launcher:
     def _keeper(self, role: Role, number: int) -> Keeper:
         name = f"{role}-{number}"
         own = dataclasses.replace(self._settings, replica=name, parent=os.getpid(), log_format="json")
+        if role is not Role.TOKENIZER:  # nobody else has to do with keys
+            own = dataclasses.replace(own, api_keys=None, admin_key=None)
         child = Child(name, _MODULES[role], without_settings() | to_environment(own), self._display.log)
         return Keeper(role, child, self._display.say, lambda: self._ready)
 
@@ -227,8 +233,9 @@ class Launcher:
         self._display.started()
         settings = self._settings
         seconds = time.monotonic() - self._began
+        needs_key = settings.api_keys is not None or settings.api_keys_file is not None
         name = settings.served_model_name or card.model
-        print(banner(card, name, url_of(settings.host, settings.port), seconds), flush=True)
+        print(banner(card, name, url_of(settings.host, settings.port), seconds, needs_key=needs_key), flush=True)
 
     async def _doors_open(self) -> bool:
         """Whether the front doors see all others ready too: they look for themselves."""

@@ -9,13 +9,12 @@ from typing import Any
 
 import msgspec
 import structlog
-from aiohttp import web
 
 from shared import columns, metrics
 from shared.bus import Bus, Reader, Unavailable
 from shared.config import WORKER, Settings
 from shared.cursors import entry_key
-from shared.errors import UserError
+from shared.exposure import check_exposure
 from shared.model_files import locate
 from shared.protocol import (
     Abort,
@@ -35,9 +34,11 @@ from shared.protocol import (
 from shared.registry import LOOK_S, Pulse, Role, State
 from shared.service import Context
 from shared.tokenizer import Tokenizer
+from tokenizer_svc.access.guard import Doors, doors
+from tokenizer_svc.access.tenants import Caller, tenant_of_account
 from tokenizer_svc.answers import Announcement, Answer, Choice, again
 from tokenizer_svc.api_error import unavailable
-from tokenizer_svc.app import build_app
+from tokenizer_svc.app import build_admin_app, build_app
 from tokenizer_svc.asking import Asking
 from tokenizer_svc.engine import Draft
 from tokenizer_svc.grammar.limits import LIMITS
@@ -45,6 +46,7 @@ from tokenizer_svc.grammar.pool import Pool
 from tokenizer_svc.grammars import Grammars
 from tokenizer_svc.inbox import FollowUp, Inbox
 from tokenizer_svc.limits import Limits
+from tokenizer_svc.listening import Port, listening
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.tools.formats import choose
 
@@ -65,30 +67,27 @@ _GRAMMAR_PATIENCE_S = 1.0
 
 async def serve(context: Context) -> None:
     """Run until told to stop. Raises UserError when the model or the address cannot be used."""
-    await context.announce(State.LOADING, "loading the tokenizer")
     settings = context.settings
+    check_exposure(settings)
+    access = doors(settings)
+    await context.announce(State.LOADING, "loading the tokenizer")
     files = await asyncio.to_thread(locate, settings.model, settings.cache_path, settings.load_format)
     tokenizer = await asyncio.to_thread(Tokenizer.load, files, settings.cache_path)
     door = FrontDoor(context, tokenizer, settings.served_model_name or files.name)
     await door.begin()
-    runner = web.AppRunner(build_app(door), handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_GRACE_S)
-    try:
-        await runner.setup()
-        await _listen(runner, settings)
+    async with listening(_ports(door, access, settings), door.limits):
         await context.announce(State.READY, f"listening on {settings.host}:{settings.port}")
         await context.stopping.wait()
         await context.announce(State.STOPPING, "finishing answers")
-    finally:
-        await runner.cleanup()
     await door.end()
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> None:
-    try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_port=True).start()
-    except OSError as error:
-        where = f"{settings.host} port {settings.port}"
-        raise UserError(f"cannot listen on {where}: {error.strerror}; choose another --host or --port") from error
+def _ports(door: FrontDoor, access: Doors, settings: Settings) -> list[Port]:
+    ports = [Port(build_app(door, access.public, with_admin=access.admin is None), settings.host, settings.port)]
+    if access.admin is not None and settings.admin_port is not None:
+        app = build_admin_app(door, access.admin)
+        ports.append(Port(app, settings.admin_host, settings.admin_port, "--admin-host", "--admin-port"))
+    return ports
 
 
 class GrammarStore:
@@ -127,7 +126,7 @@ class FrontDoor:
         self.created = int(time.time())
         self.tokenizer = tokenizer
         self.tool_format = choose(context.settings.tool_format, tokenizer.tool_template)
-        self.limits = Limits()
+        self.limits = Limits.of(context.settings)
         self.metrics = Metrics(context.metrics)
         self._context = context
         self._bus = context.bus
@@ -179,6 +178,13 @@ class FrontDoor:
         except ProtocolError:
             return False
         return isinstance(request, Generate) and request.reply_to == self._context.replica and not request.grace_s
+
+    def _is_of(self, live: bytes, tenant: str) -> bool:
+        try:
+            request = decode(live)
+        except ProtocolError:
+            return False
+        return isinstance(request, Generate) and tenant_of_account(request.tenant) == tenant
 
     async def _follow(self, reader: Reader) -> None:
         trimmed = time.monotonic()
@@ -299,7 +305,7 @@ class FrontDoor:
 
     # --- requests
 
-    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool, client: str) -> Answer:
+    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller) -> Answer:
         self.ready_card()
         structures = tuple({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
         await self._grammars.screen(structures)
@@ -311,13 +317,13 @@ class FrontDoor:
                 index,
                 draft.prompt,
                 len(draft.input_ids),
-                self._announcement(id, draft, detokenizer, now),
+                self._announcement(id, draft, detokenizer, caller, now),
             )
             for index, draft in enumerate(drafts)
         ]
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
-        self._grammars.attach(answer, structures, client)
+        self._grammars.attach(answer, structures, caller.turn)
         task = asyncio.create_task(self._announce(answer.choices, detokenizer))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
@@ -333,18 +339,19 @@ class FrontDoor:
         self.metrics.prompt_tokens.inc(sum(len(draft.input_ids) for draft in drafts))
         return answer
 
-    def _announcement(self, id: int, draft: Draft, detokenizer: str, now: float) -> Announcement:
+    def _announcement(self, id: int, draft: Draft, detokenizer: str, caller: Caller, now: float) -> Announcement:
         display = draft.display
         ids = columns.int32(draft.input_ids)
         generate = Generate(
             id=id,
             input_ids=ids,
             sampling=draft.sampling,
-            namespace=draft.namespace,
+            namespace=caller.namespace(draft.namespace, shared=self._context.settings.share_cache),
             priority=draft.priority,
             reply_to=self._context.replica,
             detokenizer=detokenizer,
             arrived=now,
+            tenant=caller.account,
             deadline=now + draft.timeout_s if draft.timeout_s else 0.0,
         )
         track = Track(
@@ -443,7 +450,11 @@ class FrontDoor:
         except Unavailable as error:
             log.error("requests could not be aborted", requests=len(said.aborts), error=str(error))
 
-    async def abort(self, id: int) -> None:
+    async def abort(self, id: int, tenant: str | None) -> None:
+        if tenant is not None:
+            [live] = await self._bus.ask(("HGET", self._names.live, str(id)))
+            if live is None or not self._is_of(live, tenant):
+                return  # over, or somebody else's: which of them is not told
         await self._bus.append(self._names.requests, Abort(id, notify=True))
 
     async def flush(self) -> int:

@@ -241,6 +241,8 @@ def test_urls() -> None:
 
 def test_banner_tells_url_model_capacity_and_a_command() -> None:
     card = ModelCard("toy", "llama", "float32", "cpu", 320, 2048, 16, 64, 8, 256)
+    assert "$ROOTSTREAM_API_KEY" in banner(card, "my-name", "http://127.0.0.1:3", 1.25, needs_key=True)
     text = banner(card, "my-name", "http://127.0.0.1:3", 1.25)
+    assert "API_KEY" not in text
     for wanted in ("http://127.0.0.1:3", "my-name", "float32 on cpu", "1,024 tokens", "curl", '"model": "my-name"'):
         assert wanted in text
