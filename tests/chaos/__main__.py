@@ -12,12 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.chaos.deployment import deployed
-from tests.chaos.faults import Kind
+from tests.chaos.deployment import KV_MEMORY, MEMBERS, deployed
+from tests.chaos.faults import Kind, plan
 from tests.chaos.report import fault_table, finding_table, print_tables, stall_table, stream_table
 from tests.chaos.run import Chaos, Options, Result, keep
-
-_KV_MEMORY = "8MiB"  # less than 48 streams want: pages are evicted, and requests preempted
 
 
 def main() -> int:
@@ -31,7 +29,8 @@ def main() -> int:
     given = parser.parse_args()
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     kinds = frozenset(Kind(kind.strip()) for kind in given.kinds.split(",")) if given.kinds else frozenset(Kind)
-    options = Options(seed, given.faults, kinds, clients=given.clients, resumable=given.resumable)
+    faults = plan(seed, given.faults, MEMBERS, kinds)
+    options = Options(seed, faults, clients=given.clients, resumable=given.resumable)
     console = Console(soft_wrap=True)
     console.print(f"chaos: SEED={seed} FAULTS={given.faults}, {given.clients} clients, {', '.join(sorted(kinds))}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, leaving nothing behind
@@ -44,7 +43,7 @@ async def _run(options: Options, console: Console, out: Path) -> int:
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False)
 
-    async with deployed("--kv-memory", _KV_MEMORY) as deployment:
+    async with deployed("--kv-memory", KV_MEMORY) as deployment:
         say(f"the deployment is ready after {time.monotonic() - began:.1f} s")
         result = await Chaos(deployment, options, say).run()
         _show(result, console)

@@ -18,7 +18,7 @@ from tests.chaos.history import RETRIED, Ask, Connection, Event, Outcome, Stream
 from tests.chaos.sse import SseReader
 
 _CONNECT_S = 5.0
-_AGAIN_S = 0.2  # between attempts to reach a front door
+_AGAIN_S = 0.4  # between attempts to reach a front door
 
 
 class Client:

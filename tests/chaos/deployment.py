@@ -34,6 +34,7 @@ _POLL_S = 0.02
 _ASK_S = 0.5
 ROLES = {"worker": 1, "scheduler": 1, "tokenizer": 2, "detokenizer": 2}
 MEMBERS = tuple(sorted([f"{role}-{i}" for role, count in ROLES.items() for i in range(count)] + [REDIS]))
+KV_MEMORY = "8MiB"  # less than 48 streams want: pages are evicted, and requests preempted
 
 # Ends with the process that started it, even if that is killed: kept through exec, set by a Python in between.
 _TIED = """

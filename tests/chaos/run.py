@@ -18,8 +18,8 @@ import msgspec
 from tests.chaos import history
 from tests.chaos.checker import check, check_promises
 from tests.chaos.client import Load
-from tests.chaos.deployment import MEMBERS, Deployment
-from tests.chaos.faults import Fault, Kind, plan
+from tests.chaos.deployment import Deployment
+from tests.chaos.faults import Fault
 from tests.chaos.history import Ask, Injected, Outage, Outcome, Stream
 from tests.chaos.injector import Injector
 from tests.chaos.leftovers import leftovers
@@ -36,9 +36,8 @@ _KEPT_STREAMS = 200  # histories kept of streams with violations
 class Options(NamedTuple):
     """What a run is to be."""
 
-    seed: int
-    faults: int
-    kinds: frozenset[Kind]
+    seed: int  # of requests, and of which connections are cut
+    faults: Sequence[Fault]
     requests: int = 150
     clients: int = CLIENTS
     resumable: bool = False
@@ -127,14 +126,13 @@ class Chaos:
         """All clients ask without end, while fault after fault happens."""
         self._part = "under faults"
         began = time.time()
-        faults = plan(self._options.seed, self._options.faults, MEMBERS, self._options.kinds)
 
         def on_fault(fault: Fault, injected: Injected) -> None:
             self._say(line_of(fault, injected, sum(self.outcomes.values()), len(self.findings), began))
 
         async def inject() -> None:
             try:
-                await self._injector.run(faults, on_fault)
+                await self._injector.run(self._options.faults, on_fault)
             finally:
                 self._load.finish()
 
