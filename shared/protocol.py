@@ -283,7 +283,7 @@ class Track(Wire, frozen=True, tag=30):
     id: Natural
     reply_to: str
     context: bytes  # int32: the last few prompt ids, for decoders that look back
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, msgspec.Meta(min_length=1)], ...] = ()
     include_stop: bool = False  # keep a matched stop string in the text
     stop_token_ids: tuple[Count, ...] = ()  # not shown in the text when they end the request
     skip_special_tokens: bool = True
@@ -358,7 +358,7 @@ Message = (
 )  # fmt: skip
 
 _FINISHES = {"finishes": max(Finish)}
-_TABLES: Mapping[type, tuple[Columns, ...]] = {
+TABLES: Mapping[type, tuple[Columns, ...]] = {
     Generate: (Columns({"input_ids": INT32}),),
     Restate: (Columns({"ids": UINT64}),),
     Admit: (Columns({"input_ids": INT32}), Columns({"pages": INT32})),
@@ -403,6 +403,10 @@ _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _card_decoder = msgspec.msgpack.Decoder(ModelCard)
 
 
+_FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Whatever bytes may do to the decoder."""
+
+
 class ProtocolError(ValueError):
     """Bytes that are not a message of this version."""
 
@@ -417,7 +421,7 @@ def decode(payload: bytes) -> Message:
     _check_version(payload)
     try:
         message = _decoder.decode(memoryview(payload)[1:])
-    except msgspec.MsgspecError as error:
+    except _FAULTS as error:
         raise ProtocolError(str(error)) from error
     _check_columns(message)
     if isinstance(message, Plan):
@@ -431,7 +435,7 @@ def decode_card(payload: bytes) -> ModelCard:
     _check_version(payload)
     try:
         return _card_decoder.decode(memoryview(payload)[1:])
-    except msgspec.MsgspecError as error:
+    except _FAULTS as error:
         raise ProtocolError(str(error)) from error
 
 
@@ -442,7 +446,7 @@ def _check_version(payload: bytes) -> None:
 
 
 def _check_columns(message: Wire) -> None:
-    for columns in _TABLES.get(type(message), ()):
+    for columns in TABLES.get(type(message), ()):
         if reason := flaw(message, columns):
             raise ProtocolError(f"{type(message).__name__}: {reason}")
 
