@@ -219,7 +219,8 @@ def _multiply_indent(budget: Budget, given: tuple[Any, ...], kwargs: dict[str, A
 
 def _multiply_json(budget: Budget, given: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     indent = (given[2] if len(given) > 2 else kwargs.get("indent")) or 0
-    budget.made(budget.weigh(given[0]) * (1 + (indent if isinstance(indent, int) else len(indent))))
+    value: Any = next(iter(given))
+    budget.made(budget.weigh(value) * (1 + (indent if isinstance(indent, int) else len(indent))))
     return given
 
 
