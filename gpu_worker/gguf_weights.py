@@ -49,6 +49,7 @@ class GGUFWeights:
         self._path = path
         self._bytes = np.memmap(path, np.uint8, "r")
         self._tensors = header.tensors
+        self._check_places()
         embedding = self._tensors.get("token_embd.weight")
         if embedding is None:
             raise UserError(f"{path} holds no token embedding; parts of a split GGUF file must be merged first")
@@ -104,16 +105,29 @@ class GGUFWeights:
         found = self._tensors.get("rope_freqs.weight")
         return None if found is None else self._dequantized(found).float()
 
-    def _packed(self, entry: TensorEntry) -> NDArray[np.uint8]:
-        """The bytes of a tensor, row by row."""
+    def _check_places(self) -> None:
+        """No tensor lies partly in another. Raises UserError."""
+        end = 0
+        for entry in sorted(self._tensors.values(), key=lambda entry: entry.offset):
+            if entry.offset < end:
+                raise UserError(f"{self._path}: {entry.name} overlaps another tensor: the file is damaged")
+            end = entry.offset + entry.num_values // entry.shape[-1] * self._row_bytes(entry)
+
+    def _row_bytes(self, entry: TensorEntry) -> int:
         try:
             block, width = GGML_QUANT_SIZES[GGMLQuantizationType(entry.ggml_type)]
         except (ValueError, KeyError):
             raise UserError(f"{self._path}: {entry.name} has the unknown type {entry.ggml_type}") from None
-        row = entry.shape[-1] // block * width
+        if entry.shape[-1] % block:
+            raise UserError(f"{self._path}: {entry.name} has rows of {entry.shape[-1]}, in blocks of {block}: damaged")
+        return entry.shape[-1] // block * width
+
+    def _packed(self, entry: TensorEntry) -> NDArray[np.uint8]:
+        """The bytes of a tensor, row by row."""
+        row = self._row_bytes(entry)
         length = entry.num_values // entry.shape[-1] * row
         packed = self._bytes[entry.offset : entry.offset + length]
-        if entry.shape[-1] % block or len(packed) != length:
+        if len(packed) != length:
             raise UserError(f"{self._path}: {entry.name} is damaged or cut off")
         return packed.reshape(*entry.shape[:-1], row)
 
