@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpu_worker.grouped import Grouped
-from gpu_worker.models.config import ModelConfig, parse_gguf
+from gpu_worker.models.config import INCOMPLETE, ModelConfig, parse_gguf
 from shared.errors import UserError
 from shared.gguf_header import GGUFError, TensorEntry, read_header
 
@@ -37,6 +37,8 @@ _NAMES = {
     "mlp.down_proj": "ffn_down",
 }
 
+_PERMUTED = ("q_proj.weight", "q_proj.bias", "k_proj.weight", "k_proj.bias")
+
 
 class GGUFWeights:
     """One GGUF file."""
@@ -53,12 +55,15 @@ class GGUFWeights:
         embedding = self._tensors.get("token_embd.weight")
         if embedding is None:
             raise UserError(f"{path} holds no token embedding; parts of a split GGUF file must be merged first")
-        self.config: ModelConfig = parse_gguf(
-            header.metadata,
-            tied_embeddings="output.weight" not in self._tensors,
-            vocab_size=embedding.shape[0],
-            source=str(path),
-        )
+        try:
+            self.config: ModelConfig = parse_gguf(
+                header.metadata,
+                tied_embeddings="output.weight" not in self._tensors,
+                vocab_size=embedding.shape[0],
+                source=str(path),
+            )
+        except INCOMPLETE as error:
+            raise UserError(f"{path} is not a complete model: {error!r}") from error
 
     def __contains__(self, name: str) -> bool:
         return _gguf_name(name) in self._tensors
@@ -69,16 +74,17 @@ class GGUFWeights:
         if found is None:
             raise UserError(f"{self._path} lacks the tensor {_gguf_name(name)}")
         weight = self._dequantized(found)
-        heads = self._permuted_heads(name)
+        heads = self._permuted_heads(name, found)
         return weight if heads is None else _unpermuted(weight, heads)
 
-    def _permuted_heads(self, name: str) -> int | None:
-        """How many heads of a weight have reordered rotary pairs, None if it has not."""
-        if self.config.architecture == "llama" and name.endswith(("q_proj.weight", "q_proj.bias")):
-            return self.config.num_heads
-        if self.config.architecture == "llama" and name.endswith(("k_proj.weight", "k_proj.bias")):
-            return self.config.num_kv_heads
-        return None
+    def _permuted_heads(self, name: str, entry: TensorEntry) -> int | None:
+        """How many heads of a weight have reordered rotary pairs, None if it has not. Raises UserError."""
+        if self.config.architecture != "llama" or not name.endswith(_PERMUTED):
+            return None
+        heads = self.config.num_heads if "q_proj" in name else self.config.num_kv_heads
+        if entry.shape[0] % (2 * heads):
+            raise UserError(f"{self._path}: {entry.name} has {entry.shape[0]} rows for {heads} heads: damaged")
+        return heads
 
     def grouped(self, name: str) -> Grouped | None:
         """The weight as it is stored, if in groups of 32 with a scale, and a minimum or a fixed zero."""
@@ -87,7 +93,7 @@ class GGUFWeights:
             return None
         blocks = self._packed(found)
         weight = _GROUPED[found.ggml_type](blocks)
-        heads = self._permuted_heads(name)
+        heads = self._permuted_heads(name, found)
         if heads is None:
             return weight
         values, scales, minima = (_unpermuted(part, heads) for part in (weight.values, weight.scales, weight.minima))
