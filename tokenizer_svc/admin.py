@@ -17,7 +17,10 @@ from tokenizer_svc.openai import check_model
 from tokenizer_svc.prompts import context_of
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-_EXTERNAL_ID = re.compile(r"(?:chatcmpl-|cmpl-|gen-)?(?P<id>[0-9a-f]{16})")
+EXTERNAL_ID = "(?:chatcmpl-|cmpl-|gen-)?(?:[0-9a-f]{16})"
+"""The id of an answer, as a pattern: all of it, so that no id is the beginning of another."""
+
+_EXTERNAL_ID = re.compile(EXTERNAL_ID)
 
 
 class PublicRoutes:
@@ -74,7 +77,7 @@ class PublicRoutes:
         if found is None:
             raise invalid(f"{name} must be the id of an answer, such as chatcmpl-0123456789abcdef", name)
         who = identity_of(request)
-        await self._engine.abort(int(found["id"], 16), None if who.is_operator else who.tenant)
+        await self._engine.abort(int(found[0][-16:], 16), None if who.is_operator else who.tenant)
         return _json({"success": True})
 
     def _model(self) -> dict[str, Any]:

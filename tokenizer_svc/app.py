@@ -24,6 +24,7 @@ from tokenizer_svc.generate import draft_generate, read_generate, values_of
 from tokenizer_svc.native_answers import NativeAnswers
 from tokenizer_svc.openai import draft_chat, draft_completion, read_chat, read_completion
 from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
+from tokenizer_svc.openapi import OpenApiRoute
 from tokenizer_svc.responding import respond
 from tokenizer_svc.tools.answers import ToolAnswers
 from tokenizer_svc.tools.toolbox import read_tools
@@ -42,6 +43,7 @@ def build_app(engine: Engine, access: Access, *, with_admin: bool = True) -> web
     app.router.add_post("/v1/completions", routes.completions)
     app.router.add_post("/generate", routes.generate)
     PublicRoutes(engine).add_to(app.router)
+    OpenApiRoute(engine).add_to(app.router)
     if with_admin:
         OperatorRoutes(engine).add_to(app.router)
     return app

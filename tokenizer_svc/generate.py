@@ -22,6 +22,7 @@ from tokenizer_svc.template import Template, read_template
 from tokenizer_svc.values import Values
 
 _NEW_TOKENS = 128  # SGLang's default
+_OWN_NAMES = {"min_tokens": "min_new_tokens", "seed": "sampling_seed"}
 
 
 class SamplingParams(SamplingFields, kw_only=True):
@@ -103,7 +104,7 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
         names = LengthNames(name, f"{prefix}.max_new_tokens")
         choosing = resolve(
             params,
-            Bounds(prefix),
+            Bounds(prefix, _OWN_NAMES),
             limits,
             Vocabulary(card.vocab_size, engine.tokenizer.eos_ids),
             max_tokens=answer_length(card, len(ids), params.max_new_tokens, usual, names),

@@ -37,6 +37,7 @@ class Limits(msgspec.Struct, frozen=True):
     min_temperature: float = 1e-4  # below it, 0: dividing logits by less leaves only the greatest
     penalty: float = 2.0  # either side of 0
     max_repetition_penalty: float = 10.0
+    max_number_digits: int = 10  # of a number that is the name of something, such as a token's in logit_bias
     max_segments: int = 256  # of one template
     max_part_tokens: int = 1_000_000  # of one generated part: the context is a closer bound
     max_label: int = 512  # cache_salt, user
