@@ -127,6 +127,10 @@ class Settings:
     """Names beside localhost that clients may call this server, comma separated; `*`: any. On a loopback address others
     are refused, because a web page could have made its own name lead here."""
 
+    cors_origins: Annotated[str | None, Parameter(group=_ACCESS)] = None
+    """Web pages that may use this server from their readers' browsers: their origins, comma separated, such as
+    `https://chat.example`; `*`: all. None by default."""
+
     share_cache: Annotated[bool, Parameter(group=_ACCESS, negative="")] = False
     """Let tenants reuse each other's cached prefixes. Whoever measures how fast an answer begins can then guess what
     others have asked."""

@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from tokenizer_svc.access.guard import Access, caller_of, guard
+from tokenizer_svc.access.guard import Access, caller_of, guard, sharing
 from tokenizer_svc.admin import OperatorRoutes, PublicRoutes
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, internal
@@ -61,6 +61,7 @@ def _bare_app(engine: Engine, access: Access) -> web.Application:
     middlewares = [_errors_and_ids(engine), guard(access)]
     app = web.Application(middlewares=middlewares, client_max_size=engine.limits.body_bytes)
     app.on_response_prepare.append(_name_request)
+    app.on_response_prepare.append(sharing(access))
     return app
 
 

@@ -38,6 +38,7 @@ def test_every_setting_reaches_the_processes() -> None:
         "admin_host",
         "allow_unauthenticated",
         "allowed_hosts",
+        "cors_origins",
         "share_cache",
     }
     common = fields - of_workers - of_front_doors

@@ -1,10 +1,11 @@
-"""The guard before all routes: names of hosts, then keys. What passes carries its identity.
+"""The guard before all routes: names of hosts, origins of pages, then keys. What passes carries its identity.
 
-Knows aiohttp; the rules are in gate.py and hosts.py.
+Knows aiohttp; the rules are in gate.py, hosts.py and origins.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from aiohttp import HttpVersion11, web
@@ -15,6 +16,7 @@ from shared.exposure import is_loopback, public_host
 from tokenizer_svc.access.gate import Gate, Identity
 from tokenizer_svc.access.hosts import Hosts, accepted_names, parse_hosts
 from tokenizer_svc.access.keyring import Keyring
+from tokenizer_svc.access.origins import Origins, parse_origins
 from tokenizer_svc.access.tenants import Caller
 from tokenizer_svc.api_error import ApiError
 
@@ -26,6 +28,7 @@ class Access(NamedTuple):
 
     gate: Gate
     hosts: Hosts
+    origins: Origins
 
 
 class Doors(NamedTuple):
@@ -44,10 +47,11 @@ def doors(settings: Settings) -> Doors:
     def hosts(host: str) -> Hosts:
         return Hosts(accepted_names(host, allowed, is_local=is_loopback(host)))
 
-    public = Access(Gate(tenants, operators), hosts(public_host(settings)))
+    origins = Origins(parse_origins(settings.cors_origins))
+    public = Access(Gate(tenants, operators), hosts(public_host(settings)), origins)
     if settings.admin_port is None:
         return Doors(public, None)
-    return Doors(public, Access(Gate(tenants, operators, is_admin_port=True), hosts(settings.admin_host)))
+    return Doors(public, Access(Gate(tenants, operators, is_admin_port=True), hosts(settings.admin_host), Origins()))
 
 
 def guard(access: Access) -> Middleware:
@@ -62,11 +66,27 @@ def guard(access: Access) -> Middleware:
                 "what clients call it"
             )
             raise ApiError(421, message, code="unknown_host")
+        if not access.origins.permits(request.headers):
+            message = (
+                "web pages of other origins may not use this server: name theirs with --cors-origins if they should"
+            )
+            raise ApiError(403, message, type="permission_error", code="foreign_origin")
+        if request.method == "OPTIONS" and access.origins.allows(request.headers.get("Origin", "")):
+            return web.Response(status=204, headers=access.origins.preflight())  # browsers ask without a key
         resource = request.match_info.route.resource
         request[_IDENTITY] = access.gate.admit("" if resource is None else resource.canonical, request.headers)
         return await handler(request)
 
     return middleware
+
+
+def sharing(access: Access) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Marks responses that pages of other origins may see."""
+
+    async def mark(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(access.origins.headers(request.headers.get("Origin")))
+
+    return mark
 
 
 def identity_of(request: web.Request) -> Identity:
