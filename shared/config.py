@@ -87,6 +87,9 @@ class Settings:
     port: Annotated[int, Parameter(group=_SERVER, validator=Number(gte=1, lte=65535))] = 30000
     """Port to listen on."""
 
+    drain_timeout: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 30
+    """Seconds that running answers may take when a front door is told to stop; new requests are refused meanwhile."""
+
     tool_format: Annotated[Literal["auto", "hermes", "llama3-json"], Parameter(group=_SERVER)] = "auto"
     """How the model writes calls of tools; auto goes by its chat template, and takes hermes where that says nothing."""
 

@@ -39,6 +39,7 @@ from tokenizer_svc.answers import Announcement, Answer, Choice, again
 from tokenizer_svc.api_error import unavailable
 from tokenizer_svc.app import build_app
 from tokenizer_svc.asking import Asking
+from tokenizer_svc.draining import drain
 from tokenizer_svc.engine import Draft
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.grammar.pool import Pool
@@ -74,21 +75,25 @@ async def serve(context: Context) -> None:
     runner = web.AppRunner(build_app(door), handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_GRACE_S)
     try:
         await runner.setup()
-        await _listen(runner, settings)
+        site = await _listen(runner, settings)
         await context.announce(State.READY, f"listening on {settings.host}:{settings.port}")
         await context.stopping.wait()
-        await context.announce(State.STOPPING, "finishing answers")
+        context.say(State.STOPPING, "finishing answers")
+        if context.failure is None:
+            await drain(door, runner, site, settings.drain_timeout)
     finally:
         await runner.cleanup()
     await door.end()
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+async def _listen(runner: web.AppRunner, settings: Settings) -> web.TCPSite:
+    site = web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_port=True)
     try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_port=True).start()
+        await site.start()
     except OSError as error:
         where = f"{settings.host} port {settings.port}"
         raise UserError(f"cannot listen on {where}: {error.strerror}; choose another --host or --port") from error
+    return site
 
 
 class GrammarStore:
@@ -141,11 +146,30 @@ class FrontDoor:
         self._absent_since: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
         self._asking = Asking()
+        self._refuses = False  # all that is new
+        self._open: set[Answer] = set()  # somebody is being sent them
         self.metrics.open.set_function(lambda: len(self._inbox))
 
     @property
     def is_stopping(self) -> bool:
         return self._context.stopping.is_set()
+
+    # --- the end: see draining.py
+
+    @property
+    def open_answers(self) -> int:
+        return len(self._open)
+
+    @property
+    def has_substitute(self) -> bool:
+        return any(pulse.replica != self._context.replica for pulse in self._context.peers.ready(Role.TOKENIZER))
+
+    def refuse(self) -> None:
+        self._refuses = True
+
+    def cut(self, message: str) -> None:
+        for answer in self._open:
+            answer.fail(Failed(answer.id, Failure.UNAVAILABLE, message))
 
     # --- life
 
@@ -252,6 +276,8 @@ class FrontDoor:
 
     def missing(self) -> list[str]:
         peers = self._context.peers
+        if self.is_stopping:
+            return ["this front door is stopping"]
         if not peers.hears:
             return ["redis does not answer"]
         roles = (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER)
@@ -261,10 +287,11 @@ class FrontDoor:
     def ready_card(self) -> ModelCard:
         peers = self._context.peers
         dead = [role for role in (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER) if not peers.pulses(role)]
-        if dead or self._card is None or self.is_stopping:
-            reason = "the server is stopping" if self.is_stopping else "the model is not ready yet"
-            if dead:
-                reason = f"no {' and no '.join(dead)} is running"
+        if self._refuses:
+            seconds = self.limits.retry_after_s if self.has_substitute else self.limits.unready_retry_after_s
+            raise unavailable("this front door is stopping: send the request again", seconds)
+        if dead or self._card is None:
+            reason = f"no {' and no '.join(dead)} is running" if dead else "the model is not ready yet"
             raise unavailable(f"{reason}: try again in a few seconds", self.limits.unready_retry_after_s)
         return self._card
 
@@ -317,6 +344,7 @@ class FrontDoor:
         ]
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
+        self._open.add(answer)
         self._grammars.attach(answer, structures, client)
         task = asyncio.create_task(self._announce(answer.choices, detokenizer))
         self._writing.add(task)
@@ -409,6 +437,7 @@ class FrontDoor:
         return self._grammars.compiled(key)
 
     def abandon(self, answer: Answer) -> None:
+        self._open.discard(answer)
         self._grammars.detach(answer)
         ids = self._inbox.forget(answer)
         self._asking.forget(ids)
