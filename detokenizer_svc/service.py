@@ -39,6 +39,7 @@ async def serve(context: Context) -> None:
     context.spawn(service.follow())
     await context.announce(State.READY)
     await context.stopping.wait()
+    await context.idle()
 
 
 def _load(context: Context) -> Tokenizer:

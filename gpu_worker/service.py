@@ -28,6 +28,7 @@ from shared.service import Context
 
 log = structlog.get_logger("worker")
 
+_FLUSH_S = 2.0  # for the last steps, when told to stop
 _GRAMMAR_PATIENCE_S = 60.0  # a grammar is compiled in 2 s, but others may be before it
 
 
@@ -175,6 +176,8 @@ async def serve(context: Context) -> None:
     context.spawn(engine.ended())
     await stopping
     await engine.stop()
+    with contextlib.suppress(TimeoutError):  # what was computed need not be computed again
+        await asyncio.wait_for(outbox.join(), _FLUSH_S)
 
 
 def _load(context: Context) -> asyncio.Future[Loaded]:
@@ -247,6 +250,7 @@ async def _write(context: Context, outbox: asyncio.Queue[FromWorker]) -> None:
             transaction.append(steps, report)
         await transaction.commit()
         for report in reports:
+            outbox.task_done()
             if isinstance(report, Step):
                 metrics.observe(report)
             elif isinstance(report, Opened):

@@ -78,7 +78,8 @@ def serve(
     """Serve a model over HTTP on this machine.
 
     Starts an embedded Redis-compatible server on a private Unix socket and one of each process: worker, scheduler,
-    detokenizer, HTTP front door. It ends in a banner with the URL; Ctrl-C stops everything.
+    detokenizer, HTTP front door. It ends in a banner with the URL. Ctrl-C or SIGTERM stops everything once the answers
+    under way are finished, a second one at once. SIGUSR1 restarts one process after the other, which breaks no answer.
 
     Every option can also be an environment variable (`ROOTSTREAM_PAGE_SIZE=1` is `--page-size 1`) or a key of the file
     that `--config` or `ROOTSTREAM_CONFIG` names (`page_size: 1`). Options outrank the environment, the environment

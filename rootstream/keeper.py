@@ -45,7 +45,7 @@ class Keeper:
         self._is_ready = False
         self._news = asyncio.Event()
         self._expected = False  # its end is
-        self._retired = False
+        self.is_retired = False
 
     @property
     def name(self) -> str:
@@ -57,15 +57,16 @@ class Keeper:
 
     async def keep(self) -> Ending | None:
         """Until it is retired (None), or there is no use in starting it again."""
-        while not self._retired:
+        while not self.is_retired:
             self._ready_at, self._is_ready, self.detail = None, False, "starting Python"
             await self.child.start()
             code = await self.child.ended()
             self._is_ready, self.detail = False, "waiting to start again"
-            if self._retired:
+            if self.is_retired:
                 return None
             if self._expected:
                 self._expected = False
+                self._say(f"{self.name} stopped; starting it again")
                 continue
             served = 0.0 if self._ready_at is None else time.monotonic() - self._ready_at
             delay = self._backoff.after(served)
@@ -98,11 +99,15 @@ class Keeper:
         """An orderly stop, at the end of which ``keep`` starts it again."""
         self._expected = True
         await self.child.stop(grace)
-        self._is_ready = False
+
+    def kill(self) -> None:
+        """The end, at once and for good."""
+        self.is_retired = True
+        self.child.kill()
 
     async def retire(self, grace: float) -> None:
         """An orderly stop for good."""
-        self._retired = True
+        self.is_retired = True
         await self.child.stop(grace)
 
     def _hopeless(self, code: int) -> Ending | None:

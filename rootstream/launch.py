@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import itertools
 import os
 import signal
 import socket
@@ -42,6 +43,8 @@ _MODULES = {
     Role.TOKENIZER: "tokenizer_svc",
 }
 _GRACE_S = 10.0
+_HUNG_UP = 128 + signal.SIGHUP
+_ASKED_FOR = (0, _HUNG_UP)  # exit codes
 _POLL_S = 0.1
 _REDIS_S = 3.0
 
@@ -133,9 +136,9 @@ class Launcher:
         self._ready = False
         self._ending: asyncio.Future[Ending] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._keepers = [
-            self._keeper(role, number) for role, count in self._counts().items() for number in range(count)
-        ]
+        self._rolling: asyncio.Task[None] | None = None
+        self._keepers: list[Keeper] = []
+        self._numbers = {role: itertools.count() for role in _MODULES}
 
     async def run(self) -> Ending:
         """Start everything, keep it running, stop everything."""
@@ -143,15 +146,20 @@ class Launcher:
         self._ending = loop.create_future()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._interrupted, number)
+        loop.add_signal_handler(signal.SIGUSR1, self._roll)
         bus = Bus.connect(self._settings.redis_url, self._settings.namespace)
         try:
-            for keeper in self._keepers:
-                self._spawn(self._keep(keeper))
+            for role, count in self._counts().items():
+                for _ in range(count):
+                    self._add(role)
             self._spawn(self._listen(Registry(bus)))
             self._spawn(self._greet(bus))
             if self._server is not None:
                 self._spawn(redis_keeper.keep(self._server, self._display.say))
-            return await asyncio.shield(self._ending)
+            ending = await asyncio.shield(self._ending)
+            self._display.started()
+            await self._drain(ending)
+            return ending
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -170,18 +178,28 @@ class Launcher:
             Role.SCHEDULER: 1,
         }
 
-    def _keeper(self, role: Role, number: int) -> Keeper:
-        name = f"{role}-{number}"
+    def _add(self, role: Role) -> Keeper:
+        """Start one more process of a role, under a name that none had before."""
+        name = f"{role}-{next(self._numbers[role])}"
         own = dataclasses.replace(self._settings, replica=name, parent=os.getpid(), log_format="json")
         if role is not Role.TOKENIZER:  # nobody else has to do with keys
             own = dataclasses.replace(own, api_keys=None, admin_key=None)
         child = Child(name, _MODULES[role], without_settings() | to_environment(own), self._display.log)
-        return Keeper(role, child, self._display.say, lambda: self._ready)
+        keeper = Keeper(role, child, self._display.say, lambda: self._ready)
+        self._keepers.append(keeper)
+        self._spawn(self._keep(keeper))
+        return keeper
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    @property
+    def _current(self) -> list[Keeper]:
+        """All but those that have been replaced."""
+        return [keeper for keeper in self._keepers if not keeper.is_retired]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
+        return task
 
     def _end(self, ending: Ending) -> None:
         assert self._ending is not None
@@ -192,11 +210,11 @@ class Launcher:
         assert self._ending is not None
         if self._ending.done():
             for keeper in self._keepers:
-                keeper.child.kill()
+                keeper.kill()
             return
         self._display.started()
-        self._display.say("stopping; once more to stop at once")
-        self._end(Ending(0 if number != signal.SIGHUP else 129))
+        self._display.say("stopping when the answers under way are finished; once more to stop at once")
+        self._end(Ending(0 if number != signal.SIGHUP else _HUNG_UP))
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -209,7 +227,6 @@ class Launcher:
         ending = await keeper.keep()
         if ending is not None:
             self._end(ending)
-        self._keepers.remove(keeper)
 
     async def _listen(self, registry: Registry) -> None:
         """Hear what the processes say of themselves; while Redis is away, nobody is judged."""
@@ -217,7 +234,7 @@ class Launcher:
             registry.tick()
             with contextlib.suppress(Unavailable):
                 await registry.refresh()
-            for keeper in self._keepers:
+            for keeper in self._current:
                 pulse = next((p for p in registry.pulses(keeper.role) if p.replica == keeper.name), None)
                 keeper.heard(pulse, 0.0 if pulse is None else registry.silence(pulse))
             await asyncio.sleep(LOOK_S if self._ready else _POLL_S)
@@ -242,13 +259,54 @@ class Launcher:
         settings = self._settings
         return await all_ready(reachable_host(settings.host), settings.port, settings.tokenizers)
 
+    # --- a rolling restart ------------------------------------------------------------------------
+
+    def _roll(self) -> None:
+        assert self._ending is not None
+        if not self._ready or self._ending.done():
+            self._display.say("no rolling restart: not everything is ready")
+        elif self._rolling is not None and not self._rolling.done():
+            self._display.say("a rolling restart is under way already")
+        else:
+            self._rolling = self._spawn(self._restart_all())
+
+    async def _restart_all(self) -> None:
+        """One process after the other, each ready before the next is stopped.
+
+        A front door is followed by another one, under a new name, that listens before it leaves; what the others were
+        at is taken up again from the streams.
+        """
+        began = time.monotonic()
+        self._display.say("rolling restart: one process after the other")
+        for keeper in self._current:
+            if keeper.role is Role.TOKENIZER:
+                await self._add(keeper.role).ready()
+                await keeper.retire(self._door_grace)
+            else:
+                await keeper.restart(_GRACE_S)
+                await keeper.ready()
+            for other in self._current:  # a scheduler waits for a new worker, and so do all others
+                await other.ready()
+        self._display.say(f"rolling restart: done in {time.monotonic() - began:.1f} s")
+
     # --- stopping ---------------------------------------------------------------------------------
 
+    @property
+    def _door_grace(self) -> float:
+        return self._settings.drain_timeout + _GRACE_S
+
+    async def _drain(self, ending: Ending) -> None:
+        """Let the front doors finish their answers, for which all others go on."""
+        if self._rolling is not None:
+            self._rolling.cancel()
+        if ending.code in _ASKED_FOR:
+            doors = [keeper for keeper in self._current if keeper.role is Role.TOKENIZER]
+            await asyncio.gather(*(keeper.retire(self._door_grace) for keeper in doors))
+
     async def _stop(self) -> None:
-        """The front door first, so that nobody is let in any more; then the rest."""
-        doors = [keeper for keeper in self._keepers if keeper.role is Role.TOKENIZER]
-        for keepers in (doors, [keeper for keeper in self._keepers if keeper not in doors]):
-            await asyncio.gather(*(keeper.child.stop(_GRACE_S) for keeper in keepers))
+        await asyncio.gather(*(keeper.child.stop(_GRACE_S) for keeper in self._keepers))
+        if restarts := [f"{keeper.name} {keeper.restarts}" for keeper in self._keepers if keeper.restarts]:
+            self._display.say(f"started again: {', '.join(restarts)}")
 
 
 async def _card(bus: Bus) -> ModelCard:

@@ -53,9 +53,10 @@ _PATIENCE_S = 10.0  # how long a front door may be away before its requests end,
 
 
 async def serve(context: Context) -> None:
-    """Run until stopped."""
+    """Run until stopped, between two rounds."""
     context.spawn(Service(context).run())
     await context.stopping.wait()
+    await context.idle()
 
 
 class Service:

@@ -94,6 +94,9 @@ class Settings:
     max_connections: Annotated[int, Parameter(group=_SERVER, validator=_POSITIVE)] = 4096
     """Open connections beyond which an HTTP process closes those that are idle, and then refuses new ones."""
 
+    drain_timeout: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 30
+    """Seconds that running answers may take when a front door is told to stop; new requests are refused meanwhile."""
+
     tool_format: Annotated[Literal["auto", "hermes", "llama3-json"], Parameter(group=_SERVER)] = "auto"
     """How the model writes calls of tools; auto goes by its chat template, and takes hermes where that says nothing."""
 

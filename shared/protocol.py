@@ -379,7 +379,7 @@ TABLES: Mapping[type, tuple[Columns, ...]] = {
             codes=_FINISHES,
         ),
     ),
-    Restated: (Columns({"tokens": INT32, "forced": UINT8}, optional=("forced",)),),
+    Restated: (Columns({"tokens": INT32}),),
     Track: (Columns({"context": INT32}),),
     Texts: (
         Columns(

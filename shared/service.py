@@ -52,6 +52,7 @@ class Context:
         self._state = State.LOADING
         self._detail = "starting"
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._told: asyncio.Task[None] | None = None
         self.failure: BaseException | None = None  # of a spawned task
 
     @property
@@ -77,6 +78,17 @@ class Context:
         self._state, self._detail = state, detail
         await self.beat()
 
+    def say(self, state: State, detail: str) -> None:
+        """Change state and tell everyone soon, whether or not Redis answers."""
+        self._state, self._detail = state, detail
+        self._told = asyncio.create_task(self._tell())
+
+    async def idle(self, patience: float = 5.0) -> None:
+        """Wait until the main loop waits for work: then nothing is half done."""
+        deadline = time.monotonic() + (patience if self.failure is None else 0.0)
+        while self.rounds.current is not None and time.monotonic() < deadline:  # noqa: ASYNC110 - it may be a thread's
+            await asyncio.sleep(0.005)
+
     def progress(self, detail: str) -> None:
         """What is going on, for people; told with the next pulse. Safe from any thread."""
         self._detail = detail
@@ -93,7 +105,7 @@ class Context:
         before, self._stuck = self._stuck, self._watch.look(time.monotonic())
         if (before is None) != (self._stuck is None):
             log.warning("work does not move" if before is None else "work moves again")
-            self._told = asyncio.create_task(self._tell())
+            self.say(self._state, self._detail)
         return self._stuck
 
     async def _tell(self) -> None:

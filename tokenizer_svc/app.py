@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
 import structlog
@@ -62,6 +63,7 @@ def _bare_app(engine: Engine, access: Access) -> web.Application:
     app = web.Application(middlewares=middlewares, client_max_size=engine.limits.body_bytes)
     app.on_response_prepare.append(_name_request)
     app.on_response_prepare.append(sharing(access))
+    app.on_response_prepare.append(_closing(engine))
     return app
 
 
@@ -168,6 +170,18 @@ def _of_http(refused: web.HTTPException, request: web.Request) -> ApiError:
             return ApiError(405, message, code="method_not_allowed")
         case _:
             return ApiError(refused.status, refused.reason, code="http_error")
+
+
+def _closing(engine: Engine) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Nobody should send another request to a process that is about to end."""
+
+    async def close(request: web.Request, response: web.StreamResponse) -> None:
+        del request
+        if engine.is_stopping:
+            response.force_close()
+            response.headers["Connection"] = "close"
+
+    return close
 
 
 async def _name_request(request: web.Request, response: web.StreamResponse) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import resource
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -37,10 +37,18 @@ class Port(NamedTuple):
     port_flag: str = "--port"
 
 
+class Listener(NamedTuple):
+    """A port that is open, and what serves a connection that comes."""
+
+    server: asyncio.Server
+    serve: Callable[[], asyncio.BaseProtocol]
+
+
 @contextlib.asynccontextmanager
-async def listening(ports: Sequence[Port], limits: Limits) -> AsyncGenerator[None]:
+async def listening(ports: Sequence[Port], limits: Limits) -> AsyncGenerator[list[Listener]]:
     """Serve on all of them. Raises UserError for an address that cannot be used."""
     _allow_files(limits.connections * len(ports) + _OTHER_FILES)
+    listeners: list[Listener] = []
     async with contextlib.AsyncExitStack() as stack:
         for port in ports:
             connections = Connections(limits)
@@ -60,16 +68,19 @@ async def listening(ports: Sequence[Port], limits: Limits) -> AsyncGenerator[Non
             )
             stack.push_async_callback(runner.cleanup)
             await runner.setup()
-            stack.callback((await _listen(runner, port, connections)).close)
-        yield
+            listeners.append(await _listen(runner, port, connections))
+            stack.callback(listeners[-1].server.close)
+        yield listeners
 
 
-async def _listen(runner: web.AppRunner, port: Port, connections: Connections) -> asyncio.Server:
+async def _listen(runner: web.AppRunner, port: Port, connections: Connections) -> Listener:
     assert runner.server is not None
+    serve = connections.wrapped(runner.server)
     try:
-        return await asyncio.get_running_loop().create_server(
-            connections.wrapped(runner.server), port.host, port.port, backlog=_BACKLOG, reuse_port=True
+        server = await asyncio.get_running_loop().create_server(
+            serve, port.host, port.port, backlog=_BACKLOG, reuse_port=True
         )
+        return Listener(server, serve)
     except OSError as error:
         where = f"{port.host} port {port.port}"
         choose = f"choose another {port.host_flag} or {port.port_flag}"

@@ -40,6 +40,7 @@ from tokenizer_svc.answers import Announcement, Answer, Choice, again
 from tokenizer_svc.api_error import unavailable
 from tokenizer_svc.app import build_admin_app, build_app
 from tokenizer_svc.asking import Asking
+from tokenizer_svc.draining import drain
 from tokenizer_svc.engine import Draft
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.grammar.pool import Pool
@@ -75,10 +76,12 @@ async def serve(context: Context) -> None:
     tokenizer = await asyncio.to_thread(Tokenizer.load, files, settings.cache_path)
     door = FrontDoor(context, tokenizer, settings.served_model_name or files.name)
     await door.begin()
-    async with listening(_ports(door, access, settings), door.limits):
+    async with listening(_ports(door, access, settings), door.limits) as listeners:
         await context.announce(State.READY, f"listening on {settings.host}:{settings.port}")
         await context.stopping.wait()
-        await context.announce(State.STOPPING, "finishing answers")
+        context.say(State.STOPPING, "finishing answers")
+        if context.failure is None:
+            await drain(door, listeners, settings.drain_timeout)
     await door.end()
 
 
@@ -140,11 +143,30 @@ class FrontDoor:
         self._absent_since: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
         self._asking = Asking()
+        self._refuses = False  # all that is new
+        self._open: set[Answer] = set()  # somebody is being sent them
         self.metrics.open.set_function(lambda: len(self._inbox))
 
     @property
     def is_stopping(self) -> bool:
         return self._context.stopping.is_set()
+
+    # --- the end: see draining.py
+
+    @property
+    def open_answers(self) -> int:
+        return len(self._open)
+
+    @property
+    def has_substitute(self) -> bool:
+        return any(pulse.replica != self._context.replica for pulse in self._context.peers.ready(Role.TOKENIZER))
+
+    def refuse(self) -> None:
+        self._refuses = True
+
+    def cut(self, message: str) -> None:
+        for answer in self._open:
+            answer.fail(Failed(answer.id, Failure.UNAVAILABLE, message))
 
     # --- life
 
@@ -258,6 +280,8 @@ class FrontDoor:
 
     def missing(self) -> list[str]:
         peers = self._context.peers
+        if self.is_stopping:
+            return ["this front door is stopping"]
         if not peers.hears:
             return ["redis does not answer"]
         roles = (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER)
@@ -267,10 +291,11 @@ class FrontDoor:
     def ready_card(self) -> ModelCard:
         peers = self._context.peers
         dead = [role for role in (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER) if not peers.pulses(role)]
-        if dead or self._card is None or self.is_stopping:
-            reason = "the server is stopping" if self.is_stopping else "the model is not ready yet"
-            if dead:
-                reason = f"no {' and no '.join(dead)} is running"
+        if self._refuses:
+            seconds = self.limits.retry_after_s if self.has_substitute else self.limits.unready_retry_after_s
+            raise unavailable("this front door is stopping: send the request again", seconds)
+        if dead or self._card is None:
+            reason = f"no {' and no '.join(dead)} is running" if dead else "the model is not ready yet"
             raise unavailable(f"{reason}: try again in a few seconds", self.limits.unready_retry_after_s)
         return self._card
 
@@ -323,6 +348,7 @@ class FrontDoor:
         ]
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
+        self._open.add(answer)
         self._grammars.attach(answer, structures, caller.turn)
         task = asyncio.create_task(self._announce(answer.choices, detokenizer))
         self._writing.add(task)
@@ -416,6 +442,7 @@ class FrontDoor:
         return self._grammars.compiled(key)
 
     def abandon(self, answer: Answer) -> None:
+        self._open.discard(answer)
         self._grammars.detach(answer)
         ids = self._inbox.forget(answer)
         self._asking.forget(ids)
