@@ -23,6 +23,7 @@ from scheduler_svc.prefill import ChunkBudget
 from scheduler_svc.request import Request, State, seniority
 from scheduler_svc.stats import Stats
 from scheduler_svc.tenants import Tenant, Tenants
+from scheduler_svc.trials import Trials, accuse
 from shared.protocol import ModelCard, Plan
 
 _CHUNK_PLANS = 2  # outstanding at most: one being executed, one at hand
@@ -46,6 +47,7 @@ class Batch:
         self._tenants = tenants
         self._queue = Queue(limits.policy, self._cached_tokens)
         self._in_flight = InFlight(card.page_size)
+        self._trials = Trials()
         self._rows: dict[Request, None] = {}  # prefilling and decoding
         self._prefilling: dict[Request, None] = {}
         self._hungry: dict[Request, None] = {}  # rows whose lease runs low
@@ -65,13 +67,15 @@ class Batch:
             return False
         if len(self._chunk_plans) >= _CHUNK_PLANS:
             return True
+        if self._trials.pending:
+            return False
         return not self._prefilling and (not len(self._queue) or not self._has_rows_for_more)
 
     @property
     def at_ease(self) -> bool:
         """All rows decode, nobody waits, and no word of the worker is awaited."""
         waiting = self._hungry or self._releases or self._prefilling or self._ending or self._preempted
-        return not (waiting or self._chunk_plans or len(self._queue))
+        return not (waiting or self._chunk_plans or len(self._queue) or self._trials.pending)
 
     @property
     def _has_rows_left(self) -> bool:
@@ -88,7 +92,14 @@ class Batch:
     def enqueue(self, request: Request) -> None:
         """Let a request wait for its turn."""
         request.state = State.WAITING
-        self._queue.push(request, self.cache.tree.version)
+        if request.suspected:
+            self._trials.add(request)
+        else:
+            self._queue.push(request, self.cache.tree.version)
+
+    def accuse(self) -> list[Request]:
+        """The worker has died. Returns the requests that have to end for it."""
+        return accuse([*self._rows, *self._preempted], others=bool(self._ending))
 
     def withdraw(self, request: Request) -> None:
         """A request ends here, not at the worker: its pages are free once that is safe."""
@@ -257,10 +268,17 @@ class Batch:
 
     def _admit(self, draft: Draft, budget: ChunkBudget, now: float, before: Request | None = None) -> None:
         """Admit waiting requests while there is room; only those that precede ``before``, if that is given."""
-        if not budget.left or self._hungry or not len(self._queue):
+        if not budget.left or self._hungry:
             return
-        self._queue.refresh(self.cache.tree.version)
-        while budget.left and (first := self._queue.first) is not None:
+        if len(self._queue):
+            self._queue.refresh(self.cache.tree.version)
+        while budget.left:
+            first = self._queue.first
+            if self._trials.pending and (first is None or not first.returns or self._trials.under_way):
+                self._try_next(draft, budget, now)
+                return
+            if first is None:
+                return
             if before is not None and not fairness.precedes(first.tenant, first.priority, before):
                 return
             if not self._has_rows_for_more:
@@ -271,6 +289,14 @@ class Batch:
             if not self._admitted(draft, request, budget, now):
                 self._queue.push(request, self.cache.tree.version)
                 return
+
+    def _try_next(self, draft: Draft, budget: ChunkBudget, now: float) -> None:
+        """Admit one of those that may have killed the worker, if it would be the only one on which to blame a death."""
+        suspect = self._trials.next
+        if suspect is None or self._trials.under_way or self._ending:
+            return
+        if all(row.is_cleared for row in self._rows) and self._admitted(draft, suspect, budget, now):
+            self._trials.starts(suspect)
 
     def _candidate(self) -> Request | None:
         """Take the first waiting request whose next page nobody is about to prefill."""
@@ -319,6 +345,7 @@ class Batch:
             self._stats.cached_tokens += cached
             request.told = cached
         request.announced = True
+        request.returns = False
         return True
 
     def _displaceable(self, tenant: Tenant, priority: int, draft: Draft | None = None) -> Request | None:
@@ -355,6 +382,7 @@ class Batch:
         self._prefilling.pop(request, None)
         self._hungry.pop(request, None)
         self._queue.remove(request)
+        self._trials.leaves(request)
         self._requeue(self._in_flight.end(request))
 
     def _requeue(self, requests: Iterable[Request]) -> None:

@@ -1,5 +1,5 @@
-"""The order of the queue: priority first, then the tenant served least, then the longest cached prefix, aged, or
-first come first served.
+"""The order of the queue: who was on a worker that died, then priority, then the tenant served least. Among one
+tenant's requests the longest cached prefix, aged; or first come first served.
 
 A second of waiting weighs as much as ``AGING_TOKENS`` cached tokens, so nobody starves. Because all
 age alike, ``arrived * AGING_TOKENS - cached tokens`` orders a tenant's requests whatever the time is: they are a heap,
@@ -48,8 +48,9 @@ class _Entry:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """The waiting requests of one tenant and priority."""
+    """The waiting requests of one tenant and priority; those that were rows of a worker that died are apart."""
 
+    returns: bool
     priority: int
     tenant: Tenant
     size: int = 0
@@ -63,9 +64,9 @@ class Queue:
         self._policy = policy
         self._cached_tokens = cached_tokens
         self._entries: dict[Request, _Entry] = {}
-        self._lanes: dict[tuple[int, Tenant], Lane] = {}  # those that hold requests
+        self._lanes: dict[tuple[bool, int, Tenant], Lane] = {}  # those that hold requests
         self._order: GrowingHeap[Lane] = GrowingHeap(
-            lambda lane: (-lane.priority, lane.tenant.served), lambda lane: lane.size > 0
+            lambda lane: (not lane.returns, -lane.priority, lane.tenant.served), lambda lane: lane.size > 0
         )
         self._tickets = itertools.count()  # equal ranks are taken in the order they were given
         self._turns: deque[_Entry] = deque()
@@ -95,7 +96,7 @@ class Queue:
             lane = entry.lane
             lane.size -= 1
             if not lane.size:
-                del self._lanes[lane.priority, lane.tenant]
+                del self._lanes[lane.returns, lane.priority, lane.tenant]
 
     def pop(self, version: int) -> Request | None:
         """Take the first request out."""
@@ -126,7 +127,7 @@ class Queue:
             self._turns = deque(self._entries.values())
 
     def _lane(self, request: Request) -> Lane:
-        key = request.generate.priority, request.tenant
+        key = request.returns, request.generate.priority, request.tenant
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(*key)

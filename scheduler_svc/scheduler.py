@@ -20,6 +20,7 @@ from scheduler_svc.tenants import Tenants
 from shared import columns
 from shared.protocol import Aborted, Failed, Failure, Finish, Flush, Flushed, Generate, ModelCard, Plan, Restated, Step
 
+_POISONOUS = "the worker died twice of this request, which ends it: the worker's log says how"
 _OUTCOMES = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.ABORT: "abort"}
 
 
@@ -148,6 +149,15 @@ class Scheduler:
     def suspend(self) -> None:
         """Plan nothing until ``reopen``: the worker has forgotten its rows, or is about to."""
         self._suspended = True
+
+    def on_death(self) -> None:
+        """The worker has died, and what it was doing may have been the reason: whoever did it twice ends."""
+        self._settle_for_good()
+        if self.batch is None or self._suspended:  # nothing was under way, or that is settled already
+            return
+        for request in self.batch.accuse():
+            self._withdraw(request)
+            self._fail(request, Failure.POISONOUS, _POISONOUS)
 
     def reopen(self, epoch: int, card: ModelCard) -> None:
         """The worker starts empty: every live request goes back to the queue with its output so far."""

@@ -193,6 +193,7 @@ class Service:
             match self._fold(entry.message, now):
                 case Hello() as hello:
                     log.info("worker started", incarnation=hello.incarnation, model=hello.card.model)
+                    self._scheduler.on_death()
                     await self._open(hello)
                 case Opened() as opened:
                     await self._on_opened(opened)

@@ -123,4 +123,4 @@ def test_the_queue_holds_nothing_of_tenants_that_are_gone() -> None:
         queue.refresh(0)
     assert len(queue._order) < 200
     assert len(queue._turns) < 200
-    assert not queue._lanes.keys() - {(1, stays.tenant)}
+    assert not queue._lanes.keys() - {(False, 1, stays.tenant)}
