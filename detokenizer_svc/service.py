@@ -21,6 +21,7 @@ from shared.metrics import MICROS, SECONDS
 from shared.model_files import locate
 from shared.protocol import Abort, Opened, Restate, Restated, Step, Track, Untrack
 from shared.registry import State
+from shared.rounds import WAITS
 from shared.service import Context
 from shared.tokenizer import Tokenizer
 
@@ -38,6 +39,7 @@ async def serve(context: Context) -> None:
     context.spawn(service.follow())
     await context.announce(State.READY)
     await context.stopping.wait()
+    await context.idle()
 
 
 def _load(context: Context) -> Tokenizer:
@@ -56,20 +58,25 @@ class _Service:
         self._reader = Reader(context.bus, [self._detok, self._steps])
         self._suspects: list[int] = []
         self._suspected_at = START
-        self._metrics = _Metrics(context)
+        self._metrics = _Metrics(context, detokenizer)
 
     async def follow(self) -> None:
         """Fold the logs; what a batch amounts to is written before the next is read."""
         trimmed = swept = time.monotonic()
+        rounds = self._context.rounds
         while True:
+            rounds.end()
             entries = await self._reader.next(block_ms=int(_TRIM_S * 1000))
+            rounds.begin(len(entries))
             if entries:
                 started = time.perf_counter()
                 for entry in entries:
                     self._fold(entry)
                 output = self._detokenizer.take()
-                self._metrics.count(output, time.perf_counter() - started, len(self._detokenizer))
+                self._metrics.count(output, time.perf_counter() - started)
+                rounds.begin(WAITS)
                 await self._write(output, entries)
+            rounds.begin(WAITS)
             if time.monotonic() - trimmed >= _TRIM_S:
                 trimmed = time.monotonic()
                 self._detokenizer.remind()
@@ -139,13 +146,14 @@ class _Service:
 
 
 class _Metrics:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, detokenizer: Detokenizer) -> None:
         registry = context.metrics
         prefix = "rootstream_detokenizer"
         self._tokens = Counter(f"{prefix}_tokens", "Tokens turned into text.", registry=registry)
         self._texts = Counter(f"{prefix}_texts", "Texts messages written.", registry=registry)
         self._stops = Counter(f"{prefix}_stop_matches", "Requests ended by a stop string.", registry=registry)
-        self._tracked = Gauge(f"{prefix}_tracked", "Requests being turned into text.", registry=registry)
+        tracked = Gauge(f"{prefix}_tracked", "Requests being turned into text.", registry=registry)
+        tracked.set_function(lambda: len(detokenizer))
         self._fold = Histogram(
             f"{prefix}_fold_seconds", "Time to turn one batch of steps into text.", registry=registry, buckets=MICROS
         )
@@ -156,9 +164,8 @@ class _Metrics:
             buckets=SECONDS,
         )
 
-    def count(self, output: Output, seconds: float, tracked: int) -> None:
+    def count(self, output: Output, seconds: float) -> None:
         self._tokens.inc(output.tokens)
         self._texts.inc(len(output.texts))
         self._stops.inc(output.stop_matches)
-        self._tracked.set(tracked)
         self._fold.observe(seconds)

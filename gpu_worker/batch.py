@@ -163,6 +163,8 @@ class Batch:
             row = self._index.get(request_id)
             if row is not None:  # it may have finished while the grant was under way
                 held = int(self.num_pages[row])
+                if held + count > self.page_tables.shape[1]:
+                    raise PlanError(f"request {request_id:016x}: {held + count} pages for {self.context_length} tokens")
                 self.page_tables[row, held : held + count] = pages[at : at + count]
                 self.num_pages[row] = held + count
                 if limit > (held + count) * self.page_size:

@@ -19,6 +19,7 @@ from gpu_worker.execution import MakeExecution, Model, Ran, Rows
 from gpu_worker.grammar.loading import GrammarReady
 from gpu_worker.grammar.mask_pool import MaskPool
 from gpu_worker.lock_step import LockStep
+from gpu_worker.plan_check import check_plan
 from shared import columns
 from shared.protocol import FromWorker, ModelCard, Open, Opened, Plan, Step
 
@@ -44,6 +45,7 @@ class Engine:
     ) -> None:
         """Computes ``model`` in lock-step unless given another way to compute rows."""
         self._incarnation = incarnation
+        self._card = card
         self._batch = Batch(card.max_running, card.context_length, card.page_size)
         self._constraints = (
             Constraints(self._batch, None, (), lambda _: None)
@@ -84,6 +86,12 @@ class Engine:
         return bool(self._plans) or self._can_run or self._must_tell
 
     @property
+    def tokens_ahead(self) -> int:
+        """About how many tokens the next :meth:`step` computes."""
+        chunks = next((plan.chunk_lengths for plan in self._plans if plan.chunk_lengths), b"")
+        return int(columns.as_int32(chunks).sum()) + len(self._batch)
+
+    @property
     def _can_run(self) -> bool:
         return bool(self._chunks) or self._execution.has_work
 
@@ -109,6 +117,7 @@ class Engine:
             plan = self._plans.popleft()
             if plan.seq <= self._applied:  # delivered twice
                 continue
+            check_plan(plan, self._card)
             self._chunks = self._batch.apply(plan)
             self._applied = plan.seq
             for admit in plan.admits:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpu_worker.grouped import Grouped
-from gpu_worker.models.config import ModelConfig, parse_gguf
+from gpu_worker.models.config import INCOMPLETE, ModelConfig, parse_gguf
 from shared.errors import UserError
 from shared.gguf_header import GGUFError, TensorEntry, read_header
 
@@ -37,6 +37,8 @@ _NAMES = {
     "mlp.down_proj": "ffn_down",
 }
 
+_PERMUTED = ("q_proj.weight", "q_proj.bias", "k_proj.weight", "k_proj.bias")
+
 
 class GGUFWeights:
     """One GGUF file."""
@@ -49,15 +51,19 @@ class GGUFWeights:
         self._path = path
         self._bytes = np.memmap(path, np.uint8, "r")
         self._tensors = header.tensors
+        self._check_places()
         embedding = self._tensors.get("token_embd.weight")
         if embedding is None:
             raise UserError(f"{path} holds no token embedding; parts of a split GGUF file must be merged first")
-        self.config: ModelConfig = parse_gguf(
-            header.metadata,
-            tied_embeddings="output.weight" not in self._tensors,
-            vocab_size=embedding.shape[0],
-            source=str(path),
-        )
+        try:
+            self.config: ModelConfig = parse_gguf(
+                header.metadata,
+                tied_embeddings="output.weight" not in self._tensors,
+                vocab_size=embedding.shape[0],
+                source=str(path),
+            )
+        except INCOMPLETE as error:
+            raise UserError(f"{path} is not a complete model: {error!r}") from error
 
     def __contains__(self, name: str) -> bool:
         return _gguf_name(name) in self._tensors
@@ -68,16 +74,17 @@ class GGUFWeights:
         if found is None:
             raise UserError(f"{self._path} lacks the tensor {_gguf_name(name)}")
         weight = self._dequantized(found)
-        heads = self._permuted_heads(name)
+        heads = self._permuted_heads(name, found)
         return weight if heads is None else _unpermuted(weight, heads)
 
-    def _permuted_heads(self, name: str) -> int | None:
-        """How many heads of a weight have reordered rotary pairs, None if it has not."""
-        if self.config.architecture == "llama" and name.endswith(("q_proj.weight", "q_proj.bias")):
-            return self.config.num_heads
-        if self.config.architecture == "llama" and name.endswith(("k_proj.weight", "k_proj.bias")):
-            return self.config.num_kv_heads
-        return None
+    def _permuted_heads(self, name: str, entry: TensorEntry) -> int | None:
+        """How many heads of a weight have reordered rotary pairs, None if it has not. Raises UserError."""
+        if self.config.architecture != "llama" or not name.endswith(_PERMUTED):
+            return None
+        heads = self.config.num_heads if "q_proj" in name else self.config.num_kv_heads
+        if entry.shape[0] % (2 * heads):
+            raise UserError(f"{self._path}: {entry.name} has {entry.shape[0]} rows for {heads} heads: damaged")
+        return heads
 
     def grouped(self, name: str) -> Grouped | None:
         """The weight as it is stored, if in groups of 32 with a scale, and a minimum or a fixed zero."""
@@ -86,7 +93,7 @@ class GGUFWeights:
             return None
         blocks = self._packed(found)
         weight = _GROUPED[found.ggml_type](blocks)
-        heads = self._permuted_heads(name)
+        heads = self._permuted_heads(name, found)
         if heads is None:
             return weight
         values, scales, minima = (_unpermuted(part, heads) for part in (weight.values, weight.scales, weight.minima))
@@ -104,16 +111,29 @@ class GGUFWeights:
         found = self._tensors.get("rope_freqs.weight")
         return None if found is None else self._dequantized(found).float()
 
-    def _packed(self, entry: TensorEntry) -> NDArray[np.uint8]:
-        """The bytes of a tensor, row by row."""
+    def _check_places(self) -> None:
+        """No tensor lies partly in another. Raises UserError."""
+        end = 0
+        for entry in sorted(self._tensors.values(), key=lambda entry: entry.offset):
+            if entry.offset < end:
+                raise UserError(f"{self._path}: {entry.name} overlaps another tensor: the file is damaged")
+            end = entry.offset + entry.num_values // entry.shape[-1] * self._row_bytes(entry)
+
+    def _row_bytes(self, entry: TensorEntry) -> int:
         try:
             block, width = GGML_QUANT_SIZES[GGMLQuantizationType(entry.ggml_type)]
         except (ValueError, KeyError):
             raise UserError(f"{self._path}: {entry.name} has the unknown type {entry.ggml_type}") from None
-        row = entry.shape[-1] // block * width
+        if entry.shape[-1] % block:
+            raise UserError(f"{self._path}: {entry.name} has rows of {entry.shape[-1]}, in blocks of {block}: damaged")
+        return entry.shape[-1] // block * width
+
+    def _packed(self, entry: TensorEntry) -> NDArray[np.uint8]:
+        """The bytes of a tensor, row by row."""
+        row = self._row_bytes(entry)
         length = entry.num_values // entry.shape[-1] * row
         packed = self._bytes[entry.offset : entry.offset + length]
-        if entry.shape[-1] % block or len(packed) != length:
+        if len(packed) != length:
             raise UserError(f"{self._path}: {entry.name} is damaged or cut off")
         return packed.reshape(*entry.shape[:-1], row)
 

@@ -9,12 +9,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gpu_worker.grouped import Grouped
 from gpu_worker.models.config import ModelConfig, read_huggingface_config
 from shared.errors import UserError
+from shared.safetensors_header import read_header
 
 
 class SafetensorsWeights:
@@ -24,6 +26,7 @@ class SafetensorsWeights:
         self._directory = directory
         self.config: ModelConfig = read_huggingface_config(directory)
         self._shards: dict[str, Any] = {}
+        self._names: dict[str, frozenset[str]] = {}  # of the tensors in each shard that is open
         self._files: dict[str, str] = self._index()
 
     def __contains__(self, name: str) -> bool:
@@ -34,7 +37,10 @@ class SafetensorsWeights:
         file = self._files.get(name)
         if file is None:
             raise UserError(f"{self._directory} lacks the tensor {name}")
-        return self._shard(file).get_tensor(name)
+        shard = self._shard(file)
+        if name not in self._names[file]:
+            raise UserError(f"{self._directory / file} lacks the tensor {name}, which the index says is there")
+        return shard.get_tensor(name)
 
     def grouped(self, name: str) -> Grouped | None:  # noqa: ARG002
         """Nothing is stored in groups: quantised checkpoints are refused with their configuration."""
@@ -52,15 +58,16 @@ class SafetensorsWeights:
         index = self._directory / "model.safetensors.index.json"
         if index.exists():
             try:
-                return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-            except (ValueError, KeyError, TypeError) as error:
+                return msgspec.convert(json.loads(index.read_text(encoding="utf-8"))["weight_map"], dict[str, str])
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise UserError(f"{index} is not an index of shards: {error!r}") from error
         if not (self._directory / "model.safetensors").exists():
             raise UserError(
                 f"{self._directory} has no model.safetensors; pickled weights (.bin, .pt) are not read because they "
                 "can run code: convert them to safetensors"
             )
-        return dict.fromkeys(self._shard("model.safetensors").keys(), "model.safetensors")
+        self._shard("model.safetensors")
+        return dict.fromkeys(self._names["model.safetensors"], "model.safetensors")
 
     def _shard(self, file: str) -> Any:
         if file not in self._shards:
@@ -68,7 +75,8 @@ class SafetensorsWeights:
             if Path(file).name != file:
                 raise UserError(f"{self._directory}: the index names a shard outside the directory: {file}")
             try:
+                self._names[file] = frozenset(read_header(path))
                 self._shards[file] = safe_open(path, framework="pt")
-            except (OSError, SafetensorError) as error:
+            except (OSError, ValueError, SafetensorError) as error:
                 raise UserError(f"{path} cannot be read: {error}") from error
         return self._shards[file]

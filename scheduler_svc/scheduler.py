@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scheduler_svc.batch import Batch
+from scheduler_svc.deadlines import Deadlines
 from scheduler_svc.ended import Ended, Ending
 from scheduler_svc.limits import Limits
 from scheduler_svc.outbox import Outbox
 from scheduler_svc.request import Request, State, seniority
 from scheduler_svc.stats import Stats
 from scheduler_svc.steady import SteadySteps
+from scheduler_svc.tenants import Tenants
 from shared import columns
 from shared.protocol import Aborted, Failed, Failure, Finish, Flush, Flushed, Generate, ModelCard, Plan, Restated, Step
 
+_POISONOUS = "the worker died twice of this request, which ends it: the worker's log says how"
 _OUTCOMES = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.ABORT: "abort"}
 
 
@@ -33,6 +36,8 @@ class Scheduler:
         self._steady: SteadySteps | None = None  # tokens noted there are not in `output` yet
         self._now = 0.0  # of the last step
         self._requests: dict[int, Request] = {}
+        self._tenants = Tenants()
+        self._deadlines = Deadlines(self._requests)
         self._submitted = 0
         self._ended = Ended()
         self.torn = False  # steps were lost: rows are ahead of what is known of them, until the next epoch
@@ -65,8 +70,10 @@ class Scheduler:
             return
         full = self.waiting >= self._limits.max_queue
         self._submitted += 1
-        request = Request(generate, now, self._submitted)
+        request = Request(generate, now, self._submitted, self._tenants.joins(generate.tenant, self._charge))
         self._requests[generate.id] = request
+        if generate.deadline:
+            self._deadlines.add(generate.id, generate.deadline)
         if self.batch is not None and (reason := _too_large(request, self.batch)):
             self._fail(request, Failure.TOO_LARGE, reason)
         elif full and not restored:
@@ -100,6 +107,22 @@ class Scheduler:
             self._fail(request, Failure.UNAVAILABLE, message)
         return len(orphans)
 
+    @property
+    def next_deadline(self) -> float | None:
+        """When ``expire`` has something to do next, in unix seconds."""
+        return self._deadlines.next
+
+    def expire(self, now: float) -> None:
+        """End the requests whose deadline has passed, whether they wait or run."""
+        due = self._deadlines.due(now)
+        if due:
+            self._settle_for_good()
+        for id in due:
+            request = self._requests.get(id)
+            if request is not None:
+                self._withdraw(request)
+                self._fail(request, Failure.TIMEOUT, _overdue(request))
+
     def flush(self, flush: Flush) -> None:
         """Drop what is cached and in no request's use."""
         pages = self.batch.cache.flush() if self.batch else 0
@@ -127,14 +150,25 @@ class Scheduler:
         """Plan nothing until ``reopen``: the worker has forgotten its rows, or is about to."""
         self._suspended = True
 
+    def on_death(self) -> None:
+        """The worker has died, and what it was doing may have been the reason: whoever did it twice ends."""
+        self._settle_for_good()
+        if self.batch is None or self._suspended:  # nothing was under way, or that is settled already
+            return
+        for request in self.batch.accuse():
+            self._withdraw(request)
+            self._fail(request, Failure.POISONOUS, _POISONOUS)
+
     def reopen(self, epoch: int, card: ModelCard) -> None:
         """The worker starts empty: every live request goes back to the queue with its output so far."""
         self._settle_for_good()
+        self._charge()
+        self._tenants.restart()
         self._suspended = self.torn = False
         self.stats.epochs += 1
         if self.batch is not None:
             self.stats.evicted_pages += self.batch.cache.evicted
-        self.batch = Batch(epoch, card, self._limits, self.stats, self.outbox)
+        self.batch = Batch(epoch, card, self._limits, self.stats, self.outbox, self._tenants)
         for request in sorted(self._requests.values(), key=seniority):
             request.restart()
             if reason := _too_large(request, self.batch):
@@ -176,6 +210,10 @@ class Scheduler:
         self._settle()
         if self.batch is not None:
             self.batch.check(self._requests.values())
+
+    def _charge(self) -> None:
+        if self.batch is not None:
+            self.batch.charge()
 
     def _settle(self) -> None:
         """Bring every request's output up to date."""
@@ -258,9 +296,16 @@ class Scheduler:
     def _end(self, request: Request, outcome: str, finish: Finish = Finish.ABORT, failed: Failed | None = None) -> None:
         request.state = State.ENDED
         del self._requests[request.id]
+        self._tenants.leaves(request.tenant)
         self._ended.add(request.id, Ending(request.output.tobytes(), finish, failed))
         self.stats.outcomes[outcome] += 1
         self.outbox.ended(request.id)
+
+
+def _overdue(request: Request) -> str:
+    generate = request.generate
+    where = f"{len(request.output)} tokens of its answer were there" if request.announced else "it was still waiting"
+    return f"the request's timeout of {generate.deadline - generate.arrived:g} s has passed: {where}"
 
 
 def _too_large(request: Request, batch: Batch) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 
 import structlog
@@ -40,6 +41,7 @@ from shared.protocol import (
     encode,
 )
 from shared.registry import Role, State
+from shared.rounds import WAITS
 from shared.service import Context
 
 log = structlog.get_logger("scheduler")
@@ -51,9 +53,10 @@ _PATIENCE_S = 10.0  # how long a front door may be away before its requests end,
 
 
 async def serve(context: Context) -> None:
-    """Run until stopped."""
+    """Run until stopped, between two rounds."""
     context.spawn(Service(context).run())
     await context.stopping.wait()
+    await context.idle()
 
 
 class Service:
@@ -81,11 +84,14 @@ class Service:
         """Catch up, then go on for ever."""
         reader = await self._recovered()
         self._context.spawn(self._trim(reader))
+        rounds = self._context.rounds
         while True:
+            rounds.end()
             entries = await self._news(reader)
+            rounds.begin(len(entries))
             if self._context.data_lost.take():
                 await self._start_over()
-            if entries:
+            if entries or self._until_deadline_ms == 0:
                 began = time.thread_time()
                 await self._take(entries)
                 if self._scheduler.torn and self._asked is None and self._log.hello is not None:
@@ -93,18 +99,28 @@ class Service:
                     await self._open(self._log.hello)
                 plans = self._planned()
                 self._instruments.on_round(time.thread_time() - began)
+                rounds.begin(WAITS)
                 await self._commit(plans, reader.cursors[self._steps])
             if time.monotonic() - self._chores_at > _CHORES_S:
+                rounds.begin(WAITS)
                 self._chores_at = time.monotonic()
                 await self._chores(reader)
 
     async def _news(self, reader: Reader) -> list[Entry]:
         """The next entries. While nobody waits for steps they may pile up, but who comes finds them all read."""
         ease_ms = int(1000 * min(self._scheduler.ease_s, _EASE_S))
+        until_ms = self._until_deadline_ms
+        block_ms = _BLOCK_MS if until_ms is None else min(_BLOCK_MS, until_ms)
         if ease_ms < 1:
-            return await reader.next(_BLOCK_MS)
+            return await reader.next(block_ms)
         entries = await reader.next(ease_ms, only=self._requests)
-        return entries + await reader.next(block_ms=0 if entries else _BLOCK_MS)
+        return entries + await reader.next(block_ms=0 if entries else block_ms)
+
+    @property
+    def _until_deadline_ms(self) -> int | None:
+        """Milliseconds, rounded up, until a request's deadline passes; None where none has one."""
+        deadline = self._scheduler.next_deadline
+        return None if deadline is None else max(0, math.ceil(1000 * (deadline - time.time())))
 
     # --- start
 
@@ -177,6 +193,7 @@ class Service:
             match self._fold(entry.message, now):
                 case Hello() as hello:
                     log.info("worker started", incarnation=hello.incarnation, model=hello.card.model)
+                    self._scheduler.on_death()
                     await self._open(hello)
                 case Opened() as opened:
                     await self._on_opened(opened)
@@ -230,6 +247,7 @@ class Service:
     def _planned(self) -> list[Plan]:
         plans: list[Plan] = []
         now = time.time()
+        self._scheduler.expire(now)
         while (plan := self._scheduler.plan(now)) is not None:
             plans.append(plan)
         return plans

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
 import jinja2.nodes
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from shared.template_budget import TooMuch
+from shared.template_sandbox import BoundedEnvironment, budgeted, check_percent
 
 _TEMPLATE_FAULTS = (
     jinja2.TemplateError,
@@ -25,7 +28,10 @@ _TEMPLATE_FAULTS = (
     AttributeError,
     ArithmeticError,
     RecursionError,
+    MemoryError,
 )
+_MOST_SOURCE = 2**20  # characters
+_MOST_REASON = 500  # characters of a template's own message
 
 
 class ChatTemplateError(ValueError):
@@ -37,24 +43,39 @@ class ChatTemplate:
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """``special_tokens``: names such as bos_token and their text. Raises jinja2.TemplateError."""
+        if len(source) > _MOST_SOURCE:
+            raise jinja2.TemplateError(f"it has {len(source)} characters, at most {_MOST_SOURCE} are read")
         environment = _environment()
-        names = environment.parse(source).find_all(jinja2.nodes.Name)
+        with _compiling():
+            names = list(environment.parse(source).find_all(jinja2.nodes.Name))
+            self._template = environment.from_string(source)
         self.source = source
         self.knows_tools = any(name.name == "tools" and name.ctx == "load" for name in names)
         self._special_tokens = dict(special_tokens)
-        self._template = environment.from_string(source)
 
     def render(
         self, messages: Sequence[Mapping[str, Any]], /, *, add_generation_prompt: bool = True, **variables: Any
     ) -> str:
-        """The prompt for ``messages``. Raises ChatTemplateError."""
+        """The prompt for ``messages``. Raises ChatTemplateError, also where it would take too long or too much."""
         names = {**self._special_tokens, "tools": None, "documents": None, **variables}
+        names |= {"messages": messages, "add_generation_prompt": add_generation_prompt}
         try:
-            return self._template.render(
-                {**names, "messages": messages, "add_generation_prompt": add_generation_prompt}
-            )
+            with budgeted(names):
+                return self._template.render(names)
+        except TooMuch as error:
+            raise ChatTemplateError(f"the template was stopped: {error}") from error
         except _TEMPLATE_FAULTS as error:
-            raise ChatTemplateError(str(error) or type(error).__name__) from error
+            raise ChatTemplateError((str(error) or type(error).__name__)[:_MOST_REASON]) from error
+
+
+@contextmanager
+def _compiling() -> Generator[None]:
+    """Whatever a template's source may do to the compiler becomes jinja2.TemplateError."""
+    try:
+        with budgeted(None):
+            yield
+    except (RecursionError, MemoryError, SyntaxError, ValueError) as error:
+        raise jinja2.TemplateError(f"{type(error).__name__}: {error}"[:_MOST_REASON]) from error
 
 
 class _Generation(jinja2.ext.Extension):
@@ -67,11 +88,13 @@ class _Generation(jinja2.ext.Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+def _environment() -> BoundedEnvironment:
+    environment = BoundedEnvironment(
+        filters={"tojson": _tojson},
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_Generation, jinja2.ext.loopcontrols],
     )
-    environment.filters["tojson"] = _tojson
     names: dict[str, Any] = {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
     environment.globals.update(names)
     return environment
@@ -92,4 +115,5 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 def _strftime_now(format: str) -> str:
+    check_percent(format)
     return dt.datetime.now().strftime(format)  # noqa: DTZ005 (templates want the local date)

@@ -19,6 +19,8 @@ _VERSIONS = (2, 3)
 _MOST_TENSORS = 100_000
 _MOST_FIELDS = 10_000
 _MOST_DIMENSIONS = 4
+_MOST_HEADER = 256 * 2**20  # bytes
+_MOST_ITEMS = 2**23  # of one array; the largest vocabularies have 2**18
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING = 8
 _ARRAY = 9
@@ -87,15 +89,19 @@ class _Cursor:
         entries = [self._tensor() for _ in range(num_tensors)]
         start = -(-self._at // alignment) * alignment
         tensors = {entry.name: entry._replace(offset=start + entry.offset) for entry in entries}
+        if len(tensors) < len(entries):
+            raise GGUFError("two tensors have one name")
         for entry in tensors.values():
             if entry.offset > self._size:
-                raise GGUFError(f"tensor {entry.name} lies beyond the end of the file")
+                raise GGUFError(f"tensor {entry.name[:200]} lies beyond the end of the file")
         return GGUFHeader(metadata, tensors)
 
     def _tensor(self) -> TensorEntry:
         name = self._string()
         dimensions = self._count("<I", _MOST_DIMENSIONS, "dimensions")
         shape = tuple(self._count("<Q", 2**40, "values in a dimension") for _ in range(dimensions))
+        if not shape or 0 in shape:
+            raise GGUFError(f"tensor {name[:200]} has the shape {shape}: it holds nothing")
         return TensorEntry(name, shape[::-1], self._scalar("<I"), self._scalar("<Q"))
 
     def _value(self, kind: int, *, keep: bool) -> Any:
@@ -108,7 +114,7 @@ class _Cursor:
     def _array(self, *, keep: bool) -> list[Any] | None:
         kind = self._scalar("<I")
         if kind == _STRING:
-            count = self._count("<Q", self._size // 8, "strings")
+            count = self._count("<Q", min(_MOST_ITEMS, self._size // 8), "strings")
             if keep:
                 return [self._string() for _ in range(count)]
             for _ in range(count):
@@ -116,7 +122,7 @@ class _Cursor:
             return None
         layout = self._format(kind)
         width = struct.calcsize(layout)
-        count = self._count("<Q", self._size // width, "array values")
+        count = self._count("<Q", min(_MOST_ITEMS, self._size // width), "array values")
         packed = self._take(count * width)
         return list(struct.unpack(f"<{count}{layout[1]}", packed)) if keep else None
 
@@ -157,3 +163,5 @@ class _Cursor:
     def _check(self, length: int) -> None:
         if length > self._size - self._at:
             raise GGUFError("the file ends in the middle of its header")
+        if self._at + length > _MOST_HEADER:
+            raise GGUFError(f"its header has more than {_MOST_HEADER} bytes")

@@ -13,11 +13,27 @@ from __future__ import annotations
 
 import enum
 import secrets
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import msgspec
 
+from shared.layout import INT32, ITEMS, UINT8, UINT64, Columns, flaw
+
 VERSION = 2
+
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+"""Fits a uint64, and so a column of them."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""Fits an int32, and so a column of them."""
+
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Small = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Finite = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+"""Neither infinite nor NaN: no bound is true of that."""
+
+Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Wire(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -62,18 +78,18 @@ class Grammar(Wire, frozen=True):
 class Sampling(Wire, frozen=True):
     """How the worker picks tokens. All values are validated, all defaults resolved, at the door."""
 
-    max_tokens: int
-    temperature: float = 1.0  # 0 is greedy
-    top_k: int = 0  # 0 is off
-    top_p: float = 1.0
-    min_p: float = 0.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int = 0  # unsigned 64 bits; draws are a function of (seed, token index)
-    logit_bias: tuple[tuple[int, float], ...] = ()
-    min_tokens: int = 0  # stop tokens are masked before this many tokens
-    stop_token_ids: tuple[int, ...] = ()  # includes the model's end-of-sequence ids unless ignored
+    max_tokens: Positive
+    temperature: Finite = 1.0  # 0 is greedy
+    top_k: Count = 0  # 0 is off
+    top_p: Ratio = 1.0
+    min_p: Ratio = 0.0
+    frequency_penalty: Finite = 0.0
+    presence_penalty: Finite = 0.0
+    repetition_penalty: Finite = 1.0
+    seed: Natural = 0  # unsigned 64 bits; draws are a function of (seed, token index)
+    logit_bias: tuple[tuple[Count, Finite], ...] = ()
+    min_tokens: Count = 0  # stop tokens are masked before this many tokens
+    stop_token_ids: tuple[Count, ...] = ()  # includes the model's end-of-sequence ids unless ignored
     grammar: Grammar | None = None
 
 
@@ -83,17 +99,17 @@ class Sampling(Wire, frozen=True):
 class Generate(Wire, frozen=True, tag=1):
     """A validated request. Stored whole in the `live` hash before it is announced."""
 
-    id: int
+    id: Natural
     input_ids: bytes  # int32
     sampling: Sampling
     namespace: str  # cache salt: requests share KV only within one namespace
-    priority: int  # higher goes first
+    priority: Small  # higher goes first
     reply_to: str  # the tokenizer_svc replica that holds the connection
     detokenizer: str  # the detokenizer_svc replica that turns its tokens into text
-    arrived: float  # unix seconds
+    arrived: Finite  # unix seconds
     tenant: str = ""  # who shares the machine fairly with others
-    deadline: float = 0.0  # unix seconds after which nobody wants an answer; 0: never
-    grace_s: float = 0.0  # how long it goes on after its front door is gone
+    deadline: Finite = 0.0  # unix seconds after which nobody wants an answer; 0: never
+    grace_s: Finite = 0.0  # how long it goes on after its front door is gone
 
 
 class Abort(Wire, frozen=True, tag=2):
@@ -102,14 +118,14 @@ class Abort(Wire, frozen=True, tag=2):
     With ``notify`` the scheduler answers the owner with Aborted, so that the stream gets its end.
     """
 
-    id: int
+    id: Natural
     notify: bool = False
 
 
 class Flush(Wire, frozen=True, tag=3):
     """Drop every cached page that no running request holds; answered with Flushed."""
 
-    nonce: int
+    nonce: Natural
     reply_to: str
 
 
@@ -133,10 +149,10 @@ class Admit(Wire, frozen=True):
     already in the pool, in the first pages of the row's page table.
     """
 
-    id: int
+    id: Natural
     input_ids: bytes  # int32
-    prompt_len: int
-    cached_len: int
+    prompt_len: Count
+    cached_len: Count
     sampling: Sampling
     pages: bytes  # int32: the page table up to cached_len (cached_len is a whole number of pages)
 
@@ -144,8 +160,8 @@ class Admit(Wire, frozen=True):
 class Open(Wire, frozen=True, tag=10):
     """A new epoch for one incarnation of the worker: forget every row, answer with Opened."""
 
-    epoch: int
-    incarnation: int
+    epoch: Natural
+    incarnation: Natural
 
 
 class Plan(Wire, frozen=True, tag=11):
@@ -160,8 +176,8 @@ class Plan(Wire, frozen=True, tag=11):
     for as long as it has granted slots.
     """
 
-    epoch: int
-    seq: int
+    epoch: Natural
+    seq: Natural
     releases: bytes = b""  # uint64
     admits: tuple[Admit, ...] = ()
     grant_ids: bytes = b""  # uint64
@@ -186,12 +202,12 @@ class ModelCard(Wire, frozen=True):
     architecture: str
     dtype: str
     device: str
-    vocab_size: int
-    context_length: int  # prompt + generated tokens, at most
-    page_size: int
-    num_pages: int  # usable KV pages
-    max_running: int  # rows in one step
-    chunk_tokens: int  # prefill budget per step
+    vocab_size: Positive
+    context_length: Positive  # prompt + generated tokens, at most
+    page_size: Positive
+    num_pages: Positive  # usable KV pages
+    max_running: Positive  # rows in one step
+    chunk_tokens: Positive  # prefill budget per step
     precision: str = ""  # weights and KV in words, for people
     structured: bool = False  # whether output can be constrained: its vocabulary is known byte by byte
 
@@ -204,7 +220,7 @@ class ModelCard(Wire, frozen=True):
 class Hello(Wire, frozen=True, tag=20):
     """A worker has started, with an empty KV pool, and waits for Open."""
 
-    incarnation: int
+    incarnation: Natural
     card: ModelCard
 
 
@@ -214,8 +230,8 @@ class Opened(Wire, frozen=True, tag=21):
     A fence in the log: readers count Steps only when their epoch is that of the last Opened.
     """
 
-    epoch: int
-    incarnation: int
+    epoch: Natural
+    incarnation: Natural
 
 
 class Step(Wire, frozen=True, tag=22):
@@ -227,9 +243,9 @@ class Step(Wire, frozen=True, tag=22):
     without new tokens says how far those have come.
     """
 
-    epoch: int
-    seq: int
-    plan: int  # seq of the last plan applied before this step
+    epoch: Natural
+    seq: Natural
+    plan: Natural  # seq of the last plan applied before this step
     ids: bytes = b""  # uint64
     firsts: bytes = b""  # int32
     counts: bytes = b""  # int32
@@ -237,10 +253,10 @@ class Step(Wire, frozen=True, tag=22):
     finishes: bytes = b""  # uint8, Finish
     pending: bytes = b""  # int32; empty where all are 1
     forced: bytes = b""  # uint8, one per token: 1 where the grammar left no choice; empty where none is
-    errors: tuple[tuple[int, str], ...] = ()  # (request id, message): rows that ended in an error
-    computed: int = 0  # tokens that went through the model
-    forward_us: int = 0  # duration of the step
-    gap_us: int = 0  # time since the previous step ended, while there was work
+    errors: tuple[tuple[Natural, str], ...] = ()  # (request id, message): rows that ended in an error
+    computed: Natural = 0  # tokens that went through the model
+    forward_us: Natural = 0  # duration of the step
+    gap_us: Natural = 0  # time since the previous step ended, while there was work
 
 
 class Restated(Wire, frozen=True, tag=23):
@@ -249,9 +265,9 @@ class Restated(Wire, frozen=True, tag=23):
     Written into the step log by the scheduler. Whoever has these tokens drops them, as ever.
     """
 
-    id: int
+    id: Natural
     tokens: bytes  # int32
-    finish: int = 0  # Finish
+    finish: Annotated[int, msgspec.Meta(ge=0, le=int(max(Finish)))] = 0  # Finish
 
 
 FromWorker = Hello | Opened | Step
@@ -263,21 +279,21 @@ FromWorker = Hello | Opened | Step
 class Track(Wire, frozen=True, tag=30):
     """Turn this request's tokens into text and send it to ``reply_to``."""
 
-    id: int
+    id: Natural
     reply_to: str
     context: bytes  # int32: the last few prompt ids, for decoders that look back
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, msgspec.Meta(min_length=1)], ...] = ()
     include_stop: bool = False  # keep a matched stop string in the text
-    stop_token_ids: tuple[int, ...] = ()  # not shown in the text when they end the request
+    stop_token_ids: tuple[Count, ...] = ()  # not shown in the text when they end the request
     skip_special_tokens: bool = True
-    max_tokens: int = 0
+    max_tokens: Count = 0
     again: bool = False  # text may have been lost: send all of it once more
 
 
 class Untrack(Wire, frozen=True, tag=31):
     """Nobody waits for this request any more."""
 
-    id: int
+    id: Natural
 
 
 ToDetokenizer = Track | Untrack
@@ -315,13 +331,13 @@ class Admitted(Wire, frozen=True, tag=41):
 class Aborted(Wire, frozen=True, tag=42):
     """The request ended because of an Abort with ``notify``."""
 
-    id: int
+    id: Natural
 
 
 class Failed(Wire, frozen=True, tag=43):
     """The request ended with an error before or during generation."""
 
-    id: int
+    id: Natural
     failure: Failure
     message: str
 
@@ -329,8 +345,8 @@ class Failed(Wire, frozen=True, tag=43):
 class Flushed(Wire, frozen=True, tag=44):
     """Answer to Flush: how many pages were freed."""
 
-    nonce: int
-    pages: int
+    nonce: Natural
+    pages: Natural
 
 
 ToFrontDoor = Texts | Admitted | Aborted | Failed | Flushed
@@ -340,9 +356,54 @@ Message = (
     | Texts | Admitted | Aborted | Failed | Flushed
 )  # fmt: skip
 
+_FINISHES = {"finishes": max(Finish)}
+TABLES: Mapping[type, tuple[Columns, ...]] = {
+    Generate: (Columns({"input_ids": INT32}),),
+    Restate: (Columns({"ids": UINT64}),),
+    Admit: (Columns({"input_ids": INT32}), Columns({"pages": INT32})),
+    Plan: (
+        Columns({"releases": UINT64}),
+        Columns(
+            {"grant_ids": UINT64, "grant_limits": INT32, "grant_page_counts": INT32},
+            {"grant_pages": INT32},
+            "grant_page_counts",
+        ),
+        Columns({"chunk_ids": UINT64, "chunk_starts": INT32, "chunk_lengths": INT32}),
+    ),
+    Step: (
+        Columns(
+            {"ids": UINT64, "firsts": INT32, "counts": INT32, "finishes": UINT8, "pending": INT32},
+            {"tokens": INT32, "forced": UINT8},
+            "counts",
+            optional=("pending", "forced"),
+            codes=_FINISHES,
+        ),
+    ),
+    Restated: (Columns({"tokens": INT32}),),
+    Track: (Columns({"context": INT32}),),
+    Texts: (
+        Columns(
+            {
+                "ids": UINT64, "firsts": INT32, "counts": INT32, "texts": ITEMS, "finishes": UINT8, "matched": ITEMS,
+                "offsets": INT32, "forced": INT32,
+            },
+            {"tokens": INT32},
+            "counts",
+            optional=("forced",),
+            codes=_FINISHES,
+        ),
+    ),
+    Admitted: (Columns({"ids": UINT64, "cached": INT32}),),
+}  # fmt: skip
+"""The columns of each message that has any."""
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _card_decoder = msgspec.msgpack.Decoder(ModelCard)
+
+
+_FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Whatever bytes may do to the decoder."""
 
 
 class ProtocolError(ValueError):
@@ -358,9 +419,14 @@ def decode(payload: bytes) -> Message:
     """Inverse of :func:`encode`. Raises ProtocolError on anything else."""
     _check_version(payload)
     try:
-        return _decoder.decode(memoryview(payload)[1:])
-    except msgspec.MsgspecError as error:
+        message = _decoder.decode(memoryview(payload)[1:])
+    except _FAULTS as error:
         raise ProtocolError(str(error)) from error
+    _check_columns(message)
+    if isinstance(message, Plan):
+        for admit in message.admits:
+            _check_columns(admit)
+    return message
 
 
 def decode_card(payload: bytes) -> ModelCard:
@@ -368,7 +434,7 @@ def decode_card(payload: bytes) -> ModelCard:
     _check_version(payload)
     try:
         return _card_decoder.decode(memoryview(payload)[1:])
-    except msgspec.MsgspecError as error:
+    except _FAULTS as error:
         raise ProtocolError(str(error)) from error
 
 
@@ -376,6 +442,12 @@ def _check_version(payload: bytes) -> None:
     if not payload or payload[0] != VERSION:
         found = payload[0] if payload else "nothing"
         raise ProtocolError(f"message version {found}, expected {VERSION}: all processes must be of one release")
+
+
+def _check_columns(message: Wire) -> None:
+    for columns in TABLES.get(type(message), ()):
+        if reason := flaw(message, columns):
+            raise ProtocolError(f"{type(message).__name__}: {reason}")
 
 
 def new_request_id() -> int:

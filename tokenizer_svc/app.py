@@ -8,23 +8,26 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from tokenizer_svc.admin import AdminRoutes
+from tokenizer_svc.access.guard import Access, caller_of, guard, sharing
+from tokenizer_svc.admin import OperatorRoutes, PublicRoutes
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, internal
 from tokenizer_svc.asked import READERS, Asked
 from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
+from tokenizer_svc.openapi import OpenApiRoute
 from tokenizer_svc.outlet import Outlet
 from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond
 from tokenizer_svc.resumable.resumables import Opened, Resumables
-from tokenizer_svc.resuming import LAST_EVENT_ID, Resuming, Wish, canonical, read_wish, tenant_of
+from tokenizer_svc.resuming import LAST_EVENT_ID, Resuming, Wish, canonical, read_wish
 
 log = structlog.get_logger("http")
 
@@ -32,16 +35,35 @@ _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
 
 
-def build_app(engine: Engine, resumables: Resumables) -> web.Application:
-    """All routes over one engine."""
-    app = web.Application(middlewares=[_errors_and_ids(engine)], client_max_size=engine.limits.body_bytes)
-    app.on_response_prepare.append(_name_request)
+def build_app(engine: Engine, access: Access, resumables: Resumables, *, with_admin: bool = True) -> web.Application:
+    """The clients' routes over one engine; with the operators' routes, unless those have a port of their own."""
+    app = _bare_app(engine, access)
     resuming = Resuming(engine, resumables)
     routes = GenerationRoutes(engine, resuming)
     for path in READERS:
         app.router.add_post(path, routes.post)
     resuming.add_to(app.router)
-    AdminRoutes(engine).add_to(app.router)
+    PublicRoutes(engine).add_to(app.router)
+    OpenApiRoute(engine).add_to(app.router)
+    if with_admin:
+        OperatorRoutes(engine).add_to(app.router)
+    return app
+
+
+def build_admin_app(engine: Engine, access: Access) -> web.Application:
+    """The operators' routes on a port of their own."""
+    app = _bare_app(engine, access)
+    PublicRoutes(engine).add_to(app.router)
+    OperatorRoutes(engine).add_to(app.router)
+    return app
+
+
+def _bare_app(engine: Engine, access: Access) -> web.Application:
+    middlewares = [_errors_and_ids(engine), guard(access)]
+    app = web.Application(middlewares=middlewares, client_max_size=engine.limits.body_bytes)
+    app.on_response_prepare.append(_name_request)
+    app.on_response_prepare.append(sharing(access))
+    app.on_response_prepare.append(_closing(engine))
     return app
 
 
@@ -59,11 +81,11 @@ class GenerationRoutes:
         body = await read_object(request, engine.limits)
         asked = READERS[path](body, engine)
         wish = read_wish(request.headers, asked)
-        client = _client(request, asked.user)
+        caller = caller_of(request, asked.user)
         if wish.resumable or wish.background or request.headers.get(LAST_EVENT_ID):
-            opened = Opened(path, canonical(body), tenant_of(request), client, arrived)
+            opened = Opened(path, canonical(body), caller, arrived)
             return await self._keep(request, asked, wish, opened)
-        answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, client=client)
+        answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
         _log_accepted(answer, asked.user)
         origin = Origin(engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
         rendering = asked.rendering(answer, origin)
@@ -77,11 +99,6 @@ class GenerationRoutes:
             if last := request.headers.get(LAST_EVENT_ID):
                 return await self._resuming.again(outlet, opened, last)
             return await self._resuming.begin(outlet, asked, wish, opened)
-
-
-def _client(request: web.Request, user: str | None) -> str:
-    """Who takes turns with others at what is scarce: an address, told apart by API key and ``user`` where given."""
-    return "\0".join((request.remote or "", request.headers.get("Authorization", ""), user or ""))
 
 
 def _log_accepted(answer: Answer, user: str | None) -> None:
@@ -142,6 +159,18 @@ def _of_http(refused: web.HTTPException, request: web.Request) -> ApiError:
             return ApiError(405, message, code="method_not_allowed")
         case _:
             return ApiError(refused.status, refused.reason, code="http_error")
+
+
+def _closing(engine: Engine) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Nobody should send another request to a process that is about to end."""
+
+    async def close(request: web.Request, response: web.StreamResponse) -> None:
+        del request
+        if engine.is_stopping:
+            response.force_close()
+            response.headers["Connection"] = "close"
+
+    return close
 
 
 async def _name_request(request: web.Request, response: web.StreamResponse) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from shared.protocol import ModelCard, Sampling
 from shared.tokenizer import Tokenizer
+from tokenizer_svc.access.tenants import Caller
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
@@ -33,9 +34,10 @@ class Draft(NamedTuple):
     input_ids: Sequence[int]
     sampling: Sampling
     display: Display
-    namespace: str
+    namespace: str  # cache_salt; the caller's own namespace is made of it
     priority: int
     structure: Structure | None = None  # what its output obeys; ``sampling`` names it, too
+    timeout_s: float = 0.0  # after which nobody wants an answer; 0: never
 
 
 class Keeping(NamedTuple):
@@ -85,10 +87,10 @@ class Engine(Protocol):
         ...
 
     async def submit(
-        self, drafts: Sequence[Draft], *, shares_id: bool, client: str, keeping: Keeping | None = None
+        self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller, keeping: Keeping | None = None
     ) -> Answer:
         """Announce the sequences. Raises ApiError 503 where nobody is there to take them, 400 for a grammar that
-        is known to be bad; one that turns out so later ends the answer. ``client``: who takes turns at compiling.
+        is known to be bad; one that turns out so later ends the answer.
         """
         ...
 
@@ -104,8 +106,8 @@ class Engine(Protocol):
         """Nobody waits for this answer any more: free what it holds."""
         ...
 
-    async def abort(self, id: int) -> None:
-        """End a request of any front door with finish_reason "abort"."""
+    async def abort(self, id: int, tenant: str | None) -> None:
+        """End a request of any front door with finish_reason "abort", if it is this tenant's; None: whosever it is."""
         ...
 
     async def flush(self) -> int:

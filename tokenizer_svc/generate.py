@@ -22,6 +22,7 @@ from tokenizer_svc.template import Template, read_template
 from tokenizer_svc.values import Values
 
 _NEW_TOKENS = 128  # SGLang's default
+_OWN_NAMES = {"min_tokens": "min_new_tokens", "seed": "sampling_seed"}
 
 
 class SamplingParams(SamplingFields, kw_only=True):
@@ -46,6 +47,7 @@ class GenerateRequest(msgspec.Struct, kw_only=True):
     priority: int | None = None
     resumable: bool | None = None
     background: bool | None = None
+    timeout: float | None = None
 
 
 class Generation(msgspec.Struct):
@@ -102,13 +104,14 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
     limits = engine.limits
     namespace = Bounds().label("cache_salt", request.cache_salt, limits)
     priority = Bounds().integer("priority", request.priority, -limits.priority, limits.priority, 0)
+    timeout = Bounds().above_zero("timeout", request.timeout, limits.max_timeout_s, 0)
     drafts: list[Draft] = []
     rows = zip(encoded, generation.params, prefixes, structures, strict=True)
     for index, (ids, params, prefix, structure) in enumerate(rows):
         names = LengthNames(name, f"{prefix}.max_new_tokens")
         choosing = resolve(
             params,
-            Bounds(prefix),
+            Bounds(prefix, _OWN_NAMES),
             limits,
             Vocabulary(card.vocab_size, engine.tokenizer.eos_ids),
             max_tokens=answer_length(card, len(ids), params.max_new_tokens, usual, names),
@@ -118,7 +121,7 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
             grammar=structure.grammar if structure else None,
         )
         drafts += (
-            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure)
+            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure, timeout)
             for choice in range(choosing.n)
         )
     return drafts

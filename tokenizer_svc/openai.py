@@ -44,6 +44,7 @@ class OpenAIFields(SamplingFields, kw_only=True):
     priority: int | None = None
     resumable: bool | None = None
     background: bool | None = None
+    timeout: float | None = None
 
     @property
     def include_usage(self) -> bool:
@@ -170,6 +171,7 @@ def _drafts(
     namespace = bounds.label("cache_salt", request.cache_salt, limits)
     bounds.label("user", request.user, limits)
     priority = bounds.integer("priority", request.priority, -limits.priority, limits.priority, 0)
+    timeout = bounds.above_zero("timeout", request.timeout, limits.max_timeout_s, 0)
     drafts: list[Draft] = []
     for index, ids in enumerate(prompts):
         choosing = resolve(
@@ -184,7 +186,7 @@ def _drafts(
             grammar=structure.grammar if structure else None,
         )
         drafts += (
-            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure)
+            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure, timeout)
             for choice in range(choosing.n)
         )
     return drafts

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from tokenizer_svc.access.guard import tenant_of
 from tokenizer_svc.api_error import ApiError, internal, invalid
 from tokenizer_svc.asked import READERS, Asked
 from tokenizer_svc.engine import Engine
@@ -95,7 +96,7 @@ class Resuming:
     async def again(self, outlet: Outlet, opened: Opened, last: str) -> web.StreamResponse:
         """The same request once more, after the connection was cut. Raises ApiError."""
         event = _event_id(last, LAST_EVENT_ID)
-        tail = await self._resumables.find(event.answer_id, opened.tenant)
+        tail = await self._resumables.find(event.answer_id, opened.caller.tenant)
         if (tail.record.path, tail.record.body) != (opened.path, opened.body):
             message = f"{event.answer_id} is the answer to another request: send that one again, or GET {_url(tail)}"
             raise invalid(message, LAST_EVENT_ID, "another_request")
@@ -251,11 +252,6 @@ class _Events:
             if isinstance(placed.entry, Gone):
                 found.append(error_event(_lost(self.tail)))
         return found
-
-
-def tenant_of(request: web.Request) -> str:
-    """Whose answers a client may read."""
-    return request.get("tenant", "")
 
 
 def canonical(body: Mapping[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ Three APIs share the fields; a default that depends on the API is an argument. K
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -49,12 +49,14 @@ class Choosing(NamedTuple):
 
 
 class Bounds:
-    """Checks of named values; ``prefix`` is where the fields are in the request."""
+    """Checks of named values; ``prefix`` is where they are in the request, ``names`` what it calls some of them."""
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", names: Mapping[str, str] | None = None) -> None:
         self._prefix = prefix
+        self._names = names or {}
 
     def path(self, name: str) -> str:
+        name = self._names.get(name, name)
         return f"{self._prefix}.{name}" if self._prefix else name
 
     def number(self, name: str, value: float | None, low: float, high: float, default: float) -> float:
@@ -182,8 +184,9 @@ def _logit_bias(
     bounds.length("logit_bias", len(bias), limits.max_logit_bias, "entries")
     resolved: dict[int, float] = {}
     for key, value in bias.items():
-        if not (key.isascii() and key.isdigit() and int(key) < vocabulary.size):
+        is_number = key.isascii() and key.isdigit() and len(key) <= limits.max_number_digits
+        if not (is_number and int(key) < vocabulary.size):
             path = bounds.path("logit_bias")
-            raise invalid(f"{path} has the key {key!r}: keys are token ids below {vocabulary.size}", path)
+            raise invalid(f"{path} has the key {key[:50]!r}: keys are token ids below {vocabulary.size}", path)
         resolved[int(key)] = bounds.number("logit_bias", value, -limits.logit_bias, limits.logit_bias, 0)
     return tuple(resolved.items())

@@ -10,13 +10,12 @@ from typing import Any
 
 import msgspec
 import structlog
-from aiohttp import web
 
 from shared import columns, metrics
 from shared.bus import Bus, Reader, Unavailable
 from shared.config import WORKER, Settings
 from shared.cursors import entry_key
-from shared.errors import UserError
+from shared.exposure import check_exposure
 from shared.model_files import locate
 from shared.protocol import (
     Abort,
@@ -34,20 +33,24 @@ from shared.protocol import (
     encode,
     new_request_id,
 )
-from shared.registry import BEAT_S, Role, State
+from shared.registry import LOOK_S, Pulse, Role, State
 from shared.service import Context
 from shared.tokenizer import Tokenizer
+from tokenizer_svc.access.guard import Doors, doors
+from tokenizer_svc.access.tenants import Caller, tenant_of_account
 from tokenizer_svc.answers import Announcement, Answer, Choice, again
 from tokenizer_svc.api_error import ApiError, internal, unavailable
-from tokenizer_svc.app import build_app
+from tokenizer_svc.app import build_admin_app, build_app
 from tokenizer_svc.asked import READERS
 from tokenizer_svc.asking import Asking
+from tokenizer_svc.draining import drain
 from tokenizer_svc.engine import Draft, Keeping
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.grammar.pool import Pool
 from tokenizer_svc.grammars import Grammars
 from tokenizer_svc.inbox import FollowUp, Inbox
 from tokenizer_svc.limits import Limits
+from tokenizer_svc.listening import Port, listening
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.outlet import Outlets
 from tokenizer_svc.resumable.entries import Announced, Owner, Record
@@ -74,32 +77,30 @@ _GRAMMAR_PATIENCE_S = 1.0
 
 async def serve(context: Context) -> None:
     """Run until told to stop. Raises UserError when the model or the address cannot be used."""
-    await context.announce(State.LOADING, "loading the tokenizer")
     settings = context.settings
+    check_exposure(settings)
+    access = doors(settings)
+    await context.announce(State.LOADING, "loading the tokenizer")
     files = await asyncio.to_thread(locate, settings.model, settings.cache_path, settings.load_format)
     tokenizer = await asyncio.to_thread(Tokenizer.load, files, settings.cache_path)
     door = FrontDoor(context, tokenizer, settings.served_model_name or files.name)
     await door.begin()
-    runner = web.AppRunner(
-        build_app(door, door.resumables), handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_GRACE_S
-    )
-    try:
-        await runner.setup()
-        await _listen(runner, settings)
+    async with listening(_ports(door, access, settings), door.limits) as listeners:
         await context.announce(State.READY, f"listening on {settings.host}:{settings.port}")
         await context.stopping.wait()
-        await context.announce(State.STOPPING, "finishing answers")
-    finally:
-        await runner.cleanup()
+        context.say(State.STOPPING, "finishing answers")
+        if context.failure is None:
+            await drain(door, listeners, settings.drain_timeout)
     await door.end()
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> None:
-    try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_port=True).start()
-    except OSError as error:
-        where = f"{settings.host} port {settings.port}"
-        raise UserError(f"cannot listen on {where}: {error.strerror}; choose another --host or --port") from error
+def _ports(door: FrontDoor, access: Doors, settings: Settings) -> list[Port]:
+    app = build_app(door, access.public, door.resumables, with_admin=access.admin is None)
+    ports = [Port(app, settings.host, settings.port)]
+    if access.admin is not None and settings.admin_port is not None:
+        app = build_admin_app(door, access.admin)
+        ports.append(Port(app, settings.admin_host, settings.admin_port, "--admin-host", "--admin-port"))
+    return ports
 
 
 class GrammarStore:
@@ -138,7 +139,7 @@ class FrontDoor:
         self.created = int(time.time())
         self.tokenizer = tokenizer
         self.tool_format = choose(context.settings.tool_format, tokenizer.tool_template)
-        self.limits = Limits()
+        self.limits = Limits.of(context.settings)
         self.metrics = Metrics(context.metrics)
         self.outlets = Outlets(self.limits, self.metrics)
         self._context = context
@@ -162,11 +163,30 @@ class FrontDoor:
         self._absent_since: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
         self._asking = Asking()
+        self._refuses = False  # all that is new
+        self._open: set[Answer] = set()  # somebody is being sent them
         self.metrics.open.set_function(lambda: len(self._inbox))
 
     @property
     def is_stopping(self) -> bool:
         return self._context.stopping.is_set()
+
+    # --- the end: see draining.py
+
+    @property
+    def open_answers(self) -> int:
+        return len(self._open) + self.resumables.read
+
+    @property
+    def has_substitute(self) -> bool:
+        return any(pulse.replica != self._context.replica for pulse in self._context.peers.ready(Role.TOKENIZER))
+
+    def refuse(self) -> None:
+        self._refuses = True
+
+    def cut(self, message: str) -> None:
+        for answer in self._open:
+            answer.fail(Failed(answer.id, Failure.UNAVAILABLE, message))
 
     # --- life
 
@@ -204,6 +224,13 @@ class FrontDoor:
             return False
         return isinstance(request, Generate) and request.reply_to == self._context.replica
 
+    def _is_of(self, live: bytes, tenant: str) -> bool:
+        try:
+            request = decode(live)
+        except ProtocolError:
+            return False
+        return isinstance(request, Generate) and tenant_of_account(request.tenant) == tenant
+
     async def _follow(self, reader: Reader) -> None:
         trimmed = time.monotonic()
         while True:
@@ -218,10 +245,9 @@ class FrontDoor:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_IMPATIENT_S if self.missing() else BEAT_S)
+            await asyncio.sleep(_IMPATIENT_S if self.missing() else LOOK_S)
             try:
-                if self.missing():
-                    await self._context.peers.refresh()
+                await self._context.peers.refresh()
                 await self._look_around()
             except Unavailable as error:
                 log.warning("redis away", error=str(error))
@@ -277,6 +303,10 @@ class FrontDoor:
 
     def missing(self) -> list[str]:
         peers = self._context.peers
+        if self.is_stopping:
+            return ["this front door is stopping"]
+        if not peers.hears:
+            return ["redis does not answer"]
         roles = (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER)
         lacking = [f"{role} is not ready" for role in roles if not peers.ready(role)]
         return lacking if lacking or self._card is not None else ["the worker has not announced its model"]
@@ -284,21 +314,21 @@ class FrontDoor:
     def ready_card(self) -> ModelCard:
         peers = self._context.peers
         dead = [role for role in (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER) if not peers.pulses(role)]
-        if dead or self._card is None or self.is_stopping:
-            reason = "the server is stopping" if self.is_stopping else "the model is not ready yet"
-            if dead:
-                reason = f"no {' and no '.join(dead)} is running"
+        if self._refuses:
+            seconds = self.limits.retry_after_s if self.has_substitute else self.limits.unready_retry_after_s
+            raise unavailable("this front door is stopping: send the request again", seconds)
+        if dead or self._card is None:
+            reason = f"no {' and no '.join(dead)} is running" if dead else "the model is not ready yet"
             raise unavailable(f"{reason}: try again in a few seconds", self.limits.unready_retry_after_s)
         return self._card
 
     def states(self) -> Mapping[str, object]:
-        return {
-            role: [
-                {"replica": pulse.replica, "state": pulse.state, "detail": pulse.detail}
-                for pulse in self._context.peers.pulses(role)
-            ]
-            for role in Role
-        }
+        return {role: [self._state(pulse) for pulse in self._context.peers.pulses(role)] for role in Role}
+
+    def _state(self, pulse: Pulse) -> dict[str, object]:
+        if self._context.peers.is_fresh(pulse):
+            return {"replica": pulse.replica, "state": pulse.state, "detail": pulse.detail}
+        return {"replica": pulse.replica, "state": "silent", "detail": "no pulse from it lately"}
 
     def info(self) -> Mapping[str, object]:
         card: dict[str, Any] | None = None
@@ -324,7 +354,7 @@ class FrontDoor:
     # --- requests
 
     async def submit(
-        self, drafts: Sequence[Draft], *, shares_id: bool, client: str, keeping: Keeping | None = None
+        self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller, keeping: Keeping | None = None
     ) -> Answer:
         self.ready_card()
         structures = tuple({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
@@ -337,13 +367,15 @@ class FrontDoor:
                 index,
                 draft.prompt,
                 len(draft.input_ids),
-                self._announcement(id, draft, detokenizer, grace_s),
+                self._announcement(id, draft, detokenizer, caller, grace_s),
             )
             for index, draft in enumerate(drafts)
         ]
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
-        self._grammars.attach(answer, structures, client)
+        if keeping is None:
+            self._open.add(answer)
+        self._grammars.attach(answer, structures, caller.turn)
         record = keeping.record(answer) if keeping else None
         task = asyncio.create_task(self._announce(answer.choices, detokenizer, record))
         self._writing.add(task)
@@ -359,18 +391,21 @@ class FrontDoor:
         self.metrics.prompt_tokens.inc(sum(len(draft.input_ids) for draft in drafts))
         return answer
 
-    def _announcement(self, id: int, draft: Draft, detokenizer: str, grace_s: float) -> Announcement:
+    def _announcement(self, id: int, draft: Draft, detokenizer: str, caller: Caller, grace_s: float) -> Announcement:
+        now = time.time()
         display = draft.display
         ids = columns.int32(draft.input_ids)
         generate = Generate(
             id=id,
             input_ids=ids,
             sampling=draft.sampling,
-            namespace=draft.namespace,
+            namespace=caller.namespace(draft.namespace, shared=self._context.settings.share_cache),
             priority=draft.priority,
             reply_to=self._context.replica,
             detokenizer=detokenizer,
-            arrived=time.time(),
+            arrived=now,
+            tenant=caller.account,
+            deadline=now + draft.timeout_s if draft.timeout_s else 0.0,
             grace_s=grace_s,
         )
         track = Track(
@@ -437,6 +472,7 @@ class FrontDoor:
         return self._grammars.compiled(key)
 
     def abandon(self, answer: Answer) -> None:
+        self._open.discard(answer)
         self._grammars.detach(answer)
         ids = self._inbox.forget(answer)
         self._asking.forget(ids)
@@ -527,7 +563,11 @@ class FrontDoor:
         except Unavailable as error:
             log.error("requests could not be aborted", requests=len(said.aborts), error=str(error))
 
-    async def abort(self, id: int) -> None:
+    async def abort(self, id: int, tenant: str | None) -> None:
+        if tenant is not None:
+            [live] = await self._bus.ask(("HGET", self._names.live, str(id)))
+            if live is None or not self._is_of(live, tenant):
+                return  # over, or somebody else's: which of them is not told
         await self._bus.append(self._names.requests, Abort(id, notify=True))
 
     async def flush(self) -> int:

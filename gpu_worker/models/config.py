@@ -17,6 +17,11 @@ from shared.errors import UserError
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 GGUF_ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
+INCOMPLETE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What parsing raises where values are missing, or of another kind than they should be."""
+
+_MOST = 2**24  # of any count: layers, heads, sizes
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -61,11 +66,11 @@ def read_huggingface_config(directory: Path) -> ModelConfig:
         raise UserError(
             f"{directory} has no config.json: a model directory in Hugging Face's layout is needed"
         ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     try:
         return parse_huggingface(config, source=str(path))
-    except (KeyError, TypeError, ValueError) as error:
+    except INCOMPLETE as error:
         raise UserError(f"{path} is not a complete model configuration: {error!r}") from error
 
 
@@ -82,19 +87,19 @@ def parse_huggingface(config: Mapping[str, Any], source: str = "config.json") ->
     for key, plain in (("hidden_act", "silu"), ("mlp_bias", False)):
         if config.get(key, plain) != plain:
             raise UserError(f"{source}: {key}={config[key]!r} is not supported, only {plain!r}")
-    num_heads, num_layers = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
+    num_heads, num_layers = _count(config["num_attention_heads"]), _count(config["num_hidden_layers"], 10_000)
     head_dim = config.get("head_dim") or (128 if architecture == "qwen3" else config["hidden_size"] // num_heads)
     kv_heads = config.get("num_key_value_heads") or num_heads
     parsed = ModelConfig(
         architecture=architecture,
-        vocab_size=int(config["vocab_size"]),
-        hidden_size=int(config["hidden_size"]),
-        intermediate_size=int(config["intermediate_size"]),
+        vocab_size=_count(config["vocab_size"]),
+        hidden_size=_count(config["hidden_size"]),
+        intermediate_size=_count(config["intermediate_size"]),
         num_layers=num_layers,
         num_heads=num_heads,
-        num_kv_heads=int(kv_heads),
-        head_dim=int(head_dim),
-        context_length=int(config.get("max_position_embeddings", 2048)),
+        num_kv_heads=_count(kv_heads),
+        head_dim=_count(head_dim),
+        context_length=_count(config.get("max_position_embeddings", 2048)),
         rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
         rope=_rope(config, source),
         tied_embeddings=bool(config.get("tie_word_embeddings", False)),
@@ -124,20 +129,21 @@ def parse_gguf(metadata: Mapping[str, Any], *, tied_embeddings: bool, vocab_size
 
     if find("expert_count", 0):
         raise UserError(f"{source}: mixture-of-experts models are not supported")
-    num_heads, hidden, num_layers = find("attention.head_count"), find("embedding_length"), find("block_count")
-    head_dim = find("attention.key_length", hidden // num_heads)
+    num_heads, hidden = _count(find("attention.head_count")), _count(find("embedding_length"))
+    num_layers = _count(find("block_count"), 10_000)
+    head_dim = _count(find("attention.key_length", hidden // num_heads))
     if find("attention.value_length", head_dim) != head_dim or find("rope.dimension_count", head_dim) != head_dim:
         raise UserError(f"{source}: keys, values and rotary embedding of different sizes are not supported")
-    context = find("context_length")
+    context = _count(find("context_length"))
     window = find("attention.sliding_window", 0)
     parsed = ModelConfig(
         architecture=architecture,
         vocab_size=vocab_size,
         hidden_size=hidden,
-        intermediate_size=find("feed_forward_length"),
+        intermediate_size=_count(find("feed_forward_length")),
         num_layers=num_layers,
         num_heads=num_heads,
-        num_kv_heads=find("attention.head_count_kv", num_heads),
+        num_kv_heads=_count(find("attention.head_count_kv", num_heads)),
         head_dim=head_dim,
         context_length=context,
         rms_norm_eps=float(find("attention.layer_norm_rms_epsilon")),
@@ -217,6 +223,14 @@ def _windows(config: Mapping[str, Any], architecture: str, num_layers: int) -> t
     first = config.get("max_window_layers", 28)
     kinds = config.get("layer_types") or ["full" if i < first else "sliding_attention" for i in range(num_layers)]
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+
+
+def _count(value: Any, most: int = _MOST) -> int:
+    """A size or number of parts. Raises ValueError for what cannot be one."""
+    count = int(value)
+    if not 1 <= count <= most:
+        raise ValueError(f"{value!r} is no number from 1 to {most}")
+    return count
 
 
 def _ids(value: int | list[int] | None) -> tuple[int, ...]:

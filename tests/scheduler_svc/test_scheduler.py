@@ -55,6 +55,7 @@ def test_random_histories_end_every_request_once_with_its_own_tokens(
                 namespace=random.choice(["", "", "other"]),
                 stop=random.choice([None, None, 0]),
                 priority=random.choice([0, 0, 1]),
+                tenant=random.choice(["", "", "", "b", "c"]),
                 arrived=d.now,
             )
             d.submit(request)
@@ -247,7 +248,8 @@ def test_preempted_rows_go_on_where_they_were(seed, page_size, lease):
             for id in sorted(d.live)[:-1]:  # room for the victim, at the worst moment
                 d.abort(id)
         elif len(d.live) < 6:
-            d.submit(generate(turn + 1, prompt(random, 8), random.randint(20, 60)))
+            tenant = random.choice(["", "", "b"])
+            d.submit(generate(turn + 1, prompt(random, 8), random.randint(20, 60), tenant=tenant))
         elif random.random() < 0.06:
             d.abort(random.choice(sorted(d.live)))
         d.round()

@@ -33,7 +33,7 @@ from shared.protocol import (
     Track,
     encode,
 )
-from shared.registry import Pulse, Registry, Role, State
+from shared.registry import BEAT_S, Pulse, Registry, Role, State
 
 CARD = ModelCard(
     model="toy",
@@ -162,7 +162,7 @@ class Downstream:
 
     async def _pulse(self) -> None:
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(BEAT_S)
             await self.beat()
 
     async def _follow(self, reader: Reader) -> None:

@@ -202,7 +202,7 @@ async def test_every_field_reaches_the_worker(http: aiohttp.ClientSession, downs
         stop_token_ids=(2, 9, 8),
     )
     assert second.sampling.seed == 0, "the seed of the second choice is one more, in 64 bits"
-    assert (first.namespace, first.priority, first.reply_to, first.detokenizer) == ("tenant", -4, "t", "d")
+    assert (first.namespace, first.priority, first.reply_to, first.detokenizer) == ("/tenant", -4, "t", "d")
     await downstream.until(lambda: len(downstream.received(Track)) == 2)
     tracks = {track.id: track for track in downstream.received(Track)}
     assert tracks[first.id] == Track(

@@ -91,7 +91,7 @@ async def short(http: aiohttp.ClientSession, url: str) -> int:
 
 
 def limited(monkeypatch: pytest.MonkeyPatch, **limits: Any) -> None:
-    monkeypatch.setattr("tokenizer_svc.service.Limits", lambda: Limits(**limits))
+    monkeypatch.setattr(Limits, "of", lambda settings: Limits(**limits))
 
 
 async def test_what_piles_up_is_bounded(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 
 from shared.protocol import Failed, Failure
+from tokenizer_svc.access.tenants import Caller
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, invalid
 from tokenizer_svc.asked import Asked
@@ -57,7 +58,7 @@ class Door(Protocol):
     model: str
 
     async def submit(
-        self, drafts: Sequence[Draft], *, shares_id: bool, client: str, keeping: Keeping | None = None
+        self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller, keeping: Keeping | None = None
     ) -> Answer:
         """Announce a request."""
         ...
@@ -71,6 +72,11 @@ class Door(Protocol):
 
     def abandon(self, answer: Answer) -> None:
         """Nobody waits for this answer any more: free what it holds."""
+        ...
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this process is about to end."""
         ...
 
     def let_go(self, answer: Answer) -> None:
@@ -91,8 +97,7 @@ class Opened(NamedTuple):
 
     path: str
     body: bytes
-    tenant: str
-    client: str
+    caller: Caller
     arrived: float  # time.perf_counter() at the request's arrival
 
 
@@ -122,6 +127,11 @@ class Resumables:
         self._absent: set[int] = set()  # followed logs that were not there at the last look
         self._prolonged = time.monotonic()
         self._wanted = asyncio.Event()  # there is something to follow
+
+    @property
+    def read(self) -> int:
+        """How many answers somebody is being sent."""
+        return sum(tail.readers > 0 for tail in self._tails.values())
 
     # --- life
 
@@ -158,8 +168,8 @@ class Resumables:
                     answer_id=f"{asked.prefix}-{answer.id:016x}",
                     path=opened.path,
                     body=opened.body,
-                    tenant=opened.tenant,
-                    client=opened.client,
+                    tenant=opened.caller.tenant,
+                    client=opened.caller.turn,
                     owner=self._owner,
                     detokenizer=answer.detokenizer,
                     model=self._door.model,
@@ -177,7 +187,7 @@ class Resumables:
         # Without a client to wait for, it lives as long as it would be kept.
         grace_s = max(self._grace_s, self._keep_s) if asked.background else self._grace_s
         answer = await self._door.submit(
-            drafts, shares_id=asked.shares_id, client=opened.client, keeping=Keeping(grace_s, record)
+            drafts, shares_id=asked.shares_id, caller=opened.caller, keeping=Keeping(grace_s, record)
         )
         [first] = made
         tail = Tail(first)
@@ -302,7 +312,7 @@ class Resumables:
                 await self._give_way(self._writers[id])
         absent = await self._door.absent(set(owned.values()) - {self._owner})
         suspects: dict[int, tuple[Owner, float]] = {}
-        for id, owner in owned.items():
+        for id, owner in () if self._door.is_stopping else owned.items():
             is_own = owner == self._owner
             if not is_own and owner not in absent:
                 continue

@@ -12,6 +12,7 @@ import pytest
 from shared.protocol import Abort, Generate, Track, Untrack
 from tests.tokenizer_svc.downstream import Downstream, silent
 from tests.tokenizer_svc.resumable.conftest import WORDS, Doors, Story, event_id, events, read_events
+from tokenizer_svc.limits import Limits
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -251,25 +252,24 @@ async def test_refusals(doors: Doors, downstream: Downstream, web: aiohttp.Clien
         assert (await refused(response, 400))["param"] == "resumable"
 
 
-async def test_another_tenant_finds_nothing(
-    doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in ("app", "resuming"):
-        monkeypatch.setattr(f"tokenizer_svc.{module}.tenant_of", lambda request: request.headers["X-Tenant"])
+async def test_another_tenant_finds_nothing(doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
+    me, you = {"Authorization": "Bearer secret-of-me"}, {"Authorization": "Bearer secret-of-you"}
     downstream.script = downstream.again = Story()
-    url = await doors.start("t")
+    url = await doors.start("t", api_keys="me:secret-of-me,you:secret-of-you")
     body = {"prompt": "a", **RESUMABLE}
-    async with web.post(url + TEXT, json=body, headers={"X-Tenant": "me"}) as response:
+    async with web.post(url + TEXT, json=body, headers=me) as response:
         last = event_id(events(await response.read())[2])
     at = f"{url}/v1/streams/{last.partition(':')[0]}"
-    other = {"X-Tenant": "you", "Last-Event-ID": last}
+    other = you | {"Last-Event-ID": last}
     async with web.get(at, headers=other) as response:
         await refused(response, 404)
     async with web.delete(at, headers=other) as response:
         await refused(response, 404)
     async with web.post(url + TEXT, json=body, headers=other) as response:
         await refused(response, 404)
-    async with web.get(at, headers=other | {"X-Tenant": "me"}) as response:
+    async with web.get(at) as response:
+        await refused(response, 401)
+    async with web.get(at, headers=other | me) as response:
         assert response.status == 200
 
 
@@ -346,9 +346,7 @@ async def test_refused_before_it_starts(doors: Doors, downstream: Downstream, we
 async def test_larger_than_what_is_kept(
     doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tokenizer_svc.limits import Limits
-
-    monkeypatch.setattr("tokenizer_svc.service.Limits", lambda: Limits(resumable_bytes=200))
+    monkeypatch.setattr(Limits, "of", lambda settings: Limits(resumable_bytes=200))
     downstream.script = downstream.again = Story()
     url = await doors.start("t")
     async with web.post(url + TEXT, json={"prompt": "a", **RESUMABLE}) as response:

@@ -1,0 +1,221 @@
+"""The OpenAPI 3.1 document of this server, made from the structs that requests are decoded into.
+
+It describes the routes that the application has, with the bounds that are enforced: nothing is written down twice but
+what a route is for. Knows nothing of streams.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from tokenizer_svc import unsupported
+from tokenizer_svc.admin import EXTERNAL_ID
+from tokenizer_svc.api_error import ErrorDocument
+from tokenizer_svc.engine import Engine
+from tokenizer_svc.generate import GenerateRequest
+from tokenizer_svc.grammar.limits import LIMITS
+from tokenizer_svc.limits import Limits
+from tokenizer_svc.native_answers import Output
+from tokenizer_svc.openai import ChatRequest, CompletionRequest
+from tokenizer_svc.openai_answers import Body, ChatChoice, TextChoice
+from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds
+from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
+from tokenizer_svc.resuming import Deleted, Ticket
+
+_PATH = "/openapi.json"
+_STRUCTS = (
+    *(ChatRequest, CompletionRequest, GenerateRequest, ErrorDocument, Body, ChatChoice, TextChoice, Output),
+    *(Ticket, Deleted),
+)
+_REFUSED = {
+    "ChatRequest": unsupported.CHAT,
+    "CompletionRequest": unsupported.COMPLETIONS,
+    "GenerateRequest": unsupported.GENERATE,
+    "SamplingParams": unsupported.SAMPLING_PARAMS,
+}
+
+_ERRORS = {
+    "400": "The request cannot be served as it is; the message says why, `param` which field",
+    "401": "A key is needed",
+    "403": "This key may not do that",
+    "404": "There is no such route or model here",
+    "405": "The route does not take this method; the header Allow names those it takes",
+    "408": "The request did not arrive, or was not answered, in time",
+    "413": "The body is too large",
+    "415": "The body is compressed",
+    "421": "This server does not go by that name",
+    "429": "The queue is full: Retry-After says when to try again",
+    "500": "The server failed; its log has the reason under the answer's X-Request-Id",
+    "503": "A process that is needed is missing: Retry-After says when to try again",
+    "504": "The request's own timeout passed",
+}
+"""Every error has one shape, whatever the route."""
+
+Routes = frozenset[tuple[str, str]]
+"""Methods and paths."""
+
+
+def routes_of(app: web.Application) -> Routes:
+    """What an application serves. HEAD goes with every GET and is not named."""
+    return frozenset(
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    )
+
+
+class OpenApiRoute:
+    """GET /openapi.json."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._document: bytes | None = None
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        router.add_get(_PATH, self.openapi)
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """The document of the application that is asked."""
+        if self._document is None:
+            self._document = msgspec.json.encode(document(routes_of(request.app), self._engine.limits))
+        return web.Response(body=self._document, content_type=JSON)
+
+
+def document(routes: Routes, limits: Limits) -> dict[str, Any]:
+    """The whole document. Raises KeyError for a route that has no entry in openapi_operations.py."""
+    paths: dict[str, dict[str, Any]] = {}
+    for method, path in sorted(routes, key=lambda route: (route[1], route[0])):
+        paths.setdefault(path, {})[method.lower()] = _operation(OPERATIONS[method, path], path)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "rootstream",
+            "version": importlib.metadata.version("rootstream"),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "description": (
+                "Unknown fields of request bodies are ignored, as OpenAI's API does. Fields that other servers know "
+                "and this one does not serve (`x-refused-fields`) are refused with a 400 that names them, unless "
+                f"their value asks for nothing. Bodies may have {limits.body_bytes} bytes."
+            ),
+        },
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(limits),
+            "responses": {status: _error(text) for status, text in _ERRORS.items()},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "Where the server was started with keys"}
+            },
+        },
+        "security": [{}, {"key": []}],
+        "tags": [{"name": name} for name in sorted({operation.tag for operation in OPERATIONS.values()})],
+    }
+
+
+def _operation(operation: Operation, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "responses": {"200": _answer(operation)}
+        | {status: {"$ref": f"#/components/responses/{status}"} for status in _ERRORS},
+    }
+    if operation.later:
+        later = "It goes on: where its answer will be"
+        found["responses"]["202"] = {"description": later, "content": {JSON: {"schema": ref("Ticket")}}}
+    if operation.may_be_503:
+        found["responses"]["503"] = _answer(operation)
+    if operation.request is not None:
+        content: dict[str, Any] = {"schema": ref(operation.request)}
+        if operation.example is not None:
+            content["examples"] = {operation.id: {"value": operation.example}}
+        found["requestBody"] = {"required": operation.is_request_required, "content": {JSON: content}}
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in names
+    ]
+    if parameters or operation.parameters:
+        found["parameters"] = [*parameters, *operation.parameters]
+    return found
+
+
+def _answer(operation: Operation) -> dict[str, Any]:
+    content: dict[str, Any] = {operation.media: {"schema": operation.answer}}
+    if operation.streams:
+        content[EVENTS] = {"schema": {"type": "string", "description": "`data: …` events, the last of them `[DONE]`"}}
+    return {"description": operation.summary, "content": content, "headers": {"X-Request-Id": _HEADER}}
+
+
+_HEADER = {"description": "The request's id: the client's own, or one made here", "schema": {"type": "string"}}
+
+
+def _error(text: str) -> dict[str, Any]:
+    return {
+        "description": text,
+        "content": {JSON: {"schema": ref("ErrorDocument")}},
+        "headers": {"X-Request-Id": _HEADER},
+    }
+
+
+def _schemas(limits: Limits) -> dict[str, Any]:
+    _, found = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
+    by_field = bounds(limits, LIMITS)
+    for name, schema in found.items():
+        for field, value in schema.get("properties", {}).items():
+            if options := ENUMS.get((name, field)):
+                schema["properties"][field] = {**value, "enum": list(options)}
+            elif (_is_request(name) or name == "SamplingParams") and field in by_field:
+                schema["properties"][field] = bounded(value, by_field[field])
+        if refused := _REFUSED.get(name):
+            schema["x-refused-fields"] = dict(refused)
+    body = found.pop("Body")
+    return {
+        **found,
+        "ChatCompletion": _completion(body, "chat.completion", "ChatChoice"),
+        "TextCompletion": _completion(body, "text_completion", "TextChoice"),
+        "Model": _MODEL,
+        "Flushed": _FLUSHED,
+        "AbortRequest": _ABORT,
+    }
+
+
+def _is_request(name: str) -> bool:
+    return name in _REFUSED or name == "StructuredOutputs"
+
+
+def _completion(body: Mapping[str, Any], kind: str, choice: str) -> dict[str, Any]:
+    """The schema of an answer that is no stream."""
+    properties = {
+        **body["properties"],
+        "object": {"const": kind},
+        "choices": {"type": "array", "items": ref(choice)},
+    }
+    return {**body, "title": kind, "description": "A whole answer.", "properties": properties}
+
+
+_MODEL = {
+    "type": "object",
+    "required": ["id", "object", "created", "owned_by"],
+    "properties": {
+        "id": {"type": "string"},
+        "object": {"const": "model"},
+        "created": {"type": "integer"},
+        "owned_by": {"type": "string"},
+        "max_model_len": {"type": "integer", "minimum": 1},
+    },
+}
+_FLUSHED = {
+    "type": "object",
+    "required": ["success", "pages"],
+    "properties": {"success": {"const": True}, "pages": {"type": "integer", "minimum": 0}},
+}
+_ID = {"type": "string", "pattern": f"^{EXTERNAL_ID}$"}
+_ABORT = {
+    "type": "object",
+    "properties": {"request_id": _ID, "rid": _ID},
+    "anyOf": [{"required": ["request_id"]}, {"required": ["rid"]}],
+}

@@ -1,0 +1,150 @@
+"""What each route does, takes and answers, as the OpenAPI document says it. One entry per route: a test counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+JSON, TEXT, EVENTS = "application/json", "text/plain", "text/event-stream"
+
+
+class Operation(NamedTuple):
+    """One method of one route."""
+
+    id: str
+    summary: str
+    tag: str
+    answer: Mapping[str, Any]  # a schema, or a reference to one
+    request: str | None = None  # the struct of its body
+    is_request_required: bool = True
+    streams: bool = False  # the answer may come as server-sent events
+    media: str = JSON
+    example: Mapping[str, Any] | None = None  # of a body
+    may_be_503: bool = False  # also answers 503, with the same schema
+    later: bool = False  # also answers 202: where to find what is not there yet
+    parameters: tuple[Mapping[str, Any], ...] = ()  # besides those in the path
+
+
+def ref(name: str) -> dict[str, str]:
+    """A reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_LAST_EVENT = "The id of the last event that arrived: those after it are sent"
+_LAST_EVENT_ID = {"type": "string", "pattern": "^(chatcmpl|cmpl|gen)-[0-9a-f]{16}:[0-9]{1,12}$"}
+_AGAIN: tuple[Mapping[str, Any], ...] = (
+    {"name": "Last-Event-ID", "in": "header", "description": _LAST_EVENT, "schema": _LAST_EVENT_ID},
+)
+_KEPT: tuple[Mapping[str, Any], ...] = (
+    {
+        "name": "X-Resumable",
+        "in": "header",
+        "description": "The same as the field `resumable`",
+        "schema": {"enum": ["true", "false"]},
+    },
+    *_AGAIN,
+)
+
+_HELLO = {"messages": [{"role": "user", "content": "Say hello in French."}], "max_tokens": 16}
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("POST", "/v1/chat/completions"): Operation(
+        "chat",
+        "Continue a conversation",
+        "generation",
+        ref("ChatCompletion"),
+        "ChatRequest",
+        streams=True,
+        example=_HELLO,
+        later=True,
+        parameters=_KEPT,
+    ),
+    ("POST", "/v1/completions"): Operation(
+        "complete",
+        "Continue a text",
+        "generation",
+        ref("TextCompletion"),
+        "CompletionRequest",
+        streams=True,
+        example={"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0},
+        later=True,
+        parameters=_KEPT,
+    ),
+    ("POST", "/generate"): Operation(
+        "generate",
+        "Continue texts, token ids or a template with gaps",
+        "generation",
+        {"anyOf": [ref("Output"), {"type": "array", "items": ref("Output")}]},
+        "GenerateRequest",
+        streams=True,
+        example={"text": "The capital of France is", "sampling_params": {"max_new_tokens": 8, "temperature": 0}},
+        later=True,
+        parameters=_KEPT,
+    ),
+    ("GET", "/v1/streams/{id}"): Operation(
+        "resume",
+        "The rest of a resumable stream, or a background request's answer",
+        "generation",
+        {
+            "anyOf": [
+                *map(ref, ("ChatCompletion", "TextCompletion", "Output")),
+                {"type": "array", "items": ref("Output")},
+            ]
+        },
+        streams=True,
+        later=True,
+        parameters=(
+            *_AGAIN,
+            {"name": "last_event_id", "in": "query", "description": _LAST_EVENT, "schema": _LAST_EVENT_ID},
+            {
+                "name": "wait",
+                "in": "query",
+                "description": "Seconds to wait for an answer that is no stream",
+                "schema": {"type": "number", "minimum": 0, "maximum": 30},
+            },
+        ),
+    ),
+    ("DELETE", "/v1/streams/{id}"): Operation(
+        "forget", "Cancel a resumable or background request and forget its answer", "generation", ref("Deleted")
+    ),
+    ("GET", "/v1/models"): Operation(
+        "list_models",
+        "The one model, as a list",
+        "models",
+        {
+            "type": "object",
+            "required": ["object", "data"],
+            "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": ref("Model")}},
+        },
+    ),
+    ("GET", "/v1/models/{model}"): Operation("get_model", "The one model", "models", ref("Model")),
+    ("GET", "/health"): Operation(
+        "health", "Whether this process is up", "state", {"type": "object", "required": ["status"]}, may_be_503=True
+    ),
+    ("GET", "/ready"): Operation(
+        "ready",
+        "Whether requests can be served now",
+        "state",
+        {"type": "object", "required": ["ready"]},
+        may_be_503=True,
+    ),
+    ("GET", "/metrics"): Operation(
+        "metrics", "Metrics of all processes, for Prometheus", "operation", {"type": "string"}, media=TEXT
+    ),
+    ("GET", "/server_info"): Operation(
+        "server_info", "What runs here, with which limits", "operation", {"type": "object", "required": ["version"]}
+    ),
+    ("GET", "/flush_cache"): Operation("flush_cache_by_get", "Empty the radix cache", "operation", ref("Flushed")),
+    ("POST", "/flush_cache"): Operation("flush_cache", "Empty the radix cache", "operation", ref("Flushed")),
+    ("POST", "/abort_request"): Operation(
+        "abort",
+        "End a request by the id of its answer",
+        "generation",
+        {"type": "object", "required": ["success"], "properties": {"success": {"const": True}}},
+        "AbortRequest",
+        example={"request_id": "chatcmpl-0123456789abcdef"},
+    ),
+    ("GET", "/openapi.json"): Operation(
+        "openapi", "This document", "state", {"type": "object", "required": ["openapi"]}
+    ),
+}
