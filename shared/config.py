@@ -155,7 +155,8 @@ class Settings:
     """Reuse the KV of shared prefixes."""
 
     lease: Annotated[int, Parameter(group=_SCHEDULING, validator=_POSITIVE)] = 16
-    """KV slots granted to a decoding request ahead of time; 1 runs in lock-step with the scheduler."""
+    """KV slots granted to a decoding request ahead of time; 1 runs in lock-step with the scheduler,
+    and on a CPU computes each answer to the last bit as if it were alone: the same tokens every time, for tests."""
 
     tokenizers: Annotated[int, Parameter(group=_DEPLOYMENT, validator=_POSITIVE)] = 1
     """HTTP and tokenizer processes to start, all behind one port."""
