@@ -17,12 +17,13 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from rootstream.probe import all_ready
 from shared.bus import Bus, Unavailable
 from shared.config import Settings
-from shared.registry import Registry, Role
+from shared.registry import Pulse, State
 from tests.chaos.faults import REDIS
 from tests.stack import free_port
 from tests.toy import make_toy_model
@@ -139,13 +140,15 @@ class Deployment:
         return directory
 
     async def awake(self) -> dict[str, float]:
-        """Who is ready, and since when the process is there (unix seconds); Redis, where it answers, says nothing."""
+        """Who said last that it is ready, and since when that process is there (unix seconds).
+
+        Redis answers or does not, and says nothing of its age. The dead are in the list too: look at their age.
+        """
         with contextlib.suppress(Unavailable, ValueError, TimeoutError, OSError):
             async with asyncio.timeout(_ASK_S):
-                registry = Registry(self.bus())
-                await registry.refresh()
-                found = {p.replica: p.incarnation / 1e6 for role in Role for p in registry.ready(role)}
-                return {**found, REDIS: 0.0}
+                found = await self.bus().hash(self.bus().names.alive)
+                pulses = [msgspec.msgpack.decode(pulse, type=Pulse) for pulse in found.values()]
+                return {p.replica: p.incarnation / 1e6 for p in pulses if p.state is State.READY} | {REDIS: 0.0}
         return {}
 
     def bus(self) -> Bus:

@@ -14,6 +14,8 @@ from tests.chaos.faults import Fault
 from tests.chaos.history import Injected, Outage, Stream
 from tests.chaos.reading import Violation
 
+_WIDTH = 110
+
 
 class Finding(NamedTuple):
     """A violation, and the stream in which it was seen (None: it concerns the deployment)."""
@@ -45,7 +47,7 @@ def fault_table(done: Sequence[Injected]) -> Table:
     table = Table(title="Faults", title_justify="left")
     for column in ("fault", "victim"):
         table.add_column(column)
-    for column in ("times", "away s: median", "longest", "until started: median", "longest"):
+    for column in ("times", "away s, median", "longest", "started after s, median", "longest"):
         table.add_column(column, justify="right")
     victims: dict[tuple[str, str], list[Outage]] = {}
     for injected in done:
@@ -99,6 +101,13 @@ def finding_table(findings: Sequence[Finding], shown: int = 30) -> Table:
         stream = "" if finding.stream is None else f"{finding.stream.number}\n{finding.stream.ask}"
         table.add_row(str(finding.violation.wrong), stream, finding.violation.detail)
     return table
+
+
+def wide_console() -> Console:
+    """Tables whole, also where the output goes to a file."""
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, _WIDTH)
+    return console
 
 
 def print_tables(console: Console, tables: Sequence[Table]) -> None:

@@ -23,7 +23,15 @@ from tests.chaos.checker import check_connection
 from tests.chaos.deployment import KV_MEMORY, deployed
 from tests.chaos.faults import REDIS, Fault, Kind
 from tests.chaos.reading import Violation, Wrong
-from tests.chaos.report import Finding, fault_table, finding_table, print_tables, stall_table, stream_table
+from tests.chaos.report import (
+    Finding,
+    fault_table,
+    finding_table,
+    print_tables,
+    stall_table,
+    stream_table,
+    wide_console,
+)
 from tests.chaos.run import Chaos, Options, keep
 from tests.chaos.samples import ALLOWED, Samples, What
 from tests.chaos.slopes import Trend, grows, trend_of
@@ -58,7 +66,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(".chaos"), help="where histories with violations are left")
     given = parser.parse_args()
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
-    console = Console(soft_wrap=True)
+    console = wide_console()
     console.print(f"soak: SEED={seed} MINUTES={given.minutes:g}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, leaving nothing behind
     return asyncio.run(_run(seed, given.minutes * 60, console, given.out / f"soak-{seed}"))
@@ -121,7 +129,7 @@ def _growth(samples: Samples, seconds: float) -> tuple[Table, list[Violation]]:
     """What was measured, and what of it grew more than it may."""
     table = Table(title="What the deployment holds", title_justify="left")
     for column in ("", "whose"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for column in ("first", "last", "per hour", "may grow", "watched s"):
         table.add_column(column, justify="right")
     grown: list[Violation] = []
