@@ -35,7 +35,7 @@ from shared.exposure import check_exposure
 from shared.model_files import locate
 from shared.protocol import Hello, ModelCard, decode
 from shared.redis_url import connection_url, public_url
-from shared.registry import LOOK_S, Registry, Role
+from shared.registry import BEAT_S, Registry, Role
 
 _MODULES = {
     Role.WORKER: "gpu_worker",
@@ -239,7 +239,7 @@ class Launcher:
             for keeper in self._current:
                 pulse = next((p for p in registry.pulses(keeper.role) if p.replica == keeper.name), None)
                 keeper.heard(pulse, 0.0 if pulse is None else registry.silence(pulse))
-            await asyncio.sleep(LOOK_S if self._ready else _POLL_S)
+            await asyncio.sleep(BEAT_S if self._ready else _POLL_S)
 
     async def _greet(self, bus: Bus) -> None:
         """Show how the start gets on, then the banner."""
