@@ -47,6 +47,7 @@ class Context:
         self.stopping = asyncio.Event()
         self.data_lost = DataLoss()  # for the service to mend
         self.watermark = START
+        self.waiting = 0  # requests, for the pulse
         self.rounds = Rounds()  # of the service's main loop
         self._watch = Watch(self.rounds, settings.step_timeout)
         self._stuck: Stuck | None = None
@@ -72,6 +73,7 @@ class Context:
             state=self.state,
             detail=detail,
             watermark=self.watermark,
+            waiting=self.waiting,
         )
 
     async def announce(self, state: State, detail: str = "") -> None:

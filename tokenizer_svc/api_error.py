@@ -68,6 +68,11 @@ def unavailable(message: str, retry_after_s: int) -> ApiError:
     )
 
 
+def queue_full(message: str, retry_after_s: int) -> ApiError:
+    """429: too many requests wait already."""
+    return ApiError(429, message, type="rate_limit_error", code="queue_full", retry_after_s=retry_after_s)
+
+
 def internal(message: str) -> ApiError:
     """500: our fault."""
     return ApiError(500, message, type="server_error", code="internal_error")
@@ -84,9 +89,7 @@ def of_failure(failed: Failed | BadGrammar, retry_after_s: int) -> ApiError:
         return bad_grammar(failed.param, failed.message)
     match failed.failure:
         case Failure.QUEUE_FULL:
-            return ApiError(
-                429, failed.message, type="rate_limit_error", code="queue_full", retry_after_s=retry_after_s
-            )
+            return queue_full(failed.message, retry_after_s)
         case Failure.TOO_LARGE:
             return invalid(failed.message, None, "context_length_exceeded")
         case Failure.UNAVAILABLE:

@@ -78,6 +78,7 @@ class GenerationRoutes:
         arrived = time.perf_counter()
         engine = self._engine
         asked = read_chat(await read_object(request, engine.limits), engine)
+        engine.check_room()
         toolbox = read_tools(asked, engine.limits)
         answer = await engine.submit(
             await draft_chat(asked, engine, toolbox), shares_id=True, caller=caller_of(request, asked.user)
@@ -92,6 +93,7 @@ class GenerationRoutes:
         arrived = time.perf_counter()
         engine = self._engine
         asked = read_completion(await read_object(request, engine.limits), engine)
+        engine.check_room()
         answer = await engine.submit(
             await draft_completion(asked, engine), shares_id=True, caller=caller_of(request, asked.user)
         )
@@ -104,6 +106,7 @@ class GenerationRoutes:
         arrived = time.perf_counter()
         engine = self._engine
         asked = read_generate(await read_object(request, engine.limits), engine)
+        engine.check_room()
         answer = await engine.submit(
             await draft_generate(asked, engine), shares_id=False, caller=caller_of(request, None)
         )

@@ -50,7 +50,8 @@ class Limits(msgspec.Struct, frozen=True):
     max_tool_name: int = 64
     max_tool_calls: int = 128  # in one message
     thread_from: int = 20_000  # longer texts are tokenised in a thread, so that the loop goes on
-    retry_after_s: int = 1  # when the queue is full
+    retry_after_s: int = 1  # when the queue is full, at least
+    max_retry_after_s: int = 30  # and at most
     unready_retry_after_s: int = 5  # when a process is missing
 
     @classmethod

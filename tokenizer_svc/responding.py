@@ -52,7 +52,7 @@ async def respond(
         await answer.started()
         timing.admitted()
         if answer.failed is not None:
-            raise of_failure(answer.failed, engine.limits.retry_after_s)
+            raise of_failure(answer.failed, engine.retry_after_s)
         if stream:
             return await _stream(request, engine, answer, rendering, timing)
         return await _whole(engine, answer, rendering, timing)
@@ -75,7 +75,7 @@ async def _whole(engine: Engine, answer: Answer, rendering: Rendering, timing: _
             texts[piece.choice.index].append(piece.text)
             tokens[piece.choice.index] += piece.tokens
     if answer.failed is not None:
-        raise of_failure(answer.failed, engine.limits.retry_after_s)
+        raise of_failure(answer.failed, engine.retry_after_s)
     body = rendering.whole(["".join(parts) for parts in texts], tokens)
     return web.Response(body=body, content_type="application/json")
 
@@ -109,7 +109,7 @@ async def _stream(
 def _end(engine: Engine, answer: Answer, rendering: Rendering) -> bytes:
     if answer.failed is None:
         return rendering.closing()
-    return _error(of_failure(answer.failed, engine.limits.retry_after_s))
+    return _error(of_failure(answer.failed, engine.retry_after_s))
 
 
 def _error(error: ApiError) -> bytes:
