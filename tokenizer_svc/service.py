@@ -241,7 +241,9 @@ class FrontDoor:
             await self._grammars.refresh()
 
     async def _look_around(self) -> None:
-        """Read the model card where the worker is another than the one that wrote it."""
+        """Note how many wait, and read the model card where the worker is another than the one that wrote it."""
+        for pulse in self._context.peers.pulses(Role.SCHEDULER):
+            self._backlog.hear(pulse.waiting, pulse.at)
         for pulse in self._context.peers.pulses(Role.WORKER):
             if pulse.incarnation != self._card_of:
                 found = (await self._bus.hash(self._names.model)).get(WORKER)
@@ -311,8 +313,6 @@ class FrontDoor:
         return self._backlog.patience_s(time.time(), self.limits.retry_after_s, self.limits.max_retry_after_s)
 
     def check_room(self) -> None:
-        for pulse in self._context.peers.pulses(Role.SCHEDULER):
-            self._backlog.hear(pulse.waiting, pulse.at)
         waiting, most = self._backlog.waiting, self._context.settings.max_queue
         if waiting >= most:
             reason = f"{waiting} requests are waiting, {most} may: try again later"
