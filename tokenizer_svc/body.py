@@ -19,6 +19,8 @@ async def read_object(request: web.Request, limits: Limits) -> dict[str, Any]:
         data = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise _too_large(limits) from error
+    except web.RequestPayloadError as error:
+        raise invalid("the body cannot be read: its chunks or its compression are broken", None, "bad_body") from error
     try:
         body = msgspec.json.decode(data)
     except msgspec.ValidationError as error:  # a number that no float holds
