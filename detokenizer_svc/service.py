@@ -13,13 +13,15 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from detokenizer_svc.detokenizer import Detokenizer, Output
+from shared import columns
 from shared.bus import Entry, Reader
 from shared.config import WORKER
 from shared.cursors import START, entry_key
 from shared.metrics import MICROS, SECONDS
 from shared.model_files import locate
-from shared.protocol import Abort, Opened, Step, Track, Untrack
+from shared.protocol import Abort, Opened, Restate, Restated, Step, Track, Untrack
 from shared.registry import State
+from shared.rounds import WAITS
 from shared.service import Context
 from shared.tokenizer import Tokenizer
 
@@ -37,6 +39,7 @@ async def serve(context: Context) -> None:
     context.spawn(service.follow())
     await context.announce(State.READY)
     await context.stopping.wait()
+    await context.idle()
 
 
 def _load(context: Context) -> Tokenizer:
@@ -55,22 +58,29 @@ class _Service:
         self._reader = Reader(context.bus, [self._detok, self._steps])
         self._suspects: list[int] = []
         self._suspected_at = START
-        self._metrics = _Metrics(context)
+        self._metrics = _Metrics(context, detokenizer)
 
     async def follow(self) -> None:
         """Fold the logs; what a batch amounts to is written before the next is read."""
         trimmed = swept = time.monotonic()
+        rounds = self._context.rounds
         while True:
+            rounds.end()
             entries = await self._reader.next(block_ms=int(_TRIM_S * 1000))
+            rounds.begin(len(entries))
             if entries:
                 started = time.perf_counter()
                 for entry in entries:
                     self._fold(entry)
                 output = self._detokenizer.take()
-                self._metrics.count(output, time.perf_counter() - started, len(self._detokenizer))
+                self._metrics.count(output, time.perf_counter() - started)
+                rounds.begin(WAITS)
                 await self._write(output, entries)
+            rounds.begin(WAITS)
             if time.monotonic() - trimmed >= _TRIM_S:
                 trimmed = time.monotonic()
+                self._detokenizer.remind()
+                await self._write(self._detokenizer.take(), [])
                 await self._trim()
             if time.monotonic() - swept >= _SWEEP_S:
                 swept = time.monotonic()
@@ -86,6 +96,8 @@ class _Service:
                 self._detokenizer.on_opened(opened, entry.id)
             case Step() as step:
                 self._detokenizer.on_step(step, entry.id)
+            case Restated() as restated:
+                self._detokenizer.on_restated(restated, entry.id)
             case _:
                 pass  # Hello and the like: not for us
 
@@ -94,9 +106,9 @@ class _Service:
         writes = self._bus.transaction()
         for replica, texts in output.texts.items():
             writes.append(names.texts(replica), texts)
-        for replica, failed in output.failed:
-            log.error("tokens missing", request=failed.id, reason=failed.message)
-            writes.append(names.texts(replica), failed)
+        if output.restate:
+            log.warning("tokens missing, asking the scheduler for them", requests=len(output.restate))
+            writes.append(names.requests, Restate(columns.uint64(output.restate)))
         for request_id in output.aborts:
             writes.append(names.requests, Abort(id=request_id))
         if len(writes) == 0:
@@ -124,22 +136,24 @@ class _Service:
         there, and is still tracked when the log as of then has been read, ended some other way.
         """
         if entry_key(self._reader.cursors[self._steps]) >= entry_key(self._suspected_at):
-            for request_id in self._suspects:
-                self._detokenizer.untrack(request_id)
             tracked = self._detokenizer.tracked()
             live = await self._bus.present(self._bus.names.live, [str(request_id) for request_id in tracked])
-            self._suspects = [request_id for request_id in tracked if str(request_id) not in live]
+            missing = [request_id for request_id in tracked if str(request_id) not in live]
+            for request_id in set(missing) & set(self._suspects):
+                self._detokenizer.untrack(request_id)
+            self._suspects = missing
             self._suspected_at = await self._bus.last_id(self._steps)
 
 
 class _Metrics:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, detokenizer: Detokenizer) -> None:
         registry = context.metrics
         prefix = "rootstream_detokenizer"
         self._tokens = Counter(f"{prefix}_tokens", "Tokens turned into text.", registry=registry)
         self._texts = Counter(f"{prefix}_texts", "Texts messages written.", registry=registry)
         self._stops = Counter(f"{prefix}_stop_matches", "Requests ended by a stop string.", registry=registry)
-        self._tracked = Gauge(f"{prefix}_tracked", "Requests being turned into text.", registry=registry)
+        tracked = Gauge(f"{prefix}_tracked", "Requests being turned into text.", registry=registry)
+        tracked.set_function(lambda: len(detokenizer))
         self._fold = Histogram(
             f"{prefix}_fold_seconds", "Time to turn one batch of steps into text.", registry=registry, buckets=MICROS
         )
@@ -150,9 +164,8 @@ class _Metrics:
             buckets=SECONDS,
         )
 
-    def count(self, output: Output, seconds: float, tracked: int) -> None:
+    def count(self, output: Output, seconds: float) -> None:
         self._tokens.inc(output.tokens)
         self._texts.inc(len(output.texts))
         self._stops.inc(output.stop_matches)
-        self._tracked.set(tracked)
         self._fold.observe(seconds)

@@ -86,6 +86,12 @@ class Engine:
         return bool(self._plans) or self._can_run or self._must_tell
 
     @property
+    def tokens_ahead(self) -> int:
+        """About how many tokens the next :meth:`step` computes."""
+        chunks = next((plan.chunk_lengths for plan in self._plans if plan.chunk_lengths), b"")
+        return int(columns.as_int32(chunks).sum()) + len(self._batch)
+
+    @property
     def _can_run(self) -> bool:
         return bool(self._chunks) or self._execution.has_work
 

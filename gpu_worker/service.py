@@ -20,20 +20,24 @@ from gpu_worker.instruments import MaskMetrics, WorkerMetrics
 from gpu_worker.startup import Loaded, Structured, load
 from shared.bus import Reader, Unavailable
 from shared.config import WORKER
+from shared.errors import UserError
 from shared.protocol import FromWorker, Hello, Open, Opened, Plan, Step, encode
 from shared.registry import State
+from shared.rounds import Rounds
 from shared.service import Context
 
 log = structlog.get_logger("worker")
 
+_FLUSH_S = 2.0  # for the last steps, when told to stop
 _GRAMMAR_PATIENCE_S = 60.0  # a grammar is compiled in 2 s, but others may be before it
 
 
 class EngineThread:
     """Runs the engine for as long as the process lives; blocks, using no CPU, when there is no work."""
 
-    def __init__(self, engine: Engine, outbox: asyncio.Queue[FromWorker]) -> None:
+    def __init__(self, engine: Engine, outbox: asyncio.Queue[FromWorker], rounds: Rounds) -> None:
         self._engine = engine
+        self._rounds = rounds
         self._inbox: queue.SimpleQueue[Open | Plan | GrammarReady | None] = queue.SimpleQueue()
         self._outbox = outbox
         self._loop = asyncio.get_running_loop()
@@ -59,6 +63,7 @@ class EngineThread:
     def _run(self) -> None:
         try:
             while self._receive():
+                self._rounds.begin(self._engine.tokens_ahead)
                 report = self._engine.step()
                 if report is not None:
                     self._tell(report)
@@ -72,11 +77,15 @@ class EngineThread:
     def _receive(self) -> bool:
         """Take all messages there are; wait for one when idle. False when it is time to end."""
         wait = not self._engine.has_work
+        if wait:
+            self._rounds.end()
         while True:
             try:
                 message = self._inbox.get(block=wait)
             except queue.Empty:
                 return True
+            if wait:
+                self._rounds.begin()
             if message is None:
                 return False
             answer = self._engine.receive(message)
@@ -150,16 +159,25 @@ async def serve(context: Context) -> None:
     outbox: asyncio.Queue[FromWorker] = asyncio.Queue()
     grammars = None if loaded.structured is None else Grammars(context, loaded.structured)
     structure = None if grammars is None else grammars.structure
-    engine = EngineThread(Engine(loaded.model, loaded.card, context.incarnation, structure, loaded.execution), outbox)
+    engine = EngineThread(
+        Engine(loaded.model, loaded.card, context.incarnation, structure, loaded.execution), outbox, context.rounds
+    )
     if grammars is not None:
         grammars.begin(engine)
     engine.start()
-    await _say_hello(context, Hello(context.incarnation, loaded.card))
+    plans = context.bus.names.plans(WORKER)
+    reader = Reader(context.bus, [plans], {plans: await context.bus.last_id(plans)})  # what is for us comes later
+    hello = Hello(context.incarnation, loaded.card)
+    await _write_hello(context, hello)
+    await context.announce(State.LOADING, "waiting for the scheduler")
+    context.spawn(_repeat_hello(context, hello))
     context.spawn(_write(context, outbox))
-    context.spawn(_read(context, engine))
+    context.spawn(_read(context, engine, reader))
     context.spawn(engine.ended())
     await stopping
     await engine.stop()
+    with contextlib.suppress(TimeoutError):  # what was computed need not be computed again
+        await asyncio.wait_for(outbox.join(), _FLUSH_S)
 
 
 def _load(context: Context) -> asyncio.Future[Loaded]:
@@ -192,18 +210,31 @@ def _settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Loaded], out
         loop.call_soon_threadsafe(settle)
 
 
-async def _say_hello(context: Context, hello: Hello) -> None:
+async def _write_hello(context: Context, hello: Hello) -> None:
     names = context.bus.names
     await context.bus.transaction().put(names.model, WORKER, encode(hello)).append(names.steps(WORKER), hello).commit()
-    await context.announce(State.LOADING, "waiting for the scheduler")
 
 
-async def _read(context: Context, engine: EngineThread) -> None:
-    reader = Reader(context.bus, [context.bus.names.plans(WORKER)])
+async def _repeat_hello(context: Context, hello: Hello) -> None:
+    """Others learn of the model from Redis: put it back where it got lost."""
+    while True:
+        await context.data_lost.wait()
+        await _write_hello(context, hello)
+
+
+async def _read(context: Context, engine: EngineThread, reader: Reader) -> None:
     while True:
         for entry in await reader.next():
-            if isinstance(entry.message, Open | Plan):
-                engine.send(entry.message)
+            match entry.message:
+                case Open(incarnation=incarnation) if incarnation > context.incarnation:
+                    raise UserError(
+                        f"another worker took over namespace {context.bus.names.prefix!r}: there must be only one; "
+                        "stop one of them, or give each a namespace of its own"
+                    )
+                case Open() | Plan() as message:
+                    engine.send(message)
+                case _:
+                    pass
 
 
 async def _write(context: Context, outbox: asyncio.Queue[FromWorker]) -> None:
@@ -219,6 +250,7 @@ async def _write(context: Context, outbox: asyncio.Queue[FromWorker]) -> None:
             transaction.append(steps, report)
         await transaction.commit()
         for report in reports:
+            outbox.task_done()
             if isinstance(report, Step):
                 metrics.observe(report)
             elif isinstance(report, Opened):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-FIRST_S = 0.5
+AT_ONCE_S = 0.05
+FIRST_S = 0.25
 LONGEST_S = 10.0
-STEADY_S = 60.0  # a process that lived this long starts with a clean record
+STEADY_S = 3.0  # a process that served for this long starts with a clean record
 
 
 class Backoff:
@@ -13,10 +14,13 @@ class Backoff:
     def __init__(self) -> None:
         self.deaths = 0
 
-    def after(self, lived: float) -> float:
-        """Seconds to wait after a death, ``lived`` seconds after the start: doubling up to a bound."""
-        if lived >= STEADY_S:
+    def after(self, served: float) -> float:
+        """Seconds to wait after a death: none to speak of for a process that had been ready for a while, ``served``
+        seconds; doubling up to a bound for one that had not.
+        """
+        if served >= STEADY_S:
             self.deaths = 0
-        delay = min(FIRST_S * 2**self.deaths, LONGEST_S)
+            return AT_ONCE_S
+        delay = min(FIRST_S * 2.0**self.deaths, LONGEST_S)
         self.deaths += 1
         return delay

@@ -18,9 +18,10 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def banner(card: ModelCard, name: str, url: str, seconds: float) -> str:
+def banner(card: ModelCard, name: str, url: str, seconds: float, *, needs_key: bool = False) -> str:
     """What to know of a server that became ready in ``seconds``."""
     question = {"model": name, "messages": [{"role": "user", "content": "Why is the sky blue?"}], "stream": True}
+    key = ' -H "Authorization: Bearer $ROOTSTREAM_API_KEY"' if needs_key else ""
     return f"""
 rootstream is ready at {url} ({seconds:.1f} s)
 
@@ -28,7 +29,7 @@ rootstream is ready at {url} ({seconds:.1f} s)
   KV cache   {card.kv_tokens:,} tokens in pages of {card.page_size}; at most {card.context_length:,} per request
   stop       Ctrl-C
 
-  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json'{key} \\
     -d '{json.dumps(question)}'
 
   or talk to it in a terminal: rootstream chat{"" if url.endswith("127.0.0.1:30000") else f" --url {url}"}

@@ -18,17 +18,17 @@ import aiohttp
 from rich.console import Console
 from rich.markup import escape
 
-from rootstream.client import Client, NoServer, Refused
+from rootstream.client import Client, NoServer, Refused, explained
 from shared.errors import UserError
 
 Messages = list[dict[str, str]]
 
 
-def run(url: str, system: str | None, options: Mapping[str, Any]) -> int:
+def run(url: str, system: str | None, options: Mapping[str, Any], *, api_key: str | None = None) -> int:
     """Talk until the questions end; the exit code. Raises UserError where there is no server."""
     console = Console(highlight=False)
     terminal = sys.stdin.isatty()
-    model = options.get("model") or asyncio.run(_first_model(url))
+    model = options.get("model") or asyncio.run(_first_model(Client(url, api_key)))
     if terminal:
         console.print(f"[dim]{model} at {url}: Ctrl-C stops an answer, Ctrl-D ends[/dim]")
     history: Messages = [{"role": "system", "content": system}] if system else []
@@ -39,7 +39,7 @@ def run(url: str, system: str | None, options: Mapping[str, Any]) -> int:
         history.append({"role": "user", "content": question})
         body = {**options, "model": model, "messages": history, "stream": True}
         try:
-            answer = asyncio.run(_answer(url, body, console))
+            answer = asyncio.run(_answer(Client(url, api_key), body, console))
         except Refused as error:
             console.print(f"[red]{escape(error.message)}[/red]")
             history.pop()
@@ -49,20 +49,22 @@ def run(url: str, system: str | None, options: Mapping[str, Any]) -> int:
     return code
 
 
-async def _first_model(url: str) -> str:
+async def _first_model(client: Client) -> str:
     try:
-        async with Client(url) as client:
+        async with client:
             return await client.first_model()
     except NoServer:
-        raise UserError(f"no server answers at {url}: start one with `rootstream serve`, or give its --url") from None
+        raise UserError(
+            f"no server answers at {client.url}: start one with `rootstream serve`, or give its --url"
+        ) from None
     except Refused as error:
-        raise UserError(f"{url} is no server to chat with: {error}") from None
+        raise UserError(f"{client.url} is no server to chat with: {explained(error)}") from None
 
 
-async def _answer(url: str, body: Mapping[str, Any], console: Console) -> str:
+async def _answer(client: Client, body: Mapping[str, Any], console: Console) -> str:
     """Print an answer as it comes; its text, as far as it came. Raises UserError if the server is gone."""
     parts: list[str] = []
-    printing = asyncio.create_task(_print_deltas(url, body, parts, console))
+    printing = asyncio.create_task(_print_deltas(client, body, parts, console))
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, printing.cancel)
     try:
@@ -70,15 +72,15 @@ async def _answer(url: str, body: Mapping[str, Any], console: Console) -> str:
     except asyncio.CancelledError:
         console.print(" [dim]… stopped[/dim]", end="")
     except (NoServer, aiohttp.ClientError) as error:
-        raise UserError(f"the server at {url} has gone: {error}") from None
+        raise UserError(f"the server at {client.url} has gone: {error}") from None
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         console.print()
     return "".join(parts)
 
 
-async def _print_deltas(url: str, body: Mapping[str, Any], parts: list[str], console: Console) -> None:
-    async with Client(url) as client, contextlib.aclosing(client.stream("/v1/chat/completions", body)) as events:
+async def _print_deltas(client: Client, body: Mapping[str, Any], parts: list[str], console: Console) -> None:
+    async with client, contextlib.aclosing(client.stream("/v1/chat/completions", body)) as events:
         async for event in events:
             for choice in event.get("choices", ()):
                 text = choice.get("delta", {}).get("content") or ""

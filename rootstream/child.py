@@ -11,6 +11,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from shared.watchdog import EXIT_HUNG
+
 _KEPT_LINES = 60
 _LONGEST_LINE = 2**20
 _DRAIN_S = 0.5  # for the last lines, which a grandchild with the same pipe could hold open
@@ -58,36 +60,35 @@ class Child:
 
     async def ended(self) -> int:
         """Wait for the end of the process and of its output; the exit code, negative for a signal."""
-        assert self._process is not None
-        code = await self._process.wait()
-        if self._pump is not None:
-            await asyncio.wait({self._pump}, timeout=_DRAIN_S)
-        if self._pump is not None:
-            self._pump.cancel()
-            self._pump = None
-            self._signal_group(signal.SIGKILL)  # whatever it has left behind
+        process, pump = self._process, self._pump
+        assert process is not None
+        code = await process.wait()
+        if pump is not None:
+            await asyncio.wait({pump}, timeout=_DRAIN_S)
+            if self._pump is pump:  # nobody else waited for the same end, and went on
+                pump.cancel()
+                self._pump = None
+                _signal_group(process, signal.SIGKILL)  # whatever it has left behind
         return code
 
     async def stop(self, grace: float) -> None:
         """SIGTERM, and SIGKILL for what is still there after ``grace`` seconds."""
-        if self.running:
-            assert self._process is not None
-            self._process.terminate()
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            process.terminate()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), grace)
-            self.kill()
-        if self._process is not None:
+                await asyncio.wait_for(process.wait(), grace)
+            if process.returncode is None:
+                _signal_group(process, signal.SIGKILL)
+        if self._process is process:
             await self.ended()
 
     def kill(self) -> None:
         """SIGKILL to the process and all its own children."""
-        if self.running:
-            self._signal_group(signal.SIGKILL)
-
-    def _signal_group(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
+        if self._process is not None and self.running:
+            _signal_group(self._process, signal.SIGKILL)
 
     async def _read(self, output: asyncio.StreamReader) -> None:
         rest = b""
@@ -108,8 +109,15 @@ class Child:
             self._on_line(self.name, text)
 
 
+def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
 def describe_exit(code: int) -> str:
     """An exit code for people."""
+    if code == EXIT_HUNG:
+        return f"exit code {code}, because its work did not move"
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -22,6 +22,10 @@ from shared.errors import UserError
 DEFAULT_URL = "http://127.0.0.1:30000"
 
 _Url = Annotated[str, Parameter(help="Where the server is.")]
+_ApiKey = Annotated[
+    str | None,
+    Parameter(env_var="ROOTSTREAM_API_KEY", help="The key to send; better in the environment, as ROOTSTREAM_API_KEY."),
+]
 _EPILOGUE = "Begin with `rootstream serve`, then run `rootstream chat` in a second terminal."
 
 
@@ -74,7 +78,8 @@ def serve(
     """Serve a model over HTTP on this machine.
 
     Starts an embedded Redis-compatible server on a private Unix socket and one of each process: worker, scheduler,
-    detokenizer, HTTP front door. It ends in a banner with the URL; Ctrl-C stops everything.
+    detokenizer, HTTP front door. It ends in a banner with the URL. Ctrl-C or SIGTERM stops everything once the answers
+    under way are finished, a second one at once. SIGUSR1 restarts one process after the other, which breaks no answer.
 
     Every option can also be an environment variable (`ROOTSTREAM_PAGE_SIZE=1` is `--page-size 1`) or a key of the file
     that `--config` or `ROOTSTREAM_CONFIG` names (`page_size: 1`). Options outrank the environment, the environment
@@ -91,6 +96,7 @@ def serve(
 def chat(
     *,
     url: _Url = DEFAULT_URL,
+    api_key: _ApiKey = None,
     model: Annotated[str | None, Parameter(help="Which of its models to talk to; the first by default.")] = None,
     system: Annotated[str | None, Parameter(help="The system prompt.")] = None,
     max_tokens: Annotated[
@@ -110,7 +116,7 @@ def chat(
 
     options = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
-    raise SystemExit(terminal_chat.run(url, system, given))
+    raise SystemExit(terminal_chat.run(url, system, given, api_key=api_key))
 
 
 def bench(
@@ -124,6 +130,7 @@ def bench(
         ),
     ],
     url: _Url = DEFAULT_URL,
+    api_key: _ApiKey = None,
     seed: Annotated[int, Parameter(help="Another seed makes other prompts, which no cache has seen.")] = 0,
     output: Annotated[Path | None, Parameter(help="File to write the figures to, as JSON.")] = None,
 ) -> None:
@@ -133,7 +140,7 @@ def bench(
     """
     from rootstream.bench import run
 
-    raise SystemExit(run.against(url, list(workloads), seed=seed, output=output))
+    raise SystemExit(run.against(url, list(workloads), seed=seed, output=output, api_key=api_key))
 
 
 def doctor(

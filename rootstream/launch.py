@@ -10,29 +10,31 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import itertools
 import os
 import signal
 import socket
 import time
-from collections.abc import Generator
-from typing import NamedTuple
+from collections.abc import Coroutine, Generator
+from typing import Any
 
 from redis.exceptions import RedisError
 
-from rootstream.backoff import Backoff
+from rootstream import redis_keeper
 from rootstream.banner import banner, reachable_host, url_of
-from rootstream.child import Child, describe_exit
+from rootstream.child import Child
 from rootstream.display import Display, Status, display
 from rootstream.embedded import EmbeddedServer
-from rootstream.log_lines import last_error, read
+from rootstream.keeper import Ending, Keeper
 from rootstream.probe import all_ready
 from rootstream.runtime_dir import private_directory
 from shared.bus import Bus, Unavailable
 from shared.config import WORKER, Settings, to_environment, without_settings
 from shared.errors import UserError
+from shared.exposure import check_exposure
 from shared.model_files import locate
 from shared.protocol import Hello, ModelCard, decode
-from shared.registry import Registry, Role, State
+from shared.registry import LOOK_S, Registry, Role
 
 _MODULES = {
     Role.WORKER: "gpu_worker",
@@ -41,25 +43,20 @@ _MODULES = {
     Role.TOKENIZER: "tokenizer_svc",
 }
 _GRACE_S = 10.0
-_DEATHS_AT_START = 3
+_HUNG_UP = 128 + signal.SIGHUP
+_ASKED_FOR = (0, _HUNG_UP)  # exit codes
 _POLL_S = 0.1
-_WATCH_S = 0.5
 _REDIS_S = 3.0
-_SHOWN_LINES = 20
-
-
-class Ending(NamedTuple):
-    """Why everything stops, and the launcher's exit code."""
-
-    code: int
-    message: str = ""
 
 
 def serve(settings: Settings) -> int:
     """Serve until told to stop; the exit code. Raises UserError for what only the user can mend."""
     if settings.replica is not None or settings.parent is not None or settings.pulse_file is not None:
         raise UserError("--replica, --parent and --pulse-file are for single processes: `serve` sets them itself")
+    check_exposure(settings)
     check_port(settings.host, settings.port)
+    if settings.admin_port is not None:
+        check_port(settings.admin_host, settings.admin_port)
     locate(
         settings.model, settings.cache_path, settings.load_format
     )  # downloads, with a progress bar, before anything runs
@@ -138,7 +135,10 @@ class Launcher:
         self._began = time.monotonic()
         self._ready = False
         self._ending: asyncio.Future[Ending] | None = None
-        self._children = {role: self._children_of(role, count) for role, count in self._counts().items()}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._rolling: asyncio.Task[None] | None = None
+        self._keepers: list[Keeper] = []
+        self._numbers = {role: itertools.count() for role in _MODULES}
 
     async def run(self) -> Ending:
         """Start everything, keep it running, stop everything."""
@@ -146,16 +146,25 @@ class Launcher:
         self._ending = loop.create_future()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._interrupted, number)
-        tasks = [asyncio.create_task(self._keep(child)) for child in self._all()]
-        tasks += [asyncio.create_task(self._greet()), asyncio.create_task(self._keep_redis())]
-        for task in tasks:
-            task.add_done_callback(self._task_ended)
+        loop.add_signal_handler(signal.SIGUSR1, self._roll)
+        bus = Bus.connect(self._settings.redis_url, self._settings.namespace)
         try:
-            return await asyncio.shield(self._ending)
+            for role, count in self._counts().items():
+                for _ in range(count):
+                    self._add(role)
+            self._spawn(self._listen(Registry(bus)))
+            self._spawn(self._greet(bus))
+            if self._server is not None:
+                self._spawn(redis_keeper.keep(self._server, self._display.say))
+            ending = await asyncio.shield(self._ending)
+            self._display.started()
+            await self._drain(ending)
+            return ending
         finally:
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await bus.close()
             self._display.started()
             await self._stop()
 
@@ -169,17 +178,28 @@ class Launcher:
             Role.SCHEDULER: 1,
         }
 
-    def _children_of(self, role: Role, count: int) -> list[Child]:
-        children: list[Child] = []
-        for number in range(count):
-            name = f"{role}-{number}"
-            own = dataclasses.replace(self._settings, replica=name, parent=os.getpid(), log_format="json")
-            environment = without_settings() | to_environment(own)
-            children.append(Child(name, _MODULES[role], environment, self._display.log))
-        return children
+    def _add(self, role: Role) -> Keeper:
+        """Start one more process of a role, under a name that none had before."""
+        name = f"{role}-{next(self._numbers[role])}"
+        own = dataclasses.replace(self._settings, replica=name, parent=os.getpid(), log_format="json")
+        if role is not Role.TOKENIZER:  # nobody else has to do with keys
+            own = dataclasses.replace(own, api_keys=None, admin_key=None)
+        child = Child(name, _MODULES[role], without_settings() | to_environment(own), self._display.log)
+        keeper = Keeper(role, child, self._display.say, lambda: self._ready)
+        self._keepers.append(keeper)
+        self._spawn(self._keep(keeper))
+        return keeper
 
-    def _all(self) -> list[Child]:
-        return [child for children in self._children.values() for child in children]
+    @property
+    def _current(self) -> list[Keeper]:
+        """All but those that have been replaced."""
+        return [keeper for keeper in self._keepers if not keeper.is_retired]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
 
     def _end(self, ending: Ending) -> None:
         assert self._ending is not None
@@ -189,91 +209,104 @@ class Launcher:
     def _interrupted(self, number: signal.Signals) -> None:
         assert self._ending is not None
         if self._ending.done():
-            for child in self._all():
-                child.kill()
+            for keeper in self._keepers:
+                keeper.kill()
             return
         self._display.started()
-        self._display.say("stopping; once more to stop at once")
-        self._end(Ending(0 if number != signal.SIGHUP else 129))
+        self._display.say("stopping when the answers under way are finished; once more to stop at once")
+        self._end(Ending(0 if number != signal.SIGHUP else _HUNG_UP))
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._end(Ending(1, f"internal error: {error!r}"))
 
     # --- running ----------------------------------------------------------------------------------
 
-    async def _keep(self, child: Child) -> None:
-        """Start a process, and start it again whenever it dies."""
-        backoff = Backoff()
+    async def _keep(self, keeper: Keeper) -> None:
+        ending = await keeper.keep()
+        if ending is not None:
+            self._end(ending)
+
+    async def _listen(self, registry: Registry) -> None:
+        """Hear what the processes say of themselves; while Redis is away, nobody is judged."""
         while True:
-            began = time.monotonic()
-            await child.start()
-            code = await child.ended()
-            delay = backoff.after(time.monotonic() - began)
-            lines = list(child.tail)
-            what = f"{child.name} ended with {describe_exit(code)}"
-            if code == 2:  # a UserError: starting again would not help
-                self._end(Ending(2, last_error(lines) or "\n".join([what, *lines[-_SHOWN_LINES:]])))
-                return
-            if not self._ready and backoff.deaths >= _DEATHS_AT_START:
-                shown = "\n".join(f"  {read(line).text}" for line in lines[-_SHOWN_LINES:])
-                self._end(Ending(1, f"{what}, {backoff.deaths} times while starting. It said last:\n{shown}"))
-                return
-            self._display.say(f"{what}; starting it again in {delay:g} s")
-            await asyncio.sleep(delay)
-
-    async def _keep_redis(self) -> None:
-        """Start the embedded server again if it dies: its append-only file has what it held."""
-        while self._server is not None:
-            await asyncio.sleep(_WATCH_S)
-            code = self._server.poll()
-            if code is not None:
-                self._display.say(f"the embedded Redis ended with {describe_exit(code)}; starting it again")
-                self._server.start()
-
-    async def _greet(self) -> None:
-        """Show how the start gets on, then the banner."""
-        bus = Bus.connect(self._settings.redis_url, self._settings.namespace)
-        try:
-            registry = Registry(bus)
-            while not self._ready:
+            registry.tick()
+            with contextlib.suppress(Unavailable):
                 await registry.refresh()
-                statuses = [
-                    self._status(registry, role, child) for role in self._children for child in self._children[role]
-                ]
-                self._display.starting(statuses)
-                self._ready = all(status.ready for status in statuses) and await self._doors_open()
-                if not self._ready:
-                    await asyncio.sleep(_POLL_S)
-            card = await _card(bus)
-        finally:
-            await bus.close()
+            for keeper in self._current:
+                pulse = next((p for p in registry.pulses(keeper.role) if p.replica == keeper.name), None)
+                keeper.heard(pulse, 0.0 if pulse is None else registry.silence(pulse))
+            await asyncio.sleep(LOOK_S if self._ready else _POLL_S)
+
+    async def _greet(self, bus: Bus) -> None:
+        """Show how the start gets on, then the banner."""
+        while not self._ready:
+            self._display.starting([Status(keeper.name, keeper.is_ready, keeper.detail) for keeper in self._keepers])
+            self._ready = all(keeper.is_ready for keeper in self._keepers) and await self._doors_open()
+            if not self._ready:
+                await asyncio.sleep(_POLL_S)
+        card = await _card(bus)
         self._display.started()
         settings = self._settings
         seconds = time.monotonic() - self._began
+        needs_key = settings.api_keys is not None or settings.api_keys_file is not None
         name = settings.served_model_name or card.model
-        print(banner(card, name, url_of(settings.host, settings.port), seconds), flush=True)
+        print(banner(card, name, url_of(settings.host, settings.port), seconds, needs_key=needs_key), flush=True)
 
     async def _doors_open(self) -> bool:
-        """Whether the front doors see all others ready too: they look only once a second."""
+        """Whether the front doors see all others ready too: they look for themselves."""
         settings = self._settings
         return await all_ready(reachable_host(settings.host), settings.port, settings.tokenizers)
 
-    def _status(self, registry: Registry, role: Role, child: Child) -> Status:
-        if not child.running:
-            return Status(child.name, ready=False, detail="waiting to start again" if child.started else "starting")
-        for pulse in registry.pulses(role):
-            if pulse.replica == child.name and pulse.incarnation > child.started * 1e6:
-                return Status(child.name, pulse.state is State.READY, pulse.detail or str(pulse.state))
-        return Status(child.name, ready=False, detail="starting Python")
+    # --- a rolling restart ------------------------------------------------------------------------
+
+    def _roll(self) -> None:
+        assert self._ending is not None
+        if not self._ready or self._ending.done():
+            self._display.say("no rolling restart: not everything is ready")
+        elif self._rolling is not None and not self._rolling.done():
+            self._display.say("a rolling restart is under way already")
+        else:
+            self._rolling = self._spawn(self._restart_all())
+
+    async def _restart_all(self) -> None:
+        """One process after the other, each ready before the next is stopped.
+
+        A front door is followed by another one, under a new name, that listens before it leaves; what the others were
+        at is taken up again from the streams.
+        """
+        began = time.monotonic()
+        self._display.say("rolling restart: one process after the other")
+        for keeper in self._current:
+            if keeper.role is Role.TOKENIZER:
+                await self._add(keeper.role).ready()
+                await keeper.retire(self._door_grace)
+            else:
+                await keeper.restart(_GRACE_S)
+                await keeper.ready()
+            for other in self._current:  # a scheduler waits for a new worker, and so do all others
+                await other.ready()
+        self._display.say(f"rolling restart: done in {time.monotonic() - began:.1f} s")
 
     # --- stopping ---------------------------------------------------------------------------------
 
+    @property
+    def _door_grace(self) -> float:
+        return self._settings.drain_timeout + _GRACE_S
+
+    async def _drain(self, ending: Ending) -> None:
+        """Let the front doors finish their answers, for which all others go on."""
+        if self._rolling is not None:
+            self._rolling.cancel()
+        if ending.code in _ASKED_FOR:
+            doors = [keeper for keeper in self._current if keeper.role is Role.TOKENIZER]
+            await asyncio.gather(*(keeper.retire(self._door_grace) for keeper in doors))
+
     async def _stop(self) -> None:
-        """The front door first, so that nobody is let in any more; then the rest."""
-        doors = self._children[Role.TOKENIZER]
-        for children in (doors, [child for child in self._all() if child not in doors]):
-            await asyncio.gather(*(child.stop(_GRACE_S) for child in children))
+        await asyncio.gather(*(keeper.child.stop(_GRACE_S) for keeper in self._keepers))
+        if restarts := [f"{keeper.name} {keeper.restarts}" for keeper in self._keepers if keeper.restarts]:
+            self._display.say(f"started again: {', '.join(restarts)}")
 
 
 async def _card(bus: Bus) -> ModelCard:

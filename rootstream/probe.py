@@ -19,11 +19,12 @@ async def all_ready(host: str, port: int, front_doors: int) -> bool:
 
 async def is_ready(host: str, port: int) -> bool:
     """Whether whoever answers says 200 at `/ready`."""
+    named = f"[{host}]" if ":" in host else host
     try:
         async with asyncio.timeout(_PATIENCE_S):
             reader, writer = await asyncio.open_connection(host, port)
             try:
-                writer.write(f"GET /ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                writer.write(f"GET /ready HTTP/1.1\r\nHost: {named}\r\nConnection: close\r\n\r\n".encode())
                 status = await reader.readline()
                 await reader.read()
             finally:

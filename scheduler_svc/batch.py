@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from scheduler_svc import leases
+from scheduler_svc import fairness, leases
 from scheduler_svc.draft import Draft
 from scheduler_svc.in_flight import InFlight
 from scheduler_svc.kv_cache import KvCache
@@ -22,6 +22,8 @@ from scheduler_svc.policy import Queue
 from scheduler_svc.prefill import ChunkBudget
 from scheduler_svc.request import Request, State, seniority
 from scheduler_svc.stats import Stats
+from scheduler_svc.tenants import Tenant, Tenants
+from scheduler_svc.trials import Trials, accuse
 from shared.protocol import ModelCard, Plan
 
 _CHUNK_PLANS = 2  # outstanding at most: one being executed, one at hand
@@ -31,7 +33,9 @@ _CANDIDATES = 64  # waiting requests looked at in one plan
 class Batch:
     """Waiting requests and rows. Made anew for every epoch."""
 
-    def __init__(self, epoch: int, card: ModelCard, limits: Limits, stats: Stats, outbox: Outbox) -> None:
+    def __init__(
+        self, epoch: int, card: ModelCard, limits: Limits, stats: Stats, outbox: Outbox, tenants: Tenants
+    ) -> None:
         self.epoch = epoch
         self.card = card
         self.seq = 0  # of the last plan
@@ -40,8 +44,10 @@ class Batch:
         self._lease = limits.lease
         self._stats = stats
         self._outbox = outbox
+        self._tenants = tenants
         self._queue = Queue(limits.policy, self._cached_tokens)
         self._in_flight = InFlight(card.page_size)
+        self._trials = Trials()
         self._rows: dict[Request, None] = {}  # prefilling and decoding
         self._prefilling: dict[Request, None] = {}
         self._hungry: dict[Request, None] = {}  # rows whose lease runs low
@@ -61,22 +67,39 @@ class Batch:
             return False
         if len(self._chunk_plans) >= _CHUNK_PLANS:
             return True
-        return not self._prefilling and (not len(self._queue) or not self._has_rows_left)
+        if self._trials.pending:
+            return False
+        return not self._prefilling and (not len(self._queue) or not self._has_rows_for_more)
 
     @property
     def at_ease(self) -> bool:
         """All rows decode, nobody waits, and no word of the worker is awaited."""
         waiting = self._hungry or self._releases or self._prefilling or self._ending or self._preempted
-        return not (waiting or self._chunk_plans or len(self._queue))
+        return not (waiting or self._chunk_plans or len(self._queue) or self._trials.pending)
 
     @property
     def _has_rows_left(self) -> bool:
         return len(self._rows) + len(self._ending) < self.card.max_running
 
+    @property
+    def _has_rows_for_more(self) -> bool:
+        """There is a row for whoever waits first, or somebody who has to give one up."""
+        if self._has_rows_left:
+            return True
+        first = self._queue.first
+        return first is not None and self._displaceable(first.tenant, first.priority) is not None
+
     def enqueue(self, request: Request) -> None:
         """Let a request wait for its turn."""
         request.state = State.WAITING
-        self._queue.push(request, self.cache.tree.version)
+        if request.suspected:
+            self._trials.add(request)
+        else:
+            self._queue.push(request, self.cache.tree.version)
+
+    def accuse(self) -> list[Request]:
+        """The worker has died. Returns the requests that have to end for it."""
+        return accuse([*self._rows, *self._preempted], others=bool(self._ending))
 
     def withdraw(self, request: Request) -> None:
         """A request ends here, not at the worker: its pages are free once that is safe."""
@@ -206,9 +229,9 @@ class Batch:
         return (len(request.pages) + self.cache.available) * self.cache.page_size
 
     def _make_room(self, request: Request) -> bool:
-        """Preempt the youngest rows of the lowest priority until a page can be had. False if none can for now."""
+        """Preempt the most dispensable rows until a page can be had. False if none can for now."""
         while not self.cache.available:
-            victim = max(self._rows, key=seniority)
+            victim = max(self._rows, key=fairness.dispensable)
             if self._ending or victim.chunk_seq > self.acknowledged:
                 return False  # pages come with the next acknowledgement
             self._preempt(victim)
@@ -228,22 +251,52 @@ class Batch:
 
     def _prefill(self, draft: Draft, now: float) -> None:
         budget = ChunkBudget(self.card.chunk_tokens, self.card.page_size)
-        for request in self._prefilling:
+        several = self._tenants.several
+        if several:
+            self.charge()
+        for request in sorted(self._prefilling, key=fairness.by_service) if several else self._prefilling:
+            if several:
+                self._admit(draft, budget, now, request)
+                if request.state is not State.PREFILLING:  # it had to make room
+                    continue
             length = budget.chunk(request.planned, request.input_len)
             if length == 0:
                 return
             draft.chunk(request, length)
             budget.spend(length)
-        if not len(self._queue):
+        self._admit(draft, budget, now)
+
+    def _admit(self, draft: Draft, budget: ChunkBudget, now: float, before: Request | None = None) -> None:
+        """Admit waiting requests while there is room; only those that precede ``before``, if that is given."""
+        if not budget.left or self._hungry:
             return
-        self._queue.refresh(self.cache.tree.version)
-        while budget.left and self._has_rows_left and not self._hungry:
+        if len(self._queue):
+            self._queue.refresh(self.cache.tree.version)
+        while budget.left:
+            first = self._queue.first
+            if self._trials.pending and (first is None or not first.returns or self._trials.under_way):
+                self._try_next(draft, budget, now)
+                return
+            if first is None:
+                return
+            if before is not None and not fairness.precedes(first.tenant, first.priority, before):
+                return
+            if not self._has_rows_for_more:
+                return
             request = self._candidate()
             if request is None:
                 return
             if not self._admitted(draft, request, budget, now):
                 self._queue.push(request, self.cache.tree.version)
                 return
+
+    def _try_next(self, draft: Draft, budget: ChunkBudget, now: float) -> None:
+        """Admit one of those that may have killed the worker, if it would be the only one on which to blame a death."""
+        suspect = self._trials.next
+        if suspect is None or self._trials.under_way or self._ending:
+            return
+        if all(row.is_cleared for row in self._rows) and self._admitted(draft, suspect, budget, now):
+            self._trials.starts(suspect)
 
     def _candidate(self) -> Request | None:
         """Take the first waiting request whose next page nobody is about to prefill."""
@@ -262,15 +315,24 @@ class Batch:
         """Make a waiting request a row, with pages for its input and a lease, if there is room."""
         input_len = request.prompt_len + len(request.output)
         positions = leases.limit(input_len, self._lease, request.max_positions)
-        spare = len(self._rows) * self.cache.pages_for(self._lease)  # for those that run already
-        room = self.cache.room(request, positions, spare)
-        length = budget.chunk(room.prefix.pages * self.cache.page_size, input_len)
-        if room.short > 0 or length == 0:
-            return False
+        while True:
+            spare = len(self._rows) * self.cache.pages_for(self._lease)  # for those that run already
+            room = self.cache.room(request, positions, spare)
+            length = budget.chunk(room.prefix.pages * self.cache.page_size, input_len)
+            if length == 0:
+                return False
+            if room.short <= 0 and self._has_rows_left:
+                break
+            victim = self._displaceable(request.tenant, request.generate.priority, draft)
+            if victim is None:
+                return False
+            self._preempt(victim)
         cached = self.cache.admit(request, positions)
         self._lend(request, positions)
         request.state = State.PREFILLING
         self._rows[request] = self._prefilling[request] = None
+        self._tenants.starts(request.tenant)
+        request.prefilled = max(request.prefilled, cached)
         draft.admit(request)
         draft.chunk(request, length)
         budget.spend(length)
@@ -281,11 +343,29 @@ class Batch:
             self._stats.queue_s.append(now - request.submitted)
             self._stats.prompt_tokens += request.prompt_len
             self._stats.cached_tokens += cached
+            request.told = cached
         request.announced = True
+        request.returns = False
         return True
+
+    def _displaceable(self, tenant: Tenant, priority: int, draft: Draft | None = None) -> Request | None:
+        """The row that has to go for one of ``tenant``: what is in the plan already stays."""
+        if not self._tenants.several:
+            return None
+        drafted = {chunk.request for chunk in draft.chunks} if draft is not None else set[Request]()
+
+        def can_go(row: Request) -> bool:
+            return row.chunk_seq <= self.acknowledged and row not in drafted
+
+        return fairness.displaceable(self._rows, tenant, priority, can_go)
+
+    def charge(self) -> None:
+        """Charge the tenants for what their rows have got by now; done only where somebody compares."""
+        fairness.charge_output(self._rows)
 
     def _planned(self, request: Request, end: int) -> None:
         request.planned, request.chunk_seq = end, self.seq
+        fairness.charge_prompt(request, end)
         self.cache.share(request, end, request.input_ids)
         if end == request.input_len:
             request.state = State.DECODING
@@ -295,10 +375,14 @@ class Batch:
             self._requeue(self._in_flight.advance(request))
 
     def _leave(self, request: Request) -> None:
-        self._rows.pop(request, None)
+        if request in self._rows:
+            del self._rows[request]
+            fairness.charge_output((request,))
+            self._tenants.stops(request.tenant)
         self._prefilling.pop(request, None)
         self._hungry.pop(request, None)
         self._queue.remove(request)
+        self._trials.leaves(request)
         self._requeue(self._in_flight.end(request))
 
     def _requeue(self, requests: Iterable[Request]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shared import columns
-from shared.protocol import Admitted, ToFrontDoor
+from shared.protocol import Admitted, Restated, ToFrontDoor
 
 
 class Reply(NamedTuple):
@@ -21,6 +21,7 @@ class Outgoing(NamedTuple):
     replies: list[Reply]
     started: list[int]  # requests that started: from here on the step log holds their tokens
     ended: list[int]  # requests that are live no more
+    restated: list[Restated]  # for the step log
 
 
 class Outbox:
@@ -31,6 +32,7 @@ class Outbox:
         self._replies: list[Reply] = []
         self._started: list[int] = []
         self._ended: list[int] = []
+        self._restated: list[Restated] = []
 
     def reply(self, to: str, message: ToFrontDoor) -> None:
         self._replies.append(Reply(to, message))
@@ -46,9 +48,12 @@ class Outbox:
     def ended(self, id: int) -> None:
         self._ended.append(id)
 
+    def restate(self, restated: Restated) -> None:
+        self._restated.append(restated)
+
     @property
     def empty(self) -> bool:
-        return not (self._admitted or self._replies or self._started or self._ended)
+        return not (self._admitted or self._replies or self._started or self._ended or self._restated)
 
     def drain(self) -> Outgoing:
         """Everything collected: who started first, one message for each destination."""
@@ -56,6 +61,7 @@ class Outbox:
             Reply(to, Admitted(columns.uint64(ids), columns.int32(cached)))
             for to, (ids, cached) in self._admitted.items()
         ]
-        outgoing = Outgoing(admitted + self._replies, self._started, self._ended)
+        outgoing = Outgoing(admitted + self._replies, self._started, self._ended, self._restated)
+        self._restated = []
         self._admitted, self._replies, self._started, self._ended = {}, [], [], []
         return outgoing

@@ -1,8 +1,9 @@
-"""The order of the queue: priority first, then the longest cached prefix, aged; or first come first served.
+"""The order of the queue: who was on a worker that died, then priority, then the tenant served least. Among one
+tenant's requests the longest cached prefix, aged; or first come first served.
 
 A second of waiting weighs as much as ``AGING_TOKENS`` cached tokens, so nobody starves. Because all
-age alike, ``arrived * AGING_TOKENS - cached tokens`` orders the queue whatever the time is: it is a heap, and
-only a change of what is cached moves a request. That is looked up lazily: for a few requests a round, in
+age alike, ``arrived * AGING_TOKENS - cached tokens`` orders a tenant's requests whatever the time is: they are a heap,
+and only a change of what is cached moves a request. That is looked up lazily: for a few requests a round, in
 turn, and for whoever comes out first.
 """
 
@@ -13,10 +14,12 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from scheduler_svc.growing_heap import GrowingHeap
 from scheduler_svc.request import Request
+from scheduler_svc.tenants import Tenant
 
 AGING_TOKENS = 256.0  # per second of waiting
 _LOOK_AGAIN = 8  # waiting requests whose prefix is looked up anew each round
@@ -31,16 +34,27 @@ class Policy(enum.StrEnum):
 
 
 class _Rank(NamedTuple):
-    priority: int  # negated: the smallest rank goes first
-    aged: float
+    aged: float  # the smallest rank goes first
     order: int
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
     request: Request
+    lane: Lane
     rank: _Rank
     version: int  # of the tree when its prefix was looked up
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """The waiting requests of one tenant and priority; those that were rows of a worker that died are apart."""
+
+    returns: bool
+    priority: int
+    tenant: Tenant
+    size: int = 0
+    heap: list[tuple[_Rank, int, _Entry]] = field(default_factory=list[tuple[_Rank, int, _Entry]])
 
 
 class Queue:
@@ -50,37 +64,53 @@ class Queue:
         self._policy = policy
         self._cached_tokens = cached_tokens
         self._entries: dict[Request, _Entry] = {}
-        self._heap: list[tuple[_Rank, int, _Entry]] = []
+        self._lanes: dict[tuple[bool, int, Tenant], Lane] = {}  # those that hold requests
+        self._order: GrowingHeap[Lane] = GrowingHeap(
+            lambda lane: (not lane.returns, -lane.priority, lane.tenant.served), lambda lane: lane.size > 0
+        )
         self._tickets = itertools.count()  # equal ranks are taken in the order they were given
         self._turns: deque[_Entry] = deque()
 
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def first(self) -> Lane | None:
+        """Where the first request stands."""
+        return self._order.first
+
     def push(self, request: Request, version: int) -> None:
         """Enter, or enter again. ``version`` is the tree's."""
-        entry = _Entry(request, self._rank(request), version)
+        self.remove(request)
+        entry = _Entry(request, self._lane(request), self._rank(request), version)
         self._entries[request] = entry
+        entry.lane.size += 1
+        self._order.add(entry.lane)
         self._turns.append(entry)
         self._offer(entry)
 
     def remove(self, request: Request) -> None:
         """Leave, wherever in the order; nothing happens if it is not in the queue."""
-        self._entries.pop(request, None)
+        entry = self._entries.pop(request, None)
+        if entry is not None:
+            lane = entry.lane
+            lane.size -= 1
+            if not lane.size:
+                del self._lanes[lane.returns, lane.priority, lane.tenant]
 
     def pop(self, version: int) -> Request | None:
         """Take the first request out."""
         looked_up = 0
-        while self._heap:
-            rank, _, entry = heapq.heappop(self._heap)
+        while (lane := self._order.first) is not None:
+            rank, _, entry = heapq.heappop(lane.heap)
             if rank is not entry.rank or self._entries.get(entry.request) is not entry:
                 continue
             if entry.version != version and looked_up < _LOOK_AGAIN:
                 looked_up += 1
-                if self._update(entry, version) and self._heap and entry.rank > self._heap[0][0]:
+                if self._update(entry, version) and lane.heap and entry.rank > lane.heap[0][0]:
                     self._offer(entry)
                     continue
-            del self._entries[entry.request]
+            self.remove(entry.request)
             return entry.request
         return None
 
@@ -93,13 +123,25 @@ class Queue:
             self._turns.append(entry)
             if entry.version != version and self._update(entry, version):
                 self._offer(entry)
-        if len(self._heap) > 2 * len(self._entries) + _COMPACT_AT:
-            self._heap = [(entry.rank, next(self._tickets), entry) for entry in self._entries.values()]
-            heapq.heapify(self._heap)
+        if len(self._turns) > 2 * len(self._entries) + _COMPACT_AT:
             self._turns = deque(self._entries.values())
 
+    def _lane(self, request: Request) -> Lane:
+        key = request.returns, request.generate.priority, request.tenant
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(*key)
+        return lane
+
     def _offer(self, entry: _Entry) -> None:
-        heapq.heappush(self._heap, (entry.rank, next(self._tickets), entry))
+        lane = entry.lane
+        if len(lane.heap) > 2 * lane.size + _COMPACT_AT:
+            kept = [
+                held for held in lane.heap if held[0] is held[2].rank and self._entries.get(held[2].request) is held[2]
+            ]
+            heapq.heapify(kept)
+            lane.heap = kept
+        heapq.heappush(lane.heap, (entry.rank, next(self._tickets), entry))
 
     def _update(self, entry: _Entry, version: int) -> bool:
         rank = self._rank(entry.request)
@@ -111,4 +153,4 @@ class Queue:
 
     def _rank(self, request: Request) -> _Rank:
         cached = self._cached_tokens(request) if self._policy is Policy.LPM else 0
-        return _Rank(-request.generate.priority, request.generate.arrived * AGING_TOKENS - cached, request.order)
+        return _Rank(request.generate.arrived * AGING_TOKENS - cached, request.order)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from scheduler_svc.node import Node
 from scheduler_svc.pages import page_array
+from scheduler_svc.tenants import Tenant
 from shared.protocol import Generate
 
 
@@ -32,10 +33,17 @@ class Request:
     generate: Generate
     submitted: float  # unix seconds, when this process learnt of it
     order: int  # of submission: a smaller one is older
+    tenant: Tenant = field(default_factory=Tenant)
     state: State = State.WAITING
     output: array[int] = field(default_factory=lambda: array("i"))  # token ids generated so far
     pending: int = 1  # output tokens at the end whose KV does not exist yet
     announced: bool = False  # the client was told that it started
+    told: int = 0  # and how many tokens of its prompt were cached
+    prefilled: int = 0  # prompt tokens charged to the tenant, or found in the cache
+    billed: int = 0  # output tokens charged to the tenant
+    suspected: bool = False  # of having killed the worker
+    blamed: int = 0  # deaths of the worker that can have been nobody else's doing
+    returns: bool = False  # was a row that got tokens when the worker died
 
     # as a row of the worker, from admission on
     input_ids: bytes = b""  # prompt, and the output before the admission
@@ -75,6 +83,11 @@ class Request:
     def wanted(self) -> int:
         """Positions that must be computed before another token can be drawn."""
         return max(self.planned, self.prompt_len + len(self.output) - 1)
+
+    @property
+    def is_cleared(self) -> bool:
+        """It has got a token since it was admitted."""
+        return self.prompt_len + len(self.output) > len(self.input_ids) // 4
 
     def tokens(self) -> bytes:
         """Prompt and output so far, packed."""

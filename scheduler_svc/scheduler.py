@@ -6,18 +6,21 @@ batch.py. Knows nothing of streams, text or tensors.
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 
 from scheduler_svc.batch import Batch
+from scheduler_svc.deadlines import Deadlines
+from scheduler_svc.ended import Ended, Ending
 from scheduler_svc.limits import Limits
 from scheduler_svc.outbox import Outbox
 from scheduler_svc.request import Request, State, seniority
 from scheduler_svc.stats import Stats
 from scheduler_svc.steady import SteadySteps
+from scheduler_svc.tenants import Tenants
 from shared import columns
-from shared.protocol import Aborted, Failed, Failure, Finish, Flush, Flushed, Generate, ModelCard, Plan, Step
+from shared.protocol import Aborted, Failed, Failure, Finish, Flush, Flushed, Generate, ModelCard, Plan, Restated, Step
 
-_REMEMBERED = 8192  # ended requests whose late announcements are recognised
+_POISONOUS = "the worker died twice of this request, which ends it: the worker's log says how"
 _OUTCOMES = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.ABORT: "abort"}
 
 
@@ -33,9 +36,11 @@ class Scheduler:
         self._steady: SteadySteps | None = None  # tokens noted there are not in `output` yet
         self._now = 0.0  # of the last step
         self._requests: dict[int, Request] = {}
+        self._tenants = Tenants()
+        self._deadlines = Deadlines(self._requests)
         self._submitted = 0
-        self._remembered: deque[int] = deque(maxlen=_REMEMBERED)
-        self._recent: set[int] = set()
+        self._ended = Ended()
+        self.torn = False  # steps were lost: rows are ahead of what is known of them, until the next epoch
 
     @property
     def running(self) -> int:
@@ -46,18 +51,29 @@ class Scheduler:
         return len(self._requests) - self.running
 
     @property
+    def live(self) -> list[Generate]:
+        """Every request that has not ended."""
+        return [request.generate for request in self._requests.values()]
+
+    @property
     def owners(self) -> set[str]:
         """Replicas that live requests answer to."""
         return {request.generate.reply_to for request in self._requests.values()}
 
     def submit(self, generate: Generate, now: float, *, restored: bool = False) -> None:
-        """A new request, or with ``restored`` one that was live before this process. Known ones are ignored."""
-        if generate.id in self._requests or generate.id in self._recent:
+        """A new request, or with ``restored`` one that was live before this process.
+
+        One that is known already is announced again because somebody may have lost what was said of it.
+        """
+        if generate.id in self._requests or generate.id in self._ended:
+            self._say_again(generate)
             return
         full = self.waiting >= self._limits.max_queue
         self._submitted += 1
-        request = Request(generate, now, self._submitted)
+        request = Request(generate, now, self._submitted, self._tenants.joins(generate.tenant, self._charge))
         self._requests[generate.id] = request
+        if generate.deadline:
+            self._deadlines.add(generate.id, generate.deadline)
         if self.batch is not None and (reason := _too_large(request, self.batch)):
             self._fail(request, Failure.TOO_LARGE, reason)
         elif full and not restored:
@@ -77,28 +93,82 @@ class Scheduler:
         self._withdraw(request)
         self._end(request, "abort")
 
-    def abort_of(self, owner: str) -> None:
-        """End every request of a replica that is gone."""
-        for request in [r for r in self._requests.values() if r.generate.reply_to == owner]:
-            self.abort(request.id)
+    def end_orphans(self, owner: str, away_s: float, patience_s: float) -> int:
+        """End the requests of a replica that is gone for so long, but for those that may wait longer; how many."""
+        orphans = [
+            request
+            for request in self._requests.values()
+            if request.generate.reply_to == owner and away_s > max(patience_s, request.generate.grace_s)
+        ]
+        for request in orphans:
+            self._settle_for_good()
+            self._withdraw(request)
+            message = "the front door that holds this request went away: send it again"
+            self._fail(request, Failure.UNAVAILABLE, message)
+        return len(orphans)
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When ``expire`` has something to do next, in unix seconds."""
+        return self._deadlines.next
+
+    def expire(self, now: float) -> None:
+        """End the requests whose deadline has passed, whether they wait or run."""
+        due = self._deadlines.due(now)
+        if due:
+            self._settle_for_good()
+        for id in due:
+            request = self._requests.get(id)
+            if request is not None:
+                self._withdraw(request)
+                self._fail(request, Failure.TIMEOUT, _overdue(request))
 
     def flush(self, flush: Flush) -> None:
         """Drop what is cached and in no request's use."""
         pages = self.batch.cache.flush() if self.batch else 0
         self.outbox.reply(flush.reply_to, Flushed(flush.nonce, pages))
 
+    def restate(self, ids: Sequence[int]) -> None:
+        """Say what the tokens of these requests are. Unknown ones are ignored."""
+        self._settle()
+        for id in ids:
+            if (request := self._requests.get(id)) is not None:
+                self.outbox.restate(Restated(id, request.output.tobytes()))
+            elif (ending := self._ended.get(id)) is not None and ending.failed is None:
+                self.outbox.restate(Restated(id, ending.output, ending.finish))
+
+    def _say_again(self, generate: Generate) -> None:
+        """Send the owner, who may be another now, what it has been told besides text."""
+        if (request := self._requests.get(generate.id)) is not None:
+            request.generate = generate
+            if request.announced:
+                self.outbox.started(request.id, generate.reply_to, request.told)
+        elif (ending := self._ended.get(generate.id)) is not None and ending.failed is not None:
+            self.outbox.reply(generate.reply_to, ending.failed)
+
     def suspend(self) -> None:
         """Plan nothing until ``reopen``: the worker has forgotten its rows, or is about to."""
         self._suspended = True
 
+    def on_death(self) -> None:
+        """The worker has died, and what it was doing may have been the reason: whoever did it twice ends."""
+        self._settle_for_good()
+        if self.batch is None or self._suspended:  # nothing was under way, or that is settled already
+            return
+        for request in self.batch.accuse():
+            self._withdraw(request)
+            self._fail(request, Failure.POISONOUS, _POISONOUS)
+
     def reopen(self, epoch: int, card: ModelCard) -> None:
         """The worker starts empty: every live request goes back to the queue with its output so far."""
         self._settle_for_good()
-        self._suspended = False
+        self._charge()
+        self._tenants.restart()
+        self._suspended = self.torn = False
         self.stats.epochs += 1
         if self.batch is not None:
             self.stats.evicted_pages += self.batch.cache.evicted
-        self.batch = Batch(epoch, card, self._limits, self.stats, self.outbox)
+        self.batch = Batch(epoch, card, self._limits, self.stats, self.outbox, self._tenants)
         for request in sorted(self._requests.values(), key=seniority):
             request.restart()
             if reason := _too_large(request, self.batch):
@@ -140,6 +210,10 @@ class Scheduler:
         self._settle()
         if self.batch is not None:
             self.batch.check(self._requests.values())
+
+    def _charge(self) -> None:
+        if self.batch is not None:
+            self.batch.charge()
 
     def _settle(self) -> None:
         """Bring every request's output up to date."""
@@ -191,8 +265,7 @@ class Scheduler:
             new = first + count - known
             if first > known:
                 steady = False
-                self._withdraw(request)
-                self._fail(request, Failure.UNAVAILABLE, f"output tokens {known} to {first - 1} are lost")
+                self.torn = True  # it is computed again from what is known
                 continue
             if new >= 0:
                 request.pending = pending
@@ -206,7 +279,7 @@ class Scheduler:
             if finish:
                 if batch is not None:
                     batch.finished(request)
-                self._end(request, _OUTCOMES[Finish(finish)])
+                self._end(request, _OUTCOMES[Finish(finish)], Finish(finish))
             elif known + new >= request.low_at and batch is not None:
                 batch.runs_low(request)
         self._steady = SteadySteps(step, rows) if steady else None
@@ -216,18 +289,23 @@ class Scheduler:
             self.batch.withdraw(request)
 
     def _fail(self, request: Request, failure: Failure, message: str) -> None:
-        self.outbox.reply(request.generate.reply_to, Failed(request.id, failure, message))
-        self._end(request, failure)
+        failed = Failed(request.id, failure, message)
+        self.outbox.reply(request.generate.reply_to, failed)
+        self._end(request, failure, failed=failed)
 
-    def _end(self, request: Request, outcome: str) -> None:
+    def _end(self, request: Request, outcome: str, finish: Finish = Finish.ABORT, failed: Failed | None = None) -> None:
         request.state = State.ENDED
         del self._requests[request.id]
-        if len(self._remembered) == _REMEMBERED:
-            self._recent.discard(self._remembered[0])
-        self._remembered.append(request.id)
-        self._recent.add(request.id)
+        self._tenants.leaves(request.tenant)
+        self._ended.add(request.id, Ending(request.output.tobytes(), finish, failed))
         self.stats.outcomes[outcome] += 1
         self.outbox.ended(request.id)
+
+
+def _overdue(request: Request) -> str:
+    generate = request.generate
+    where = f"{len(request.output)} tokens of its answer were there" if request.announced else "it was still waiting"
+    return f"the request's timeout of {generate.deadline - generate.arrived:g} s has passed: {where}"
 
 
 def _too_large(request: Request, batch: Batch) -> str | None:

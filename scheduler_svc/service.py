@@ -7,6 +7,9 @@ transaction: replies first, then what ended, then plans. All decisions are made 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import math
 import time
 
 import structlog
@@ -17,7 +20,8 @@ from scheduler_svc.policy import Policy
 from scheduler_svc.recovery import StepLog
 from scheduler_svc.scheduler import Scheduler
 from scheduler_svc.trimming import Trimming
-from shared.bus import Entry, Reader
+from shared import columns
+from shared.bus import Entry, Reader, Unavailable
 from shared.config import WORKER
 from shared.cursors import START
 from shared.errors import UserError
@@ -31,24 +35,28 @@ from shared.protocol import (
     Opened,
     Plan,
     ProtocolError,
+    Restate,
     Step,
     decode,
+    encode,
 )
 from shared.registry import Role, State
+from shared.rounds import WAITS
 from shared.service import Context
 
 log = structlog.get_logger("scheduler")
 
 _EASE_S = 0.025  # how long steps lie unread, at most, where nobody waits for what they say: several cost as much as one
-_BLOCK_MS = 5000
+_BLOCK_MS = 1000
 _CHORES_S = 1.0  # how often streams are trimmed and front doors counted
-_PATIENCE_S = 10.0  # how long a front door may be away before its requests are aborted
+_PATIENCE_S = 10.0  # how long a front door may be away before its requests end, if they ask for no longer
 
 
 async def serve(context: Context) -> None:
-    """Run until stopped."""
+    """Run until stopped, between two rounds."""
     context.spawn(Service(context).run())
     await context.stopping.wait()
+    await context.idle()
 
 
 class Service:
@@ -75,25 +83,44 @@ class Service:
     async def run(self) -> None:
         """Catch up, then go on for ever."""
         reader = await self._recovered()
+        self._context.spawn(self._trim(reader))
+        rounds = self._context.rounds
         while True:
+            rounds.end()
             entries = await self._news(reader)
-            if entries:
+            rounds.begin(len(entries))
+            if self._context.data_lost.take():
+                await self._start_over()
+            if entries or self._until_deadline_ms == 0:
                 began = time.thread_time()
                 await self._take(entries)
+                if self._scheduler.torn and self._asked is None and self._log.hello is not None:
+                    log.warning("steps were lost, going on from what is known in a new epoch")
+                    await self._open(self._log.hello)
                 plans = self._planned()
                 self._instruments.on_round(time.thread_time() - began)
+                rounds.begin(WAITS)
                 await self._commit(plans, reader.cursors[self._steps])
             if time.monotonic() - self._chores_at > _CHORES_S:
+                rounds.begin(WAITS)
                 self._chores_at = time.monotonic()
                 await self._chores(reader)
 
     async def _news(self, reader: Reader) -> list[Entry]:
         """The next entries. While nobody waits for steps they may pile up, but who comes finds them all read."""
         ease_ms = int(1000 * min(self._scheduler.ease_s, _EASE_S))
+        until_ms = self._until_deadline_ms
+        block_ms = _BLOCK_MS if until_ms is None else min(_BLOCK_MS, until_ms)
         if ease_ms < 1:
-            return await reader.next()
+            return await reader.next(block_ms)
         entries = await reader.next(ease_ms, only=self._requests)
-        return entries + await reader.next(block_ms=0 if entries else _BLOCK_MS)
+        return entries + await reader.next(block_ms=0 if entries else block_ms)
+
+    @property
+    def _until_deadline_ms(self) -> int | None:
+        """Milliseconds, rounded up, until a request's deadline passes; None where none has one."""
+        deadline = self._scheduler.next_deadline
+        return None if deadline is None else max(0, math.ceil(1000 * (deadline - time.time())))
 
     # --- start
 
@@ -141,6 +168,20 @@ class Service:
         await self._context.announce(State.LOADING, "waiting for the worker")
         await self._bus.append(self._plans, Open(self._asked, hello.incarnation))
 
+    async def _start_over(self) -> None:
+        """Redis lost its data: put back what is live, and have the worker begin again from what is known here.
+
+        What was on its way is lost. Front doors announce again, and readers of the step log ask for what they lack.
+        """
+        live = self._scheduler.live
+        log.warning("redis lost its data, putting back what is known", requests=len(live))
+        writes = self._bus.transaction()
+        for generate in live:
+            writes.put(self._bus.names.live, str(generate.id), encode(generate))
+        await writes.commit()
+        if self._log.hello is not None:
+            await self._open(self._log.hello)
+
     # --- messages
 
     async def _take(self, entries: list[Entry]) -> None:
@@ -152,6 +193,7 @@ class Service:
             match self._fold(entry.message, now):
                 case Hello() as hello:
                     log.info("worker started", incarnation=hello.incarnation, model=hello.card.model)
+                    self._scheduler.on_death()
                     await self._open(hello)
                 case Opened() as opened:
                     await self._on_opened(opened)
@@ -166,6 +208,8 @@ class Service:
                 self._scheduler.abort(id, notify=notify)
             case Flush():
                 self._scheduler.flush(message)
+            case Restate(ids):
+                self._scheduler.restate(columns.longs(ids))
             case _:
                 log.warning("not a message for the scheduler", message=type(message).__name__)
 
@@ -203,6 +247,7 @@ class Service:
     def _planned(self) -> list[Plan]:
         plans: list[Plan] = []
         now = time.time()
+        self._scheduler.expire(now)
         while (plan := self._scheduler.plan(now)) is not None:
             plans.append(plan)
         return plans
@@ -215,6 +260,8 @@ class Service:
         transaction = self._bus.transaction()
         for to, message in outgoing.replies:
             transaction.append(self._bus.names.texts(to), message)
+        for restated in outgoing.restated:
+            transaction.append(self._steps, restated)
         transaction.remove(self._bus.names.live, map(str, outgoing.ended))
         before = len(transaction)
         for plan in plans:
@@ -230,29 +277,36 @@ class Service:
     # --- chores
 
     async def _chores(self, reader: Reader) -> None:
-        """Trim the streams, bring metrics up to date, and end the requests of front doors that are gone."""
+        """Bring metrics up to date, and end the requests of front doors that are gone."""
         self._instruments.observe()
-        trims = self._bus.transaction().trim(self._requests, reader.cursors[self._requests])
-        batch = self._scheduler.batch
-        applied = self._trimming.acknowledged(batch.acknowledged) if batch else None
-        if applied is not None:
-            trims.trim(self._plans, applied)
-        now = time.monotonic()
-        for pulse in self._context.peers.pulses(Role.DETOKENIZER):
-            self._trimming.needs(pulse.replica, pulse.watermark, now)
-        await trims.trim(self._steps, self._trimming.steps(reader.cursors[self._steps], now)).commit()
-        self._abort_orphans(now)
+        self._end_orphans(time.monotonic())
         await self._commit(self._planned(), reader.cursors[self._steps])
 
-    def _abort_orphans(self, now: float) -> None:
-        owners = self._scheduler.owners
+    async def _trim(self, reader: Reader) -> None:
+        """Forget what nobody needs, also while nothing can be written because Redis is full."""
+        while True:
+            await asyncio.sleep(_CHORES_S)
+            trims = self._bus.transaction().trim(self._requests, reader.cursors[self._requests])
+            batch = self._scheduler.batch
+            applied = self._trimming.acknowledged(batch.acknowledged) if batch else None
+            if applied is not None:
+                trims.trim(self._plans, applied)
+            now = time.monotonic()
+            for pulse in self._context.peers.pulses(Role.DETOKENIZER):
+                self._trimming.needs(pulse.replica, pulse.watermark, now)
+            trims.trim(self._steps, self._trimming.steps(reader.cursors[self._steps], now))
+            with contextlib.suppress(Unavailable):
+                await trims.commit()
+
+    def _end_orphans(self, now: float) -> None:
         for pulse in self._context.peers.pulses(Role.TOKENIZER):
             self._seen[pulse.replica] = now
+        owners = self._scheduler.owners
         self._seen = {owner: self._seen.get(owner, now) for owner in owners}
         for owner, seen in self._seen.items():
-            if now - seen > _PATIENCE_S:
-                log.warning("a front door is gone, its requests are aborted", replica=owner)
-                self._scheduler.abort_of(owner)
+            ended = self._scheduler.end_orphans(owner, now - seen, _PATIENCE_S)
+            if ended:
+                log.warning("a front door is gone, its requests end", replica=owner, requests=ended)
 
 
 def _decoded(live: dict[str, bytes]) -> list[Generate]:

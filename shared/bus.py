@@ -18,7 +18,8 @@ import redis.asyncio as redis
 import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, RedisError, TimeoutError
+from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared import protocol
 from shared.cursors import START
@@ -29,7 +30,8 @@ log = structlog.get_logger("bus")
 _FIELD = b"m"
 _MULTI, _EXEC = ("MULTI",), ("EXEC",)
 _PATIENCE_S = 30.0  # how long a write waits for Redis to come back
-_TRANSIENT = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError)
+_SILENCE_S = 10.0  # without a reply that is due, a connection counts as lost
+_TRANSIENT = (ConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
 _DEAD_LETTERS = 1000
 
 T = TypeVar("T")
@@ -59,6 +61,7 @@ class Names:
         self.alive = f"{prefix}:alive"
         self.metrics = f"{prefix}:metrics"
         self.dead = f"{prefix}:dead"
+        self.mark = f"{prefix}:mark"
 
     def plans(self, worker: str) -> str:
         return f"{self.prefix}:plans:{worker}"
@@ -91,6 +94,11 @@ class Transaction:
     def trim(self, stream: str, min_id: str) -> Transaction:
         """Forget entries before ``min_id``: the caller knows that no reader needs them."""
         self._commands.append(("XTRIM", stream, "MINID", "~", min_id))
+        return self
+
+    def expire(self, key: str, seconds: int) -> Transaction:
+        """Let a key go by itself after some time without another call."""
+        self._commands.append(("EXPIRE", key, seconds))
         return self
 
     def put(self, key: str, field: str, value: bytes) -> Transaction:
@@ -139,6 +147,7 @@ class Bus:
     def __init__(self, client: Any, prefix: str) -> None:
         self.client: Any = client  # redis.asyncio.Redis, whose annotations mix up bytes and text
         self.names = Names(prefix)
+        self.reconnected = asyncio.Event()  # set when a connection was opened, for who looks what became of the data
         self._lines: list[Line] = []
         self.writing = self.line()
 
@@ -162,7 +171,7 @@ class Bus:
 
     def line(self) -> Line:
         """A connection for one user, such as a reader that blocks."""
-        line = Line(self.client.connection_pool)
+        line = Line(self.client.connection_pool, self.reconnected.set)
         self._lines.append(line)
         return line
 
@@ -231,12 +240,15 @@ class Bus:
         return epoch
 
     async def patiently(self, attempt: Callable[[], Awaitable[T]], patience: float = _PATIENCE_S) -> T:
-        """Run ``attempt`` until Redis answers; at most ``patience`` seconds, then Unavailable."""
+        """Run ``attempt`` until Redis answers and has room; at most ``patience`` seconds, then Unavailable."""
         deadline = time.monotonic() + patience
         delay = 0.02
         while True:
             try:
-                return await attempt()
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    return await attempt()
+            except TimeoutError as error:
+                raise Unavailable(f"Redis does not answer within {patience:g} s") from error
             except _TRANSIENT as error:
                 if time.monotonic() + delay > deadline:
                     raise Unavailable(f"Redis does not answer: {error}") from error
@@ -290,7 +302,12 @@ class Reader:
         wait = ("BLOCK", block_ms) if block_ms > 0 else ()
         command = ("XREAD", *wait, "STREAMS", *asked, *asked.values())
         try:
-            [reply] = await self._line.call((command,))
+            async with asyncio.timeout(block_ms / 1000 + _SILENCE_S):
+                [reply] = await self._line.call((command,))
+        except TimeoutError:
+            log.warning("redis is silent, reading again from the cursor")
+            await self._line.close()
+            return []
         except _TRANSIENT as error:
             log.warning("redis away, reading again from the cursor", error=str(error))
             await asyncio.sleep(0.1)

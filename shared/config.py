@@ -25,8 +25,9 @@ DEFAULT_REDIS = "redis://127.0.0.1:6379/0"
 
 _MODEL = Group("Model and device", sort_key=1)
 _SERVER = Group("HTTP server", sort_key=2)
-_SCHEDULING = Group("Scheduling and cache", sort_key=3)
-_DEPLOYMENT = Group("Processes", sort_key=4)
+_SCHEDULING = Group("Scheduling and cache", sort_key=4)
+_DEPLOYMENT = Group("Processes", sort_key=5)
+_ACCESS = Group("Access", sort_key=3)
 
 Quantization = Literal["auto", "none", "q8", "q4"]
 
@@ -87,8 +88,55 @@ class Settings:
     port: Annotated[int, Parameter(group=_SERVER, validator=Number(gte=1, lte=65535))] = 30000
     """Port to listen on."""
 
+    max_body: Annotated[str, Parameter(group=_SERVER)] = "10MiB"
+    """Largest body of a request."""
+
+    max_connections: Annotated[int, Parameter(group=_SERVER, validator=_POSITIVE)] = 4096
+    """Open connections beyond which an HTTP process closes those that are idle, and then refuses new ones."""
+
+    drain_timeout: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 30
+    """Seconds that running answers may take when a front door is told to stop; new requests are refused meanwhile."""
+
     tool_format: Annotated[Literal["auto", "hermes", "llama3-json"], Parameter(group=_SERVER)] = "auto"
     """How the model writes calls of tools; auto goes by its chat template, and takes hermes where that says nothing."""
+
+    api_keys: Annotated[str | None, Parameter(group=_ACCESS)] = dataclasses.field(default=None, repr=False)
+    """Keys that clients must send, comma separated, each `name:key` or a bare key; every name is a tenant. Others on
+    this machine can read command lines: better in the environment, or in a file."""
+
+    api_keys_file: Annotated[Path | None, Parameter(group=_ACCESS)] = None
+    """A file of such keys, one a line; read again when it changes."""
+
+    admin_key: Annotated[str | None, Parameter(group=_ACCESS)] = dataclasses.field(default=None, repr=False)
+    """The key for operators' routes, such as /metrics and /flush_cache; better in the environment, or in a file."""
+
+    admin_key_file: Annotated[Path | None, Parameter(group=_ACCESS)] = None
+    """A file that holds it; several lines are several keys."""
+
+    admin_port: Annotated[int | None, Parameter(group=_ACCESS, validator=Number(gte=1, lte=65535))] = None
+    """A port of their own for operators' routes, which then leave the clients' port."""
+
+    admin_host: Annotated[str, Parameter(group=_ACCESS)] = "127.0.0.1"
+    """Address of --admin-port."""
+
+    allow_unauthenticated: Annotated[bool, Parameter(group=_ACCESS, negative="")] = False
+    """Serve without any key on an address that other machines reach: for networks where everybody may."""
+
+    published_host: Annotated[str | None, Parameter(group=_ACCESS)] = None
+    """Where clients really reach this server, if something else listens for it: the address that a container's port or
+    a proxy is published on. What may be served without a key, and under which names, goes by it instead of --host."""
+
+    allowed_hosts: Annotated[str | None, Parameter(group=_ACCESS)] = None
+    """Names beside localhost that clients may call this server, comma separated; `*`: any. On a loopback address others
+    are refused, because a web page could have made its own name lead here."""
+
+    cors_origins: Annotated[str | None, Parameter(group=_ACCESS)] = None
+    """Web pages that may use this server from their readers' browsers: their origins, comma separated, such as
+    `https://chat.example`; `*`: all. None by default."""
+
+    share_cache: Annotated[bool, Parameter(group=_ACCESS, negative="")] = False
+    """Let tenants reuse each other's cached prefixes. Whoever measures how fast an answer begins can then guess what
+    others have asked."""
 
     max_queue: Annotated[int, Parameter(group=_SCHEDULING, validator=_POSITIVE)] = 2048
     """Waiting requests beyond which new ones are refused with 429."""
@@ -126,6 +174,10 @@ class Settings:
 
     cache_dir: Annotated[Path, Parameter(group=_DEPLOYMENT)] = Path("~/.cache/rootstream")
     """Where converted tokenizers and downloaded models are kept."""
+
+    step_timeout: Annotated[float, Parameter(group=_DEPLOYMENT, validator=_POSITIVE)] = 60
+    """Seconds after which a process whose work does not move ends itself, to be started again: never before 16 times
+    what such work took lately."""
 
     pulse_file: Annotated[Path | None, Parameter(group=_DEPLOYMENT, show=False)] = None
     """Touched with every pulse while this process is ready: a container's health check looks at its age."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import hiredis
@@ -26,8 +26,9 @@ class Line:
     raises ConnectionError, and nobody knows whether it took effect.
     """
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: Any, on_open: Callable[[], None] = lambda: None) -> None:
         self._pool = pool  # redis-py's, for its settings only
+        self._on_open = on_open
         self._turn = asyncio.Lock()
         self._opened: Any = None  # redis-py's connection
         self._conversation: _Conversation | None = None
@@ -72,6 +73,7 @@ class Line:
             conversation = _Conversation(transport)
             transport.set_protocol(conversation)  # all replies of the handshake are read, none is under way
             self._opened, self._conversation = opened, conversation
+            self._on_open()
             return conversation
 
 

@@ -267,7 +267,6 @@ class Restated(Wire, frozen=True, tag=23):
 
     id: Natural
     tokens: bytes  # int32
-    forced: bytes = b""  # uint8, one per token; empty where none is
     finish: Annotated[int, msgspec.Meta(ge=0, le=int(max(Finish)))] = 0  # Finish
 
 
@@ -288,8 +287,7 @@ class Track(Wire, frozen=True, tag=30):
     stop_token_ids: tuple[Count, ...] = ()  # not shown in the text when they end the request
     skip_special_tokens: bool = True
     max_tokens: Count = 0
-    again: bool = False  # text may have been lost: send what lies beyond token ``have`` once more
-    have: Count = 0
+    again: bool = False  # text may have been lost: send all of it once more
 
 
 class Untrack(Wire, frozen=True, tag=31):
@@ -308,7 +306,8 @@ class Texts(Wire, frozen=True, tag=40):
     """Text of one step for one replica. Row i covers ``counts[i]`` tokens from index ``firsts[i]``.
 
     Text may be shorter than its tokens (half a character, or what may become a stop string, is held
-    back and comes with a later row). ``matched`` is the stop string or stop token id of a STOP.
+    back and comes with a later row). ``matched`` is the stop string or stop token id of a STOP. Text is a function of
+    the tokens, so a reader cuts off what it has by token index and character offset, wherever rows begin.
     """
 
     ids: bytes  # uint64
@@ -319,7 +318,7 @@ class Texts(Wire, frozen=True, tag=40):
     finishes: bytes  # uint8, Finish
     matched: tuple[str | int | None, ...]
     offsets: bytes  # int32, per row: characters of the request's text before this row
-    forced: bytes = b""  # int32, per row: tokens that the grammar forced; empty where none is
+    forced: bytes = b""  # int32, per row: tokens up to its end that the grammar forced; empty where none is
 
 
 class Admitted(Wire, frozen=True, tag=41):
@@ -380,7 +379,7 @@ TABLES: Mapping[type, tuple[Columns, ...]] = {
             codes=_FINISHES,
         ),
     ),
-    Restated: (Columns({"tokens": INT32, "forced": UINT8}, optional=("forced",)),),
+    Restated: (Columns({"tokens": INT32}),),
     Track: (Columns({"context": INT32}),),
     Texts: (
         Columns(

@@ -1,19 +1,21 @@
-"""Who is alive: each process writes a pulse a second, everyone reads them all.
+"""Who is alive: each process writes two pulses a second, everyone reads them all.
 
-Knows nothing of what the processes do; a pulse carries a state and free text for people.
+Knows nothing of what the processes do; a pulse carries a state and free text for people. How long ago is long
+ago is in hearing.py.
 """
 
 from __future__ import annotations
 
 import enum
-import time
 
 import msgspec
 
+from shared.awake import AwakeClock
 from shared.bus import START, Bus, pairs
+from shared.hearing import Hearing
 
-BEAT_S = 1.0
-STALE_S = 5.0  # a process without a pulse for this long counts as dead
+BEAT_S = 0.5
+LOOK_S = 0.25  # between readings, for those who must know soon who has fallen silent
 
 
 class Role(enum.StrEnum):
@@ -30,6 +32,7 @@ class State(enum.StrEnum):
 
     LOADING = "loading"
     READY = "ready"
+    STUCK = "stuck"  # alive, but its work does not move
     STOPPING = "stopping"
 
 
@@ -54,19 +57,26 @@ _decode = msgspec.msgpack.Decoder(Pulse).decode
 
 
 class Registry:
-    """The pulses as last read, and the writing of one's own."""
+    """The pulses as last read, and the writing of one's own.
+
+    ``tick`` must be called every TICK_S by whoever asks who is fresh: see awake.py.
+    """
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._pulses: dict[str, Pulse] = {}
+        self._hearing: Hearing[Pulse] = Hearing()
+        self._clock = AwakeClock()
 
-    async def beat(self, pulse: Pulse, metrics: bytes) -> None:
-        """Write one's pulse and metrics, and read everybody's pulse, in one round trip."""
+    def tick(self) -> None:
+        """Note that this process is awake."""
+        self._clock.tick()
+
+    async def beat(self, pulse: Pulse, metrics: bytes | None = None) -> None:
+        """Write one's pulse, and metrics where given, and read everybody's pulse, in one round trip."""
         names = self._bus.names
+        also = () if metrics is None else (("HSET", names.metrics, pulse.field, metrics),)
         [*_, found] = await self._bus.ask(
-            ("HSET", names.alive, pulse.field, _encode(pulse)),
-            ("HSET", names.metrics, pulse.field, metrics),
-            ("HGETALL", names.alive),
+            ("HSET", names.alive, pulse.field, _encode(pulse)), *also, ("HGETALL", names.alive)
         )
         self._read(pairs(found))
 
@@ -75,25 +85,44 @@ class Registry:
         self._read(await self._bus.hash(self._bus.names.alive))
 
     async def leave(self, pulse: Pulse) -> None:
-        """Say goodbye: an orderly stop needs no time-out to be noticed."""
-        await self._bus.transaction().remove(self._bus.names.alive, [pulse.field]).commit(patience=1.0)
-        await self._bus.transaction().remove(self._bus.names.metrics, [pulse.field]).commit(patience=1.0)
+        """Say goodbye: an orderly stop needs no time-out to be noticed. A successor of the same name stays."""
+        names = self._bus.names
+        [found] = await self._bus.ask(("HGET", names.alive, pulse.field), patience=1.0)
+        if found is not None and (last := _decoded(found)) is not None and last.incarnation > pulse.incarnation:
+            return
+        goodbye = self._bus.transaction().remove(names.alive, [pulse.field]).remove(names.metrics, [pulse.field])
+        await goodbye.commit(patience=1.0)
+
+    @property
+    def hears(self) -> bool:
+        """Whether Redis lets us know about the others."""
+        return self._hearing.hears(self._clock.now())
 
     def pulses(self, role: Role) -> list[Pulse]:
         """Living processes of a role, ready or not, by replica name."""
-        horizon = time.time() - STALE_S
-        found = [p for p in self._pulses.values() if p.role is role and p.at > horizon]
+        found = [pulse for pulse in self._hearing.living() if pulse.role is role]
         return sorted(found, key=lambda pulse: pulse.replica)
 
+    def is_fresh(self, pulse: Pulse) -> bool:
+        """Whether the process that wrote this pulse was heard of so lately that one can count on it."""
+        return self._hearing.is_fresh(pulse.field, self._clock.now())
+
     def ready(self, role: Role) -> list[Pulse]:
-        """Living processes of a role that can take work."""
-        return [pulse for pulse in self.pulses(role) if pulse.state is State.READY]
+        """Processes of a role that can take work, and have said so lately."""
+        return [pulse for pulse in self.pulses(role) if pulse.state is State.READY and self.is_fresh(pulse)]
+
+    def silence(self, pulse: Pulse) -> float:
+        """Seconds of listening without a change of this pulse."""
+        return self._hearing.silence(pulse.field) or 0.0
 
     def _read(self, found: dict[str, bytes]) -> None:
-        pulses: dict[str, Pulse] = {}
-        for field, value in found.items():
-            try:
-                pulses[field] = _decode(value)
-            except msgspec.MsgspecError:  # written by another release: not one of ours
-                continue
-        self._pulses = pulses
+        pulses = {field: _decoded(value) for field, value in found.items()}
+        self._hearing.read({field: pulse for field, pulse in pulses.items() if pulse is not None}, self._clock.now())
+
+
+def _decoded(value: bytes) -> Pulse | None:
+    """None for what another release wrote: not one of ours."""
+    try:
+        return _decode(value)
+    except msgspec.MsgspecError:
+        return None

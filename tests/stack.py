@@ -112,7 +112,7 @@ class Stack:
 @contextlib.asynccontextmanager
 async def running(redis_url: str, namespace: str, model: Path, cache: Path, **overrides: Any) -> AsyncIterator[Stack]:
     """All four services, ready. ``overrides`` are settings."""
-    defaults: dict[str, Any] = {"dtype": "float32", "kv_memory": "16MiB", "threads": 1}
+    defaults: dict[str, Any] = {"dtype": "float32", "kv_memory": "16MiB", "threads": 1, "drain_timeout": 1}
     settings = Settings(
         model=str(model),
         redis=redis_url,

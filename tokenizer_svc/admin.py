@@ -1,4 +1,4 @@
-"""Routes for operators: health, metrics, models, aborting requests, flushing the cache."""
+"""Everything but generation: health, models and aborting for clients, metrics and the cache for operators."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from tokenizer_svc.access.guard import identity_of
 from tokenizer_svc.api_error import ApiError, invalid, of_validation
 from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
@@ -29,8 +30,8 @@ class AbortRequest(msgspec.Struct):
     rid: str | None = None  # as SGLang calls it
 
 
-class AdminRoutes:
-    """Everything but generation."""
+class PublicRoutes:
+    """What clients may ask besides text."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -38,29 +39,69 @@ class AdminRoutes:
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_get("/health", self.health)
         router.add_get("/ready", self.ready)
-        router.add_get("/metrics", self.metrics)
-        router.add_get("/server_info", self.server_info)
         router.add_get("/v1/models", self.models)
         router.add_get("/v1/models/{model:.+}", self.model)
-        router.add_route("GET", "/flush_cache", self.flush_cache)
-        router.add_post("/flush_cache", self.flush_cache)
         router.add_post("/abort_request", self.abort_request)
 
     async def health(self, request: web.Request) -> web.Response:
-        """Whether this process is up, and what it knows of the others."""
-        del request
+        """Whether this process is up; to those with a key also what it knows of the others."""
         stopping = self._engine.is_stopping
         missing = self._engine.missing()
         status = "stopping" if stopping else "loading" if missing else "ok"
-        body = {"status": status, "missing": missing, "processes": self._engine.states()}
+        body: dict[str, Any] = {"status": status}
+        if identity_of(request).is_known:
+            body |= {"missing": missing, "processes": self._engine.states()}
         return _json(body, 503 if stopping else 200)
 
     async def ready(self, request: web.Request) -> web.Response:
-        """Whether requests can be served now."""
-        del request
+        """Whether requests can be served now; to those with a key also what is missing."""
         missing = self._engine.missing()
         headers = {"Retry-After": str(self._engine.limits.unready_retry_after_s)} if missing else {}
-        return _json({"ready": not missing, "missing": missing}, 503 if missing else 200, headers)
+        body: dict[str, Any] = {"ready": not missing}
+        if identity_of(request).is_known:
+            body["missing"] = missing
+        return _json(body, 503 if missing else 200, headers)
+
+    async def models(self, request: web.Request) -> web.Response:
+        """The one model, as a list."""
+        del request
+        return _json({"object": "list", "data": [self._model()]})
+
+    async def model(self, request: web.Request) -> web.Response:
+        """The one model."""
+        check_model(request.match_info["model"], self._engine)
+        return _json(self._model())
+
+    async def abort_request(self, request: web.Request) -> web.Response:
+        """End a request, on whichever front door it runs; one that is over already is no error.
+
+        Tenants end their own. What is somebody else's is as if it were over.
+        """
+        asked = _asked_id(await read_object(request, self._engine.limits))
+        who = identity_of(request)
+        await self._engine.abort(asked, None if who.is_operator else who.tenant)
+        return _json({"success": True})
+
+    def _model(self) -> dict[str, Any]:
+        model = {"id": self._engine.model, "object": "model", "created": self._engine.created, "owned_by": "rootstream"}
+        try:
+            card = self._engine.ready_card()
+        except ApiError:  # the worker has not said yet
+            return model
+        return {**model, "max_model_len": context_of(card)}
+
+
+class OperatorRoutes:
+    """What only those who run the server may ask."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/metrics", self.metrics)
+        router.add_get("/server_info", self.server_info)
+        router.add_route("GET", "/flush_cache", self.flush_cache)
+        router.add_post("/flush_cache", self.flush_cache)
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The metrics of all processes."""
@@ -73,33 +114,10 @@ class AdminRoutes:
         version = importlib.metadata.version("rootstream")
         return _json({"version": version, **self._engine.info(), "routes": routes})
 
-    async def models(self, request: web.Request) -> web.Response:
-        """The one model, as a list."""
-        del request
-        return _json({"object": "list", "data": [self._model()]})
-
-    async def model(self, request: web.Request) -> web.Response:
-        """The one model."""
-        check_model(request.match_info["model"], self._engine)
-        return _json(self._model())
-
     async def flush_cache(self, request: web.Request) -> web.Response:
         """Drop the cached pages that no running request holds."""
         del request
         return _json({"success": True, "pages": await self._engine.flush()})
-
-    async def abort_request(self, request: web.Request) -> web.Response:
-        """End a request, on whichever front door it runs; one that is over already is no error."""
-        await self._engine.abort(_asked_id(await read_object(request, self._engine.limits)))
-        return _json({"success": True})
-
-    def _model(self) -> dict[str, Any]:
-        model = {"id": self._engine.model, "object": "model", "created": self._engine.created, "owned_by": "rootstream"}
-        try:
-            card = self._engine.ready_card()
-        except ApiError:  # the worker has not said yet
-            return model
-        return {**model, "max_model_len": context_of(card)}
 
 
 def _asked_id(body: dict[str, Any]) -> int:

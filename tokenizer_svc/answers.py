@@ -1,6 +1,6 @@
 """What comes back for one HTTP request: one or more choices, each a sequence of pieces of text.
 
-Drops what it already has by (request id, token index) and notices gaps. Knows nothing of HTTP, streams
+Drops what it already has by token index and character offset, and notices gaps. Knows nothing of HTTP, streams
 or clocks; the one who waits and the one who fills share an event.
 """
 
@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from shared.protocol import Failed, Failure, Finish
+import msgspec
+
+from shared.protocol import Failed, Failure, Finish, Generate, Track
 
 
 class BadGrammar(NamedTuple):
@@ -31,12 +33,41 @@ class Piece(NamedTuple):
     forced_tokens: int  # likewise: of these, that a grammar left no choice about
 
 
+class Announcement(NamedTuple):
+    """What the others are told of a choice."""
+
+    generate: Generate
+    track: Track
+
+
+def again(announcement: Announcement, reply_to: str, detokenizer: str) -> Announcement:
+    """The same once more, perhaps by another front door and for another detokenizer: all text is to be sent again."""
+    generate, track = announcement
+    return Announcement(
+        msgspec.structs.replace(generate, reply_to=reply_to, detokenizer=detokenizer),
+        msgspec.structs.replace(track, reply_to=reply_to, again=True),
+    )
+
+
+class Row(NamedTuple):
+    """Tokens ``first``, … of a choice and its text from character ``offset`` on."""
+
+    first: int
+    tokens: Sequence[int]
+    offset: int
+    text: str
+    finish: Finish
+    matched: str | int | None
+    forced: int  # of the choice's tokens up to the end of this row, by a grammar
+
+
 class Choice:
     """One generated sequence: its own request to the scheduler."""
 
     __slots__ = (
         "admitted",
         "cached_tokens",
+        "characters",
         "completion_tokens",
         "finish",
         "forced_tokens",
@@ -45,16 +76,21 @@ class Choice:
         "matched",
         "prompt",
         "prompt_tokens",
+        "request",
     )
 
-    def __init__(self, id: int, index: int, prompt: int, prompt_tokens: int) -> None:
+    def __init__(
+        self, id: int, index: int, prompt: int, prompt_tokens: int, request: Announcement | None = None
+    ) -> None:
         self.id = id
         self.index = index  # among the choices of its HTTP request
         self.prompt = prompt  # which prompt of the HTTP request it continues
         self.prompt_tokens = prompt_tokens
+        self.request = request  # how it is announced, and announced again where something got lost
         self.admitted = False
         self.cached_tokens = 0
         self.completion_tokens = 0
+        self.characters = 0  # of text
         self.forced_tokens = 0
         self.finish = Finish.NONE
         self.matched: str | int | None = None
@@ -109,39 +145,30 @@ class Answer:
             choice.cached_tokens = cached_tokens
         self._tell()
 
-    def advance(
-        self,
-        choice: Choice,
-        first: int,
-        tokens: Sequence[int],
-        text: str,
-        finish: Finish,
-        matched: str | int | None,
-        forced: int = 0,
-    ) -> None:
-        """Take tokens ``first``, … of a choice, ``forced`` of them by a grammar.
-
-        What it already has is dropped, a gap is a failure.
-        """
+    def advance(self, choice: Choice, row: Row) -> bool:
+        """Take a row of a choice, less what it has. False, and nothing taken, where tokens before it are missing."""
         if choice.finish is not Finish.NONE or self.failed is not None:
-            return
-        have = choice.completion_tokens
-        if first != have:
-            if first > have or first + len(tokens) > have:
-                message = f"tokens {have} to {first - 1} were lost inside the server: send the request again"
-                self.fail(Failed(choice.id, Failure.WORKER, message))
-            return
-        choice.completion_tokens = have + len(tokens)
-        choice.forced_tokens += forced
-        choice.finish = finish
-        choice.matched = matched
-        if text or tokens or finish is not Finish.NONE:
-            self._pieces.append(Piece(choice, text, tokens, finish, choice.completion_tokens, choice.forced_tokens))
+            return True
+        known = choice.completion_tokens - row.first
+        if known < 0:
+            return False
+        if known > len(row.tokens) or (known == len(row.tokens) and row.finish is Finish.NONE):
+            return True
+        tokens, text = row.tokens[known:], row.text[choice.characters - row.offset :]
+        choice.completion_tokens += len(tokens)
+        choice.characters += len(text)
+        choice.forced_tokens = row.forced
+        choice.finish = row.finish
+        choice.matched = row.matched
+        if text or tokens or row.finish is not Finish.NONE:
+            self._pieces.append(Piece(choice, text, tokens, row.finish, choice.completion_tokens, choice.forced_tokens))
             self._tell()
+        return True
 
     def aborted(self, choice: Choice) -> None:
         """The scheduler ended a choice on request."""
-        self.advance(choice, choice.completion_tokens, (), "", Finish.ABORT, None)
+        at = choice.completion_tokens
+        self.advance(choice, Row(at, (), choice.characters, "", Finish.ABORT, None, choice.forced_tokens))
 
     def fail(self, failed: Failed | BadGrammar) -> None:
         """The whole answer ends in an error: in the first, but a bad grammar is the cause of any other."""

@@ -101,6 +101,10 @@ def of_failure(failed: Failed | BadGrammar, retry_after_s: int) -> ApiError:
             return invalid(failed.message, None, "context_length_exceeded")
         case Failure.UNAVAILABLE:
             return unavailable(failed.message, retry_after_s)
+        case Failure.TIMEOUT:
+            return ApiError(408, failed.message, type="timeout_error", code="timeout")
+        case Failure.POISONOUS:
+            return ApiError(500, failed.message, type="server_error", code="poisonous_request")
         case Failure.WORKER if failed.message == EXHAUSTED:
             return invalid(failed.message, None, "invalid_grammar")
         case Failure.WORKER:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from tokenizer_svc.admin import AdminRoutes
+from tokenizer_svc.access.guard import Access, caller_of, guard, sharing
+from tokenizer_svc.admin import OperatorRoutes, PublicRoutes
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, internal
 from tokenizer_svc.body import read_object
@@ -34,16 +36,35 @@ _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
 
 
-def build_app(engine: Engine) -> web.Application:
-    """All routes over one engine."""
-    app = web.Application(middlewares=[_errors_and_ids(engine)], client_max_size=engine.limits.body_bytes)
-    app.on_response_prepare.append(_name_request)
+def build_app(engine: Engine, access: Access, *, with_admin: bool = True) -> web.Application:
+    """The clients' routes over one engine; with the operators' routes, unless those have a port of their own."""
+    app = _bare_app(engine, access)
     routes = GenerationRoutes(engine)
     app.router.add_post("/v1/chat/completions", routes.chat)
     app.router.add_post("/v1/completions", routes.completions)
     app.router.add_post("/generate", routes.generate)
-    AdminRoutes(engine).add_to(app.router)
+    PublicRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
+    if with_admin:
+        OperatorRoutes(engine).add_to(app.router)
+    return app
+
+
+def build_admin_app(engine: Engine, access: Access) -> web.Application:
+    """The operators' routes on a port of their own."""
+    app = _bare_app(engine, access)
+    PublicRoutes(engine).add_to(app.router)
+    OpenApiRoute(engine).add_to(app.router)
+    OperatorRoutes(engine).add_to(app.router)
+    return app
+
+
+def _bare_app(engine: Engine, access: Access) -> web.Application:
+    middlewares = [_errors_and_ids(engine), guard(access)]
+    app = web.Application(middlewares=middlewares, client_max_size=engine.limits.body_bytes)
+    app.on_response_prepare.append(_name_request)
+    app.on_response_prepare.append(sharing(access))
+    app.on_response_prepare.append(_closing(engine))
     return app
 
 
@@ -60,7 +81,7 @@ class GenerationRoutes:
         asked = read_chat(await read_object(request, engine.limits), engine)
         toolbox = read_tools(asked, engine.limits)
         answer = await engine.submit(
-            await draft_chat(asked, engine, toolbox), shares_id=True, client=_client(request, asked.user)
+            await draft_chat(asked, engine, toolbox), shares_id=True, caller=caller_of(request, asked.user)
         )
         _log_accepted(answer, asked.user)
         tools = None if toolbox is None else ToolAnswers(answer, engine.tool_format, toolbox)
@@ -73,7 +94,7 @@ class GenerationRoutes:
         engine = self._engine
         asked = read_completion(await read_object(request, engine.limits), engine)
         answer = await engine.submit(
-            await draft_completion(asked, engine), shares_id=True, client=_client(request, asked.user)
+            await draft_completion(asked, engine), shares_id=True, caller=caller_of(request, asked.user)
         )
         _log_accepted(answer, asked.user)
         shape = CompletionAnswers(answer, engine.model, int(time.time()), include_usage=asked.include_usage)
@@ -85,16 +106,11 @@ class GenerationRoutes:
         engine = self._engine
         asked = read_generate(await read_object(request, engine.limits), engine)
         answer = await engine.submit(
-            await draft_generate(asked, engine), shares_id=False, client=_client(request, None)
+            await draft_generate(asked, engine), shares_id=False, caller=caller_of(request, None)
         )
         _log_accepted(answer, None)
         shape = NativeAnswers(answer, arrived, is_single=asked.is_single, open_values=values_of(asked, engine))
         return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.request.stream))
-
-
-def _client(request: web.Request, user: str | None) -> str:
-    """Who takes turns with others at what is scarce: an address, told apart by API key and ``user`` where given."""
-    return "\0".join((request.remote or "", request.headers.get("Authorization", ""), user or ""))
 
 
 def _log_accepted(answer: Answer, user: str | None) -> None:
@@ -155,6 +171,18 @@ def _of_http(refused: web.HTTPException, request: web.Request) -> ApiError:
             return ApiError(405, message, code="method_not_allowed")
         case _:
             return ApiError(refused.status, refused.reason, code="http_error")
+
+
+def _closing(engine: Engine) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Nobody should send another request to a process that is about to end."""
+
+    async def close(request: web.Request, response: web.StreamResponse) -> None:
+        del request
+        if engine.is_stopping:
+            response.force_close()
+            response.headers["Connection"] = "close"
+
+    return close
 
 
 async def _name_request(request: web.Request, response: web.StreamResponse) -> None:

@@ -86,7 +86,7 @@ def _turn(message: Message, path: str, limits: Limits) -> Turn:
         raise unsupported(f"{path}.role", "the role 'function' is that of an older API: use 'tool'")
     if message.role not in _ROLES:
         raise invalid(f"{path}.role is {message.role!r}: use {', '.join(_ROLES)}", f"{path}.role")
-    turn: Turn = {"role": _ROLES[message.role], "content": _text(message, path)}
+    turn: Turn = {"role": _ROLES[message.role], "content": _text(message, path, limits)}
     for field, role in (("tool_calls", "assistant"), ("tool_call_id", "tool")):
         value = getattr(message, field)
         if value in (None, [], ""):
@@ -101,13 +101,15 @@ def _turn(message: Message, path: str, limits: Limits) -> Turn:
     return turn
 
 
-def _text(message: Message, path: str) -> str:
+def _text(message: Message, path: str, limits: Limits) -> str:
     if isinstance(message.content, str):
         return message.content
     if message.content is None:
         if message.role != "assistant":
             raise invalid(f"{path}.content is missing", f"{path}.content")
         return ""
+    if len(message.content) > (most := limits.max_parts):
+        raise invalid(f"{path}.content has {len(message.content)} parts, at most {most} are allowed", f"{path}.content")
     texts: list[str] = []
     for index, part in enumerate(message.content):
         where = f"{path}.content[{index}]"

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from shared.protocol import ModelCard, Sampling
 from shared.tokenizer import Tokenizer
+from tokenizer_svc.access.tenants import Caller
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
@@ -30,9 +31,10 @@ class Draft(NamedTuple):
     input_ids: Sequence[int]
     sampling: Sampling
     display: Display
-    namespace: str
+    namespace: str  # cache_salt; the caller's own namespace is made of it
     priority: int
     structure: Structure | None = None  # what its output obeys; ``sampling`` names it, too
+    timeout_s: float = 0.0  # after which nobody wants an answer; 0: never
 
 
 class Engine(Protocol):
@@ -73,9 +75,9 @@ class Engine(Protocol):
         """The model card and the settings of this process."""
         ...
 
-    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool, client: str) -> Answer:
+    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller) -> Answer:
         """Announce the sequences. Raises ApiError 503 where nobody is there to take them, 400 for a grammar that
-        is known to be bad; one that turns out so later ends the answer. ``client``: who takes turns at compiling.
+        is known to be bad; one that turns out so later ends the answer.
         """
         ...
 
@@ -87,8 +89,8 @@ class Engine(Protocol):
         """Nobody waits for this answer any more: free what it holds."""
         ...
 
-    async def abort(self, id: int) -> None:
-        """End a request of any front door with finish_reason "abort"."""
+    async def abort(self, id: int, tenant: str | None) -> None:
+        """End a request of any front door with finish_reason "abort", if it is this tenant's; None: whosever it is."""
         ...
 
     async def flush(self) -> int:

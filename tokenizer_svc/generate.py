@@ -45,6 +45,7 @@ class GenerateRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
     cache_salt: str | None = None
     priority: int | None = None
+    timeout: float | None = None
 
 
 class Generation(msgspec.Struct):
@@ -96,6 +97,7 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
     limits = engine.limits
     namespace = Bounds().label("cache_salt", request.cache_salt, limits)
     priority = Bounds().integer("priority", request.priority, -limits.priority, limits.priority, 0)
+    timeout = Bounds().above_zero("timeout", request.timeout, limits.max_timeout_s, 0)
     drafts: list[Draft] = []
     rows = zip(encoded, generation.params, prefixes, structures, strict=True)
     for index, (ids, params, prefix, structure) in enumerate(rows):
@@ -112,7 +114,7 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
             grammar=structure.grammar if structure else None,
         )
         drafts += (
-            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure)
+            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure, timeout)
             for choice in range(choosing.n)
         )
     return drafts

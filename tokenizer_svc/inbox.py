@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from shared import columns
 from shared.protocol import Aborted, Admitted, Failed, Finish, Flushed, Message, Texts
-from tokenizer_svc.answers import Answer, Choice
+from tokenizer_svc.answers import Answer, Choice, Row
 
 
 class _Expected(NamedTuple):
@@ -22,8 +22,9 @@ class _Expected(NamedTuple):
 class FollowUp(NamedTuple):
     """What is left to say after a message."""
 
-    aborts: tuple[int, ...] = ()  # siblings of an aborted choice
+    aborts: tuple[int, ...] = ()  # siblings of an aborted choice, and what may be computed once more for nobody
     untracks: tuple[tuple[str, int], ...] = ()  # (detokenizer, id): ended without its knowledge
+    lacking: tuple[Choice, ...] = ()  # whose text came without what goes before it
 
 
 class Inbox:
@@ -56,6 +57,18 @@ class Inbox:
         future.add_done_callback(lambda _: self._flushes.pop(nonce, None))
         return future
 
+    def move(self, answer: Answer, detokenizer: str) -> None:
+        """Another process turns the rest of an answer into text."""
+        count = sum(choice.id in self._expected for choice in answer.choices)
+        self.load[answer.detokenizer] -= count
+        self.load[detokenizer] += count
+        answer.detokenizer = detokenizer
+
+    def answer_of(self, id: int) -> Answer | None:
+        """The answer that a choice under way belongs to."""
+        expected = self._expected.get(id)
+        return None if expected is None else expected.answer
+
     def answers(self) -> set[Answer]:
         return {expected.answer for expected in self._expected.values()}
 
@@ -63,7 +76,7 @@ class Inbox:
         """Dispatch one message to the answers it concerns."""
         match message:
             case Texts():
-                self._texts(message)
+                return self._texts(message)
             case Admitted(ids, cached):
                 for id, tokens in zip(columns.as_uint64(ids).tolist(), columns.as_int32(cached).tolist(), strict=True):
                     if expected := self._expected.get(id):
@@ -82,11 +95,12 @@ class Inbox:
                 pass
         return FollowUp()
 
-    def _texts(self, message: Texts) -> None:
+    def _texts(self, message: Texts) -> FollowUp:
         rows = zip(
             columns.as_uint64(message.ids).tolist(),
             columns.as_int32(message.firsts).tolist(),
             columns.as_int32(message.counts).tolist(),
+            columns.as_int32(message.offsets).tolist(),
             message.texts,
             message.finishes,
             message.matched,
@@ -94,16 +108,22 @@ class Inbox:
             strict=True,
         )
         tokens = columns.as_int32(message.tokens).tolist()
+        lacking: set[Choice] = set()
+        aborts: list[int] = []
         end = 0
-        for id, first, count, text, finish, matched, forced in rows:
+        for id, first, count, offset, text, finish, matched, forced in rows:
             start, end = end, end + count
             expected = self._expected.get(id)
             if expected is None:
                 continue
             answer, choice = expected
-            answer.advance(choice, first, tokens[start:end], text, Finish(finish), matched, forced)
-            if choice.finish is not Finish.NONE:
+            if not answer.advance(choice, Row(first, tokens[start:end], offset, text, Finish(finish), matched, forced)):
+                lacking.add(choice)
+            elif choice.finish is not Finish.NONE:
                 self._done(id, answer)
+                if choice.request is not None and choice.request.track.again:
+                    aborts.append(id)  # a scheduler that did not remember it has begun it anew
+        return FollowUp(aborts=tuple(aborts), lacking=tuple(lacking))
 
     def _aborted(self, id: int) -> FollowUp:
         expected = self._expected.get(id)

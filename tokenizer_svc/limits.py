@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import msgspec
 
+from shared.config import Settings, parse_bytes
+from shared.errors import UserError
+
 SEED_MODULUS = 2**64
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Bounds are inclusive; lengths of texts are in characters."""
+    """Bounds are inclusive; lengths of texts are in characters. ``of`` says which of them settings can change."""
 
+    # What a connection may send before anybody looks at it.
+    connections: int = 4096
+    request_line_bytes: int = 8190
+    header_bytes: int = 8190  # of one
+    headers: int = 128
+    header_s: float = 20.0  # from the first byte of a request to the last of its headers
+    body_s: float = 60.0  # from there to the end of its body
+    idle_s: float = 75.0  # between requests: longer than proxies keep theirs
     body_bytes: int = 10 * 1024 * 1024
+    max_depth: int = 128  # of arrays and objects in each other
+    # What a request may ask for.
     max_messages: int = 4096
+    max_parts: int = 1024  # of one message
     max_sequences: int = 128  # answers to one HTTP request: prompts times n
     max_n: int = 64
     max_stop_strings: int = 16
@@ -29,6 +43,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_part_tokens: int = 1_000_000  # of one generated part: the context is a closer bound
     max_label: int = 512  # cache_salt, user
     priority: int = 2**31 - 1  # either side of 0
+    max_timeout_s: float = 86400.0
     min_seed: int = -(2**63)
     max_seed: int = SEED_MODULUS - 1
     max_template_variables: int = 64
@@ -38,3 +53,12 @@ class Limits(msgspec.Struct, frozen=True):
     thread_from: int = 20_000  # longer texts are tokenised in a thread, so that the loop goes on
     retry_after_s: int = 1  # when the queue is full
     unready_retry_after_s: int = 5  # when a process is missing
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """The bounds that settings make. Raises UserError."""
+        try:
+            body_bytes = parse_bytes(settings.max_body)
+        except ValueError as error:
+            raise UserError(f"--max-body: {error}") from error
+        return cls(body_bytes=body_bytes, connections=settings.max_connections)

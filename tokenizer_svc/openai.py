@@ -42,6 +42,7 @@ class OpenAIFields(SamplingFields, kw_only=True):
     user: str | None = None
     cache_salt: str | None = None
     priority: int | None = None
+    timeout: float | None = None
 
     @property
     def include_usage(self) -> bool:
@@ -168,6 +169,7 @@ def _drafts(
     namespace = bounds.label("cache_salt", request.cache_salt, limits)
     bounds.label("user", request.user, limits)
     priority = bounds.integer("priority", request.priority, -limits.priority, limits.priority, 0)
+    timeout = bounds.above_zero("timeout", request.timeout, limits.max_timeout_s, 0)
     drafts: list[Draft] = []
     for index, ids in enumerate(prompts):
         choosing = resolve(
@@ -182,7 +184,7 @@ def _drafts(
             grammar=structure.grammar if structure else None,
         )
         drafts += (
-            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure)
+            Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure, timeout)
             for choice in range(choosing.n)
         )
     return drafts

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from tokenizer_svc import unsupported
+from tokenizer_svc.access.gate import Audience, audience_of
 from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest
 from tokenizer_svc.api_error import ErrorDocument
 from tokenizer_svc.engine import Engine
@@ -116,13 +117,31 @@ def document(routes: Routes, limits: Limits, model: str) -> dict[str, Any]:
         "components": {
             "schemas": _schemas(limits, model),
             "responses": {status: _error(text) for status, text in _ERRORS.items()},
-            "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "Where the server was started with keys"}
-            },
+            "securitySchemes": {scheme: _bearer(whose) for scheme, whose in _KEYS.values()},
         },
-        "security": [{}, {"key": []}],
         "tags": [{"name": name} for name in sorted({operation.tag for operation in OPERATIONS.values()})],
     }
+
+
+def _security(path: str) -> list[dict[str, list[str]]]:
+    """Nothing, or the key of those whom a route is for."""
+    audience = audience_of(path)
+    return [] if audience is Audience.ANYONE else [{}, {_KEYS[audience].scheme: []}]
+
+
+class _Key(NamedTuple):
+    scheme: str
+    whose: str
+
+
+_KEYS = {
+    Audience.TENANTS: _Key("key", "A client's, where the server was started with keys; the operators' will do, too"),
+    Audience.OPERATORS: _Key("admin_key", "The operators', where the server was started with keys"),
+}
+
+
+def _bearer(whose: str) -> dict[str, str]:
+    return {"type": "http", "scheme": "bearer", "description": whose}
 
 
 def _operation(operation: Operation, path: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,6 +149,7 @@ def _operation(operation: Operation, path: str, parameters: Mapping[str, Any]) -
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [operation.tag],
+        "security": _security(path),
         "responses": {"200": _answer(operation)}
         | {status: {"$ref": f"#/components/responses/{status}"} for status in _ERRORS},
     }

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import structlog
-from aiohttp import web
 
 from shared import columns, metrics
 from shared.bus import Bus, Reader, Unavailable
 from shared.config import WORKER, Settings
 from shared.cursors import entry_key
-from shared.errors import UserError
+from shared.exposure import check_exposure
 from shared.model_files import locate
 from shared.protocol import (
     Abort,
@@ -32,18 +31,23 @@ from shared.protocol import (
     encode,
     new_request_id,
 )
-from shared.registry import BEAT_S, Role, State
+from shared.registry import LOOK_S, Pulse, Role, State
 from shared.service import Context
 from shared.tokenizer import Tokenizer
-from tokenizer_svc.answers import Answer, Choice
+from tokenizer_svc.access.guard import Doors, doors
+from tokenizer_svc.access.tenants import Caller, tenant_of_account
+from tokenizer_svc.answers import Announcement, Answer, Choice, again
 from tokenizer_svc.api_error import unavailable
-from tokenizer_svc.app import build_app
+from tokenizer_svc.app import build_admin_app, build_app
+from tokenizer_svc.asking import Asking
+from tokenizer_svc.draining import drain
 from tokenizer_svc.engine import Draft
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.grammar.pool import Pool
 from tokenizer_svc.grammars import Grammars
 from tokenizer_svc.inbox import FollowUp, Inbox
 from tokenizer_svc.limits import Limits
+from tokenizer_svc.listening import Port, listening
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.tools.formats import choose
 
@@ -56,36 +60,37 @@ _TRIM_S = 1.0
 _LOST_S = 30.0  # a process that does not come back for this long takes its requests with it
 _IMPATIENT_S = 0.1  # between looks at the others while one of them is missing
 _STOP_GRACE_S = 2.0  # for answers under way at an orderly stop
+_MOVE_S = 3.0  # a detokenizer that is away for this long leaves its requests to another one
+_TEXTS_S = 600  # after which the stream of a process that is gone goes, too
 _GRAMMARS_S = 5.0  # between looks whether the grammars of live answers are where the worker finds them
 _GRAMMAR_PATIENCE_S = 1.0
 
 
 async def serve(context: Context) -> None:
     """Run until told to stop. Raises UserError when the model or the address cannot be used."""
-    await context.announce(State.LOADING, "loading the tokenizer")
     settings = context.settings
+    check_exposure(settings)
+    access = doors(settings)
+    await context.announce(State.LOADING, "loading the tokenizer")
     files = await asyncio.to_thread(locate, settings.model, settings.cache_path, settings.load_format)
     tokenizer = await asyncio.to_thread(Tokenizer.load, files, settings.cache_path)
     door = FrontDoor(context, tokenizer, settings.served_model_name or files.name)
     await door.begin()
-    runner = web.AppRunner(build_app(door), handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_GRACE_S)
-    try:
-        await runner.setup()
-        await _listen(runner, settings)
+    async with listening(_ports(door, access, settings), door.limits) as listeners:
         await context.announce(State.READY, f"listening on {settings.host}:{settings.port}")
         await context.stopping.wait()
-        await context.announce(State.STOPPING, "finishing answers")
-    finally:
-        await runner.cleanup()
+        context.say(State.STOPPING, "finishing answers")
+        if context.failure is None:
+            await drain(door, listeners, settings.drain_timeout)
     await door.end()
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> None:
-    try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_port=True).start()
-    except OSError as error:
-        where = f"{settings.host} port {settings.port}"
-        raise UserError(f"cannot listen on {where}: {error.strerror}; choose another --host or --port") from error
+def _ports(door: FrontDoor, access: Doors, settings: Settings) -> list[Port]:
+    ports = [Port(build_app(door, access.public, with_admin=access.admin is None), settings.host, settings.port)]
+    if access.admin is not None and settings.admin_port is not None:
+        app = build_admin_app(door, access.admin)
+        ports.append(Port(app, settings.admin_host, settings.admin_port, "--admin-host", "--admin-port"))
+    return ports
 
 
 class GrammarStore:
@@ -124,7 +129,7 @@ class FrontDoor:
         self.created = int(time.time())
         self.tokenizer = tokenizer
         self.tool_format = choose(context.settings.tool_format, tokenizer.tool_template)
-        self.limits = Limits()
+        self.limits = Limits.of(context.settings)
         self.metrics = Metrics(context.metrics)
         self._context = context
         self._bus = context.bus
@@ -137,16 +142,36 @@ class FrontDoor:
         self._card_of: int | None = None  # incarnation of the worker that wrote it
         self._absent_since: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
+        self._asking = Asking()
+        self._refuses = False  # all that is new
+        self._open: set[Answer] = set()  # somebody is being sent them
         self.metrics.open.set_function(lambda: len(self._inbox))
 
     @property
     def is_stopping(self) -> bool:
         return self._context.stopping.is_set()
 
+    # --- the end: see draining.py
+
+    @property
+    def open_answers(self) -> int:
+        return len(self._open)
+
+    @property
+    def has_substitute(self) -> bool:
+        return any(pulse.replica != self._context.replica for pulse in self._context.peers.ready(Role.TOKENIZER))
+
+    def refuse(self) -> None:
+        self._refuses = True
+
+    def cut(self, message: str) -> None:
+        for answer in self._open:
+            answer.fail(Failed(answer.id, Failure.UNAVAILABLE, message))
+
     # --- life
 
     async def begin(self) -> None:
-        """Clear what an earlier process of this name left, then follow the texts stream and the others' pulses."""
+        """End what an earlier process of this name left, unless it can be resumed, then follow texts and pulses."""
         reader = Reader(self._bus, [self._texts], {self._texts: await self._bus.last_id(self._texts)})
         leftovers = [field for field, value in (await self._bus.hash(self._names.live)).items() if self._is_own(value)]
         if leftovers:
@@ -158,6 +183,7 @@ class FrontDoor:
         await self._look_around()
         self._context.spawn(self._follow(reader))
         self._context.spawn(self._watch())
+        self._context.spawn(self._mend())
         self._context.spawn(self._pool.run())
         self._context.spawn(self._keep_grammars())
 
@@ -173,7 +199,14 @@ class FrontDoor:
             request = decode(live)
         except ProtocolError:
             return False
-        return isinstance(request, Generate) and request.reply_to == self._context.replica
+        return isinstance(request, Generate) and request.reply_to == self._context.replica and not request.grace_s
+
+    def _is_of(self, live: bytes, tenant: str) -> bool:
+        try:
+            request = decode(live)
+        except ProtocolError:
+            return False
+        return isinstance(request, Generate) and tenant_of_account(request.tenant) == tenant
 
     async def _follow(self, reader: Reader) -> None:
         trimmed = time.monotonic()
@@ -184,18 +217,19 @@ class FrontDoor:
                 self._write(self._inbox.take(entry.message))
             if time.monotonic() - trimmed > _TRIM_S:
                 trimmed = time.monotonic()
-                await self._bus.trim(self._texts, reader.cursors[self._texts])
+                trims = self._bus.transaction().trim(self._texts, reader.cursors[self._texts])
+                await trims.expire(self._texts, _TEXTS_S).commit()
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_IMPATIENT_S if self.missing() else BEAT_S)
+            await asyncio.sleep(_IMPATIENT_S if self.missing() else LOOK_S)
             try:
-                if self.missing():
-                    await self._context.peers.refresh()
+                await self._context.peers.refresh()
                 await self._look_around()
             except Unavailable as error:
                 log.warning("redis away", error=str(error))
             self._fail_lost(time.monotonic())
+            self._insist(time.monotonic())
 
     async def _keep_grammars(self) -> None:
         while True:
@@ -222,15 +256,34 @@ class FrontDoor:
         absent = {a.detokenizer for a in answers} - present | (set() if has_scheduler else {Role.SCHEDULER})
         self._absent_since = {name: self._absent_since.get(name, now) for name in absent}
         lost = {name for name, since in self._absent_since.items() if now - since > _LOST_S}
+        others = [pulse.replica for pulse in peers.ready(Role.DETOKENIZER)]
         for answer in answers:
-            if answer.detokenizer in lost or Role.SCHEDULER in lost:
+            if others and now - self._absent_since.get(answer.detokenizer, now) > _MOVE_S:
+                log.warning("a detokenizer is gone, another one goes on", request=f"{answer.id:016x}")
+                self._inbox.move(answer, min(others, key=lambda replica: self._inbox.load[replica]))
+                self.reannounce([answer])
+            elif answer.detokenizer in lost or Role.SCHEDULER in lost:
                 message = "a process that this request needs went away: send it again"
                 answer.fail(Failed(answer.id, Failure.UNAVAILABLE, message))
+
+    def _insist(self, now: float) -> None:
+        """Ask once more for text that is missing; end the answers for which that has gone on too long."""
+        if not len(self._asking):
+            return
+        for choice in self._asking.hopeless(now):
+            if answer := self._inbox.answer_of(choice.id):
+                lost = f"text after token {choice.completion_tokens} was lost inside the server: send the request again"
+                answer.fail(Failed(choice.id, Failure.WORKER, lost))
+        self._ask(self._asking.due(now))
 
     # --- what is there
 
     def missing(self) -> list[str]:
         peers = self._context.peers
+        if self.is_stopping:
+            return ["this front door is stopping"]
+        if not peers.hears:
+            return ["redis does not answer"]
         roles = (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER)
         lacking = [f"{role} is not ready" for role in roles if not peers.ready(role)]
         return lacking if lacking or self._card is not None else ["the worker has not announced its model"]
@@ -238,21 +291,21 @@ class FrontDoor:
     def ready_card(self) -> ModelCard:
         peers = self._context.peers
         dead = [role for role in (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER) if not peers.pulses(role)]
-        if dead or self._card is None or self.is_stopping:
-            reason = "the server is stopping" if self.is_stopping else "the model is not ready yet"
-            if dead:
-                reason = f"no {' and no '.join(dead)} is running"
+        if self._refuses:
+            seconds = self.limits.retry_after_s if self.has_substitute else self.limits.unready_retry_after_s
+            raise unavailable("this front door is stopping: send the request again", seconds)
+        if dead or self._card is None:
+            reason = f"no {' and no '.join(dead)} is running" if dead else "the model is not ready yet"
             raise unavailable(f"{reason}: try again in a few seconds", self.limits.unready_retry_after_s)
         return self._card
 
     def states(self) -> Mapping[str, object]:
-        return {
-            role: [
-                {"replica": pulse.replica, "state": pulse.state, "detail": pulse.detail}
-                for pulse in self._context.peers.pulses(role)
-            ]
-            for role in Role
-        }
+        return {role: [self._state(pulse) for pulse in self._context.peers.pulses(role)] for role in Role}
+
+    def _state(self, pulse: Pulse) -> dict[str, object]:
+        if self._context.peers.is_fresh(pulse):
+            return {"replica": pulse.replica, "state": pulse.state, "detail": pulse.detail}
+        return {"replica": pulse.replica, "state": "silent", "detail": "no pulse from it lately"}
 
     def info(self) -> Mapping[str, object]:
         card: dict[str, Any] | None = None
@@ -277,18 +330,27 @@ class FrontDoor:
 
     # --- requests
 
-    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool, client: str) -> Answer:
+    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller) -> Answer:
         self.ready_card()
         structures = tuple({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
         await self._grammars.screen(structures)
         detokenizer = self._pick_detokenizer()
+        now = time.time()
         choices = [
-            Choice(new_request_id(), index, draft.prompt, len(draft.input_ids)) for index, draft in enumerate(drafts)
+            Choice(
+                id := new_request_id(),
+                index,
+                draft.prompt,
+                len(draft.input_ids),
+                self._announcement(id, draft, detokenizer, caller, now),
+            )
+            for index, draft in enumerate(drafts)
         ]
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
-        self._grammars.attach(answer, structures, client)
-        task = asyncio.create_task(self._announce(drafts, answer))
+        self._open.add(answer)
+        self._grammars.attach(answer, structures, caller.turn)
+        task = asyncio.create_task(self._announce(answer.choices, detokenizer))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         try:
@@ -303,39 +365,72 @@ class FrontDoor:
         self.metrics.prompt_tokens.inc(sum(len(draft.input_ids) for draft in drafts))
         return answer
 
-    async def _announce(self, drafts: Sequence[Draft], answer: Answer) -> None:
+    def _announcement(self, id: int, draft: Draft, detokenizer: str, caller: Caller, now: float) -> Announcement:
+        display = draft.display
+        ids = columns.int32(draft.input_ids)
+        generate = Generate(
+            id=id,
+            input_ids=ids,
+            sampling=draft.sampling,
+            namespace=caller.namespace(draft.namespace, shared=self._context.settings.share_cache),
+            priority=draft.priority,
+            reply_to=self._context.replica,
+            detokenizer=detokenizer,
+            arrived=now,
+            tenant=caller.account,
+            deadline=now + draft.timeout_s if draft.timeout_s else 0.0,
+        )
+        track = Track(
+            id=id,
+            reply_to=self._context.replica,
+            context=ids[-4 * _CONTEXT_IDS :],
+            stop=display.stop,
+            include_stop=display.include_stop,
+            stop_token_ids=display.stop_token_ids,
+            skip_special_tokens=display.skip_special_tokens,
+            max_tokens=draft.sampling.max_tokens,
+        )
+        return Announcement(generate, track)
+
+    async def _announce(self, choices: Sequence[Choice], detokenizer: str) -> None:
         """Write the live record, Track and Generate of every sequence in one transaction."""
         started = time.perf_counter()
-        now = time.time()
-        names, replica, detokenizer = self._names, self._context.replica, answer.detokenizer
+        names = self._names
         writes = self._bus.transaction()
-        for choice, draft in zip(answer.choices, drafts, strict=True):
-            display = draft.display
-            generate = Generate(
-                id=choice.id,
-                input_ids=columns.int32(draft.input_ids),
-                sampling=draft.sampling,
-                namespace=draft.namespace,
-                priority=draft.priority,
-                reply_to=replica,
-                detokenizer=detokenizer,
-                arrived=now,
-            )
-            track = Track(
-                id=choice.id,
-                reply_to=replica,
-                context=columns.int32(draft.input_ids[-_CONTEXT_IDS:]),
-                stop=display.stop,
-                include_stop=display.include_stop,
-                stop_token_ids=display.stop_token_ids,
-                skip_special_tokens=display.skip_special_tokens,
-                max_tokens=draft.sampling.max_tokens,
-            )
-            writes.put(names.live, str(choice.id), encode(generate))
+        for generate, track in (choice.request for choice in choices if choice.request is not None):
+            writes.put(names.live, str(generate.id), encode(generate))
             writes.append(names.detok(detokenizer), track)
             writes.append(names.requests, generate)
         await writes.commit(_ANNOUNCE_PATIENCE_S)
         self.metrics.announce.observe(time.perf_counter() - started)
+
+    # --- asking again
+
+    def reannounce(self, answers: Iterable[Answer]) -> None:
+        """Announce what is unfinished of these answers once more, and have all of its text sent again.
+
+        For whoever may have missed something: what was said, or what was answered. What is known already is no harm.
+        """
+        for answer in answers:
+            for choice in answer.unfinished:
+                if choice.request is not None:
+                    choice.request = again(choice.request, self._context.replica, answer.detokenizer)
+            self._do(self._announce_again(answer))
+
+    async def _announce_again(self, answer: Answer) -> None:
+        try:
+            await self._announce(answer.unfinished, answer.detokenizer)
+        except Unavailable as error:
+            log.error("a request could not be announced again", request=f"{answer.id:016x}", error=str(error))
+
+    async def _mend(self) -> None:
+        """Redis lost its data: put back what is ours in it, and ask again for what was on its way."""
+        while True:
+            await self._context.data_lost.wait()
+            answers = self._inbox.answers()
+            log.warning("announcing again what is under way", answers=len(answers))
+            self._do(self._grammars.refresh())
+            self.reannounce(answers)
 
     def _pick_detokenizer(self) -> str:
         """The one with the fewest of our own sequences."""
@@ -347,15 +442,29 @@ class FrontDoor:
         return self._grammars.compiled(key)
 
     def abandon(self, answer: Answer) -> None:
+        self._open.discard(answer)
         self._grammars.detach(answer)
         ids = self._inbox.forget(answer)
+        self._asking.forget(ids)
         self._write(FollowUp(tuple(ids), tuple((answer.detokenizer, id) for id in ids)))
 
     def _write(self, said: FollowUp) -> None:
         if said.aborts or said.untracks:
-            task = asyncio.create_task(self._commit(said))
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+            self._do(self._commit(said))
+        if said.lacking:
+            now = time.monotonic()
+            self._ask([choice for choice in said.lacking if self._asking.lacks(choice, now)])
+
+    def _ask(self, choices: Iterable[Choice]) -> None:
+        answers = {answer for choice in choices if (answer := self._inbox.answer_of(choice.id)) is not None}
+        if answers:
+            log.warning("text is missing, asking for it again", answers=len(answers))
+            self.reannounce(answers)
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
 
     async def _commit(self, said: FollowUp) -> None:
         writes = self._bus.transaction()
@@ -368,7 +477,11 @@ class FrontDoor:
         except Unavailable as error:
             log.error("requests could not be aborted", requests=len(said.aborts), error=str(error))
 
-    async def abort(self, id: int) -> None:
+    async def abort(self, id: int, tenant: str | None) -> None:
+        if tenant is not None:
+            [live] = await self._bus.ask(("HGET", self._names.live, str(id)))
+            if live is None or not self._is_of(live, tenant):
+                return  # over, or somebody else's: which of them is not told
         await self._bus.append(self._names.requests, Abort(id, notify=True))
 
     async def flush(self) -> int:

@@ -15,29 +15,31 @@ from rich.table import Table
 from rootstream.bench import workloads
 from rootstream.bench.figures import Figures, summarize
 from rootstream.bench.load import send
-from rootstream.client import Client, NoServer, Refused
+from rootstream.client import Client, NoServer, Refused, explained
 from shared.errors import UserError
 
 _TABLE_WIDTH = 110
 _VOCAB_SIZE = 30000  # where the server does not tell: ids that every common vocabulary has
 
 
-def against(url: str, names: Sequence[str], *, seed: int, output: Path | None) -> int:
+def against(url: str, names: Sequence[str], *, seed: int, output: Path | None, api_key: str | None = None) -> int:
     """Measure a running server; the exit code is 1 if a request failed. Raises UserError if there is none."""
     try:
-        results = asyncio.run(measure(url, names or workloads.names(), seed=seed))
-    except (NoServer, Refused) as error:
+        results = asyncio.run(measure(url, names or workloads.names(), seed=seed, api_key=api_key))
+    except NoServer as error:
         raise UserError(f"{url} cannot be measured: {error}") from error
+    except Refused as error:
+        raise UserError(f"{url} cannot be measured: {explained(error)}") from error
     if output is not None:
         write(output, {"url": url, "seed": seed, "workloads": as_json(results)})
     return 1 if any(figures.failed for figures in results.values()) else 0
 
 
-async def measure(url: str, names: Sequence[str], *, seed: int) -> dict[str, Figures]:
+async def measure(url: str, names: Sequence[str], *, seed: int, api_key: str | None = None) -> dict[str, Figures]:
     """Run workloads one after the other, each on an empty cache where the server can flush it."""
     console = Console(highlight=False, width=max(Console().width, _TABLE_WIDTH))
     results: dict[str, Figures] = {}
-    async with Client(url) as client:
+    async with Client(url, api_key) as client:
         model = await client.first_model()
         vocab_size = await _vocab_size(client)
         await client.post("/v1/completions", {"model": model, "prompt": "Hello", "max_tokens": 8})

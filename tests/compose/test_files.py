@@ -27,14 +27,29 @@ ELSEWHERE = {  # settings that a deployment in containers takes from somewhere e
 
 def test_every_setting_reaches_the_processes() -> None:
     fields = {field.name for field in dataclasses.fields(Settings)} - ELSEWHERE
-    common = {"device"}  # the worker's alone
+    of_workers = {"device"}
+    of_front_doors = {
+        "published_host",
+        "api_keys",
+        "api_keys_file",
+        "admin_key",
+        "admin_key_file",
+        "admin_port",
+        "admin_host",
+        "allow_unauthenticated",
+        "allowed_hosts",
+        "cors_origins",
+        "share_cache",
+    }
+    common = fields - of_workers - of_front_doors
+    own = {"tokenizer": of_front_doors, "worker": of_workers, "worker-cuda": of_workers}
     for name in PROCESSES:
         given = {
             key.removeprefix(ENV_PREFIX).lower()
             for key in COMPOSE["services"][name]["environment"]
             if key.startswith(ENV_PREFIX)
         }
-        assert given == (fields if name.startswith("worker") else fields - common), name
+        assert given == common | own.get(name, set()), name
 
 
 def test_the_default_model_is_the_packages_own() -> None:
@@ -44,6 +59,12 @@ def test_the_default_model_is_the_packages_own() -> None:
 def test_only_the_front_publishes_a_port_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service}
     assert published == {"front": ["${ROOTSTREAM_BIND:-127.0.0.1}:${PORT:-30000}:30000"]}
+
+
+def test_what_may_be_served_without_a_key_goes_by_where_the_port_is_published() -> None:
+    environment = COMPOSE["services"]["tokenizer"]["environment"]
+    [port] = COMPOSE["services"]["front"]["ports"]
+    assert port.startswith(environment["ROOTSTREAM_PUBLISHED_HOST"] + ":")
 
 
 def test_every_container_is_checked_and_hardened() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from shared import columns
-from shared.protocol import Finish, Step, Texts, Track
+from shared.protocol import Finish, Restated, Step, Texts, Track
 
 
 class Row(NamedTuple):
@@ -36,6 +36,10 @@ def step(*rows: Row, epoch: int = 1, seq: int = 0, errors: tuple[tuple[int, str]
 
 def track(request_id: int, reply_to: str = "t", **more: Any) -> Track:
     return Track(id=request_id, reply_to=reply_to, context=b"", **more)
+
+
+def restated(request_id: int, tokens: Sequence[int], finish: Finish = Finish.NONE) -> Restated:
+    return Restated(request_id, columns.int32(list(tokens)), finish)
 
 
 class Text(NamedTuple):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from random import Random
 from typing import NamedTuple
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from detokenizer_svc.detokenizer import Detokenizer, Output
 from shared import columns
-from shared.protocol import Failure, Finish, Opened, Step, Track, Untrack
-from tests.detokenizer_svc.log import Row, Text, rows, step, track
+from shared.protocol import Finish, Opened, Restated, Step, Track, Untrack
+from tests.detokenizer_svc.log import Row, Text, restated, rows, step, track
 
 EOS = 0
 
@@ -39,7 +41,7 @@ def detokenizer() -> Detokenizer:
     return Detokenizer(Bytes)
 
 
-def fed(detokenizer: Detokenizer, *entries: Track | Untrack | Opened | Step, start: int = 1) -> Output:
+def fed(detokenizer: Detokenizer, *entries: Track | Untrack | Opened | Step | Restated, start: int = 1) -> Output:
     for number, entry in enumerate(entries, start):
         match entry:
             case Track():
@@ -50,6 +52,8 @@ def fed(detokenizer: Detokenizer, *entries: Track | Untrack | Opened | Step, sta
                 detokenizer.on_opened(entry, f"{number}-0")
             case Step():
                 detokenizer.on_step(entry, f"{number}-0")
+            case Restated():
+                detokenizer.on_restated(entry, f"{number}-0")
     return detokenizer.take()
 
 
@@ -161,13 +165,70 @@ def test_tokens_seen_before_are_dropped(detokenizer: Detokenizer) -> None:
     ]
 
 
-def test_missing_tokens_fail_the_request(detokenizer: Detokenizer) -> None:
-    output = fed(detokenizer, track(1, "a"), step(Row(1, 0, b"ab")), step(Row(1, 4, b"ef")))
-    [(replica, failed)] = output.failed
-    assert (replica, failed.id, failed.failure) == ("a", 1, Failure.UNAVAILABLE)
-    assert "tokens 2 to 3" in failed.message
-    assert output.aborts == [1]
-    assert len(detokenizer) == 0
+def test_missing_tokens_are_asked_for_and_what_came_ahead_is_kept(detokenizer: Detokenizer) -> None:
+    output = fed(detokenizer, track(1, "a"), step(Row(1, 0, b"ab")), step(Row(1, 4, b"ef")), step(Row(1, 6, b"g")))
+    assert output.restate == [1]
+    assert [row.text for row in sent(output, "a")] == ["ab"]
+    output = fed(detokenizer, restated(1, b"abcde"), step(Row(1, 7, b"h", Finish.LENGTH)), start=9)
+    assert "".join(row.text for row in sent(output, "a")) == "cdefgh"
+    assert output.restate == []
+
+
+def test_a_question_without_answer_is_repeated(detokenizer: Detokenizer) -> None:
+    assert fed(detokenizer, track(1), step(Row(1, 2, b"c"))).restate == [1]
+    detokenizer.remind()
+    assert detokenizer.take().restate == [], "asked only a moment ago"
+    detokenizer.remind()
+    assert detokenizer.take().restate == [1]
+    fed(detokenizer, restated(1, b"ab"), start=9)
+    detokenizer.remind()
+    detokenizer.remind()
+    assert detokenizer.take().restate == []
+
+
+def test_what_came_ahead_in_another_epoch_does_not_count(detokenizer: Detokenizer) -> None:
+    fed(detokenizer, track(1), opened(1), step(Row(1, 2, b"x")))
+    output = fed(detokenizer, opened(2), restated(1, b"ab"), step(Row(1, 2, b"c"), epoch=2), start=9)
+    assert "".join(row.text for row in sent(output)) == "abc"
+
+
+def test_who_asks_again_gets_everything_at_once(detokenizer: Detokenizer) -> None:
+    fed(detokenizer, track(1, "a", stop=("zz",)), step(Row(1, 0, b"ab", forced=[1, 0])), step(Row(1, 2, b"z")))
+    output = fed(detokenizer, track(1, "b", stop=("zz",), again=True), step(Row(1, 3, b"y")), start=9)
+    assert [(row.first, row.tokens, row.text) for row in sent(output, "b")] == [
+        (0, tuple(b"abz"), "ab"),
+        (3, (121,), "zy"),
+    ]
+    assert columns.as_int32(output.texts["b"].offsets).tolist() == [0, 2]
+    assert columns.as_int32(output.texts["b"].forced).tolist() == [1, 1]
+
+
+def test_who_asks_again_for_what_ended_gets_its_end(detokenizer: Detokenizer) -> None:
+    [end] = sent(fed(detokenizer, track(1, stop=("b",)), step(Row(1, 0, b"abc"))))
+    assert sent(fed(detokenizer, track(1, stop=("b",), again=True), start=9)) == [end]
+    assert fed(detokenizer, track(1), start=12).texts == {}, "announced twice by a writer that lost its connection"
+    assert detokenizer.tracked() == []
+
+
+def test_who_asks_again_for_what_is_not_known_gets_it_from_the_scheduler(detokenizer: Detokenizer) -> None:
+    output = fed(detokenizer, track(1, again=True))
+    assert (output.restate, output.texts) == ([1], {})
+    output = fed(detokenizer, step(Row(1, 3, b"d")), restated(1, b"abc"), start=9)
+    assert [row.text for row in sent(output)] == ["abc", "d"]
+
+
+def test_a_request_that_ended_is_told_to_its_end(detokenizer: Detokenizer) -> None:
+    output = fed(detokenizer, track(1, again=True), restated(1, b"abc", Finish.LENGTH))
+    assert [(row.text, row.finish) for row in sent(output)] == [("abc", Finish.LENGTH)]
+
+
+def test_only_so_many_that_ended_are_remembered() -> None:
+    detokenizer = Detokenizer(Bytes, remembered=300)
+    for id in range(1, 5):
+        fed(detokenizer, track(id), step(Row(id, 0, b"abc", Finish.LENGTH)), start=10 * id)
+    asked = fed(detokenizer, *(track(id, again=True) for id in range(1, 5)), start=90)
+    assert asked.restate == [1, 2]
+    assert [row.id for row in sent(asked)] == [3, 4]
 
 
 def test_a_second_track_changes_only_who_gets_the_text(detokenizer: Detokenizer) -> None:
@@ -255,7 +316,7 @@ def folded(
     borders = [0, *sorted(min(batch, len(steps)) for batch in batches), len(steps)]
     for low, high in pairwise(borders):
         output = fed(detokenizer, *steps[low:high], start=100 + low)
-        assert output.failed == []
+        assert output.restate == []
         aborts |= set(output.aborts)
         found += [(replica, row) for replica, texts in output.texts.items() for row in rows(texts)]
     assert len(detokenizer) == 0
@@ -302,4 +363,53 @@ def test_nothing_is_said_of_forced_tokens_where_there_are_none(detokenizer: Deto
 def test_a_repeated_step_counts_its_new_forced_tokens_only(detokenizer: Detokenizer) -> None:
     fed(detokenizer, opened(1), track(7), step(Row(7, 0, b"abc", forced=[1, 1, 0])))
     output = fed(detokenizer, step(Row(7, 0, b"abcde", forced=[1, 1, 0, 1, 0])), start=9)
-    assert columns.as_int32(output.texts["t"].forced).tolist() == [1]
+    assert columns.as_int32(output.texts["t"].forced).tolist() == [3]
+
+
+@given(logs(), st.randoms(use_true_random=False), st.booleans())
+def test_whatever_is_lost_of_the_log_the_text_is_whole(
+    log: tuple[list[Track], list[Step | Opened], list[bytes]], random: Random, restart: bool
+) -> None:
+    """Steps and answers get lost; the scheduler, which has read them all, is asked until one arrives."""
+    tracks, steps, outputs = log
+    detokenizer, whole = Detokenizer(Bytes), Detokenizer(Bytes)
+    for entry in tracks:
+        detokenizer.track(entry, "1-0")
+        whole.track(entry, "1-0")
+    wanted = {row.id: "" for row in tracks}
+    for row in sent_to_any(fed(whole, *steps)):
+        wanted[row.id] += row.text
+    found = {entry.id: ("", 0) for entry in tracks}
+    lost = [entry for entry in steps if random.random() < 0.6 or isinstance(entry, Opened)]
+    questions = list(fed_into(detokenizer, found, lost))
+    if restart:
+        detokenizer = Detokenizer(Bytes)
+    for entry in tracks:
+        detokenizer.track(msgspec.structs.replace(entry, again=True), "2-0")
+    questions += fed_into(detokenizer, found, [])
+    for _ in range(8):
+        detokenizer.remind()
+        questions += fed_into(detokenizer, found, [])
+        answers = [restated(id, outputs[id - 1], Finish.LENGTH) for id in questions if random.random() < 0.7]
+        questions = list(fed_into(detokenizer, found, answers))
+    while detokenizer.tracked():
+        fed_into(detokenizer, found, [restated(id, outputs[id - 1], Finish.LENGTH) for id in detokenizer.tracked()])
+    assert {id: text for id, (text, _) in found.items()} == wanted
+
+
+def fed_into(
+    detokenizer: Detokenizer, found: dict[int, tuple[str, int]], messages: Iterable[Step | Opened | Restated]
+) -> list[int]:
+    """Feed and collect text as a front door does; what the scheduler is asked for."""
+    output = fed(detokenizer, *messages, start=50)
+    for texts in output.texts.values():
+        for row, offset in zip(rows(texts), columns.as_int32(texts.offsets).tolist(), strict=True):
+            text, tokens = found[row.id]
+            assert row.first <= tokens
+            if row.first + len(row.tokens) > tokens or row.finish is not Finish.NONE:
+                found[row.id] = (text + row.text[len(text) - offset :], max(tokens, row.first + len(row.tokens)))
+    return output.restate
+
+
+def sent_to_any(output: Output) -> list[Text]:
+    return [row for texts in output.texts.values() for row in rows(texts)]

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 
 class EchoServer:
@@ -20,8 +21,9 @@ class EchoServer:
     The first ``crowd`` streams wait for one another.
     """
 
-    def __init__(self, crowd: int = 1) -> None:
+    def __init__(self, crowd: int = 1, key: str | None = None) -> None:
         self._crowd = crowd
+        self._key = key
         self._crowded = asyncio.Event()
         self.bodies: list[dict[str, Any]] = []
         self.flushes = 0
@@ -31,13 +33,19 @@ class EchoServer:
         self.fail_with: str | None = None
 
     def application(self) -> web.Application:
-        app = web.Application()
+        app = web.Application(middlewares=[self._check])
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/server_info", self._info)
         app.router.add_post("/flush_cache", self._flush)
         app.router.add_post("/v1/completions", self._completion)
         app.router.add_post("/v1/chat/completions", self._completion)
         return app
+
+    @web.middleware
+    async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._key is not None and request.headers.get("Authorization") != f"Bearer {self._key}":
+            return web.json_response({"error": {"message": "who are you"}}, status=401)
+        return await handler(request)
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "echo", "object": "model"}]})

@@ -186,7 +186,7 @@ async def test_a_server_is_asked_in_its_own_dialect() -> None:
 # --- the commands, as processes ------------------------------------------------------------------
 
 
-async def command(*words: str, stdin: bytes = b"") -> tuple[int, str, str]:
+async def command(*words: str, stdin: bytes = b"", **environment: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -195,7 +195,7 @@ async def command(*words: str, stdin: bytes = b"") -> tuple[int, str, str]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": "200", **environment},
     )
     out, err = await asyncio.wait_for(process.communicate(stdin), 60)
     assert process.returncode is not None
@@ -245,3 +245,21 @@ async def test_bench_writes_json(tmp_path: Path) -> None:
     assert "distinct" not in out
     report = json.loads(output.read_text())
     assert report["workloads"]["single"]["completion_tokens"] == 4 * 128
+
+
+async def test_a_key_goes_with_every_request(tmp_path: Path) -> None:
+    server = EchoServer(key="secret-of-alice")
+    async with serving(server) as url:
+        given = await command("chat", "--url", url, "--api-key", "secret-of-alice", stdin=b"hello")
+        known = await command("bench", "single", "--url", url, ROOTSTREAM_API_KEY="secret-of-alice")
+    assert given == (0, "hello \n", "")
+    assert known[0] == 0
+
+
+async def test_a_missing_key_is_told_apart() -> None:
+    async with serving(EchoServer(key="secret-of-alice")) as url:
+        for words in (("chat",), ("bench", "single")):
+            code, _, err = await command(*words, "--url", url, ROOTSTREAM_API_KEY="MARKER-of-bob")
+            assert code == 2
+            assert "ROOTSTREAM_API_KEY or give --api-key" in err
+            assert "MARKER" not in err

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootstream import log_lines
-from rootstream.backoff import FIRST_S, LONGEST_S, STEADY_S, Backoff
+from rootstream.backoff import AT_ONCE_S, FIRST_S, LONGEST_S, STEADY_S, Backoff
 from rootstream.banner import banner, url_of
 from rootstream.child import Child, describe_exit
 from rootstream.embedded import EmbeddedServer
@@ -31,20 +31,20 @@ from shared.protocol import ModelCard
 # --- back-off ---------------------------------------------------------------------------------
 
 
-@given(st.lists(st.floats(0, STEADY_S - 1), min_size=1, max_size=20))
+@given(st.lists(st.floats(0, STEADY_S - 0.1), min_size=1, max_size=20))
 def test_delays_double_up_to_a_bound(lives: list[float]) -> None:
     backoff = Backoff()
-    delays = [backoff.after(lived) for lived in lives]
+    delays = [backoff.after(served) for served in lives]
     assert delays == [min(FIRST_S * 2**n, LONGEST_S) for n in range(len(lives))]
     assert backoff.deaths == len(lives)
 
 
-def test_a_long_life_clears_the_record() -> None:
+def test_who_served_for_a_while_is_back_at_once_with_a_clean_record() -> None:
     backoff = Backoff()
     for _ in range(5):
         backoff.after(0.1)
-    assert backoff.after(STEADY_S) == FIRST_S
-    assert backoff.deaths == 1
+    assert backoff.after(STEADY_S) == AT_ONCE_S
+    assert backoff.after(0.0) == FIRST_S
 
 
 # --- log lines ---------------------------------------------------------------------------------
@@ -241,6 +241,8 @@ def test_urls() -> None:
 
 def test_banner_tells_url_model_capacity_and_a_command() -> None:
     card = ModelCard("toy", "llama", "float32", "cpu", 320, 2048, 16, 64, 8, 256)
+    assert "$ROOTSTREAM_API_KEY" in banner(card, "my-name", "http://127.0.0.1:3", 1.25, needs_key=True)
     text = banner(card, "my-name", "http://127.0.0.1:3", 1.25)
+    assert "API_KEY" not in text
     for wanted in ("http://127.0.0.1:3", "my-name", "float32 on cpu", "1,024 tokens", "curl", '"model": "my-name"'):
         assert wanted in text

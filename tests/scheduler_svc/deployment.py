@@ -11,7 +11,7 @@ from scheduler_svc.limits import Limits
 from scheduler_svc.scheduler import Scheduler
 from shared import columns
 from shared.protocol import Aborted, Admitted, Failed, Finish, Generate, ModelCard, Step
-from tests.scheduler_svc.simulated import SimulatedWorker
+from tests.scheduler_svc.simulated import SimulatedWorker, WorkerDied
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Deployment:
         self.cached: dict[int, int] = {}
         self.steps: deque[Step] = deque()
         self.epoch = 0
+        self.deaths = 0
         self.reopen()
 
     def reopen(self, card: ModelCard | None = None) -> None:
@@ -41,9 +42,11 @@ class Deployment:
             self.read()
         self.epoch += 1
         self.card = card or self.card
-        computed, failures = self.worker.computed, self.worker.failures
-        self.worker = SimulatedWorker(self.card, self.worker.namespaces, self.random, self.longest_run, failures)
-        self.worker.computed = computed
+        old = self.worker
+        self.worker = SimulatedWorker(
+            self.card, old.namespaces, self.random, self.longest_run, old.failures, old.deadly
+        )
+        self.worker.computed = old.computed
         self.worker.open(self.epoch)
         self.scheduler.reopen(self.epoch, self.card)
         self.round()
@@ -100,8 +103,21 @@ class Deployment:
             self.scheduler.check()
 
     def forward(self, plans: int = 1_000_000, burst: int = 1) -> None:
-        """One step of the worker, which the scheduler will read later."""
-        self.steps.append(self.worker.step(plans, burst))
+        """One step of the worker, which the scheduler will read later. If it dies of it, another one starts."""
+        try:
+            self.steps.append(self.worker.step(plans, burst))
+        except WorkerDied:
+            self.die()
+
+    def die(self) -> None:
+        """The worker is killed; what it reported before is read, then the next one opens."""
+        self.deaths += 1
+        while self.steps:
+            self.read()
+        self.scheduler.on_death()
+        self.scheduler.suspend()
+        self.deliver()
+        self.reopen()
 
     def read(self) -> None:
         """The scheduler and the clients read one step."""
@@ -133,9 +149,10 @@ class Deployment:
         for _ in range(limit):
             if self.worker.busy:
                 self.forward()
-            if not self.steps:
+            if self.steps:
+                self.read()
+            elif not self.worker.busy:
                 break
-            self.read()
         assert not self.live, f"stuck: {len(self.live)} requests"
 
     def ask(self, request: Generate) -> list[int]:

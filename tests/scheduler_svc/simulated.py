@@ -45,6 +45,8 @@ def generate(
     priority: int = 0,
     arrived: float = 0.0,
     reply_to: str = "t0",
+    tenant: str = "",
+    deadline: float = 0.0,
 ) -> Generate:
     return Generate(
         id=id,
@@ -55,6 +57,8 @@ def generate(
         reply_to=reply_to,
         detokenizer="d0",
         arrived=arrived,
+        tenant=tenant,
+        deadline=deadline,
     )
 
 
@@ -85,6 +89,10 @@ def expected(request: Generate) -> list[int]:
     return output
 
 
+class WorkerDied(Exception):
+    """What a poisonous request does."""
+
+
 @dataclass
 class Row:
     tokens: list[int]
@@ -104,6 +112,8 @@ class SimulatedWorker:
     random: Random = field(default_factory=lambda: Random(0))
     longest_run: int = 0
     failures: dict[int, str] = field(default_factory=dict)  # rows that end in an error when their input is complete
+
+    deadly: dict[int, int] = field(default_factory=dict)  # rows whose token with this index kills the worker
 
     def __post_init__(self) -> None:
         self.rows: dict[int, Row] = {}
@@ -197,6 +207,7 @@ class SimulatedWorker:
             self.computed.append((id, start, length))
             total += end - start
             if row.computed >= row.input_len:
+                self._survive(id, row)
                 if id in self.failures:
                     errors.append((id, self.failures[id]))
                     del self.rows[id]
@@ -215,6 +226,7 @@ class SimulatedWorker:
             for _ in range(self.random.randint(1, burst)):
                 if not self._ready(row):
                     break
+                self._survive(id, row)
                 before = row.computed
                 self._compute(row, min(len(row.tokens), row.limit), reads, writes)
                 total += row.computed - before
@@ -243,6 +255,10 @@ class SimulatedWorker:
             errors=tuple(errors),
             computed=total,
         )
+
+    def _survive(self, id: int, row: Row) -> None:
+        if len(row.tokens) - row.prompt_len == self.deadly.get(id):
+            raise WorkerDied
 
     def _compute(self, row: Row, end: int, reads: dict[int, int], writes: dict[int, int]) -> None:
         for position in range(row.computed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scheduler_svc.limits import Limits
 from scheduler_svc.policy import AGING_TOKENS, Policy, Queue
 from scheduler_svc.request import Request
+from scheduler_svc.tenants import Tenant
 from tests.scheduler_svc.deployment import Deployment
 from tests.scheduler_svc.simulated import card, generate
 
@@ -21,8 +22,11 @@ class Tree:
         return self.cached.get(request.id, 0)
 
 
-def request(id: int, *, arrived: float = 0.0, priority: int = 0) -> Request:
-    return Request(generate(id, [1], arrived=arrived, priority=priority), 0.0, id)
+ONE = Tenant()
+
+
+def request(id: int, *, arrived: float = 0.0, priority: int = 0, tenant: Tenant = ONE) -> Request:
+    return Request(generate(id, [1], arrived=arrived, priority=priority), 0.0, id, tenant)
 
 
 def popped(queue: Queue, version: int = 0) -> list[int]:

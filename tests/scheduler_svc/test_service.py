@@ -36,7 +36,7 @@ from shared.protocol import (
 )
 from shared.registry import Role, State
 from shared.service import Context, run
-from tests.scheduler_svc.simulated import SimulatedWorker, card, expected, generate
+from tests.scheduler_svc.simulated import SimulatedWorker, WorkerDied, card, expected, generate
 
 
 class World:
@@ -50,6 +50,7 @@ class World:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.incarnation = 0
         self.hello_in_stream = True
+        self.deadly: dict[int, int] = {}  # see SimulatedWorker
 
     def start_scheduler(self) -> Context:
         context = Context(Role.SCHEDULER, self.settings, Bus.connect(self.settings.redis_url, self.settings.namespace))
@@ -69,7 +70,7 @@ class World:
     async def _work(self, incarnation: int) -> None:
         names = self.bus.names
         namespaces = {id: request.namespace for id, request in self.requests.items()}
-        worker = SimulatedWorker(self.card, namespaces, Random(incarnation))
+        worker = SimulatedWorker(self.card, namespaces, Random(incarnation), deadly=self.deadly)
         hello = Hello(incarnation, self.card)
         transaction = self.bus.transaction().put(names.model, WORKER, encode(hello))
         if self.hello_in_stream:
@@ -222,6 +223,38 @@ async def test_requests_are_served_in_whatever_order_the_processes_start(world: 
     admitted = [message for message in await world.replies() if isinstance(message, Admitted)]
     told = [id for message in admitted for id in columns.as_uint64(message.ids).tolist()]
     assert sorted(told) == sorted(world.requests)
+
+
+async def test_a_deadline_passes_without_any_traffic(world: World) -> None:
+    world.start_scheduler()
+    await asyncio.sleep(0.05)
+    await world.submit(generate(1, [1] * 6, deadline=time.time() + 0.2))
+    await world.until(world.idle, patience=3.0)  # a reader that hears nothing wakes up every five seconds
+    [failed] = [message for message in await world.replies() if isinstance(message, Failed)]
+    assert failed.failure is Failure.TIMEOUT
+
+
+async def test_a_request_that_kills_its_worker_fails_alone(world: World) -> None:
+    world.start_scheduler()
+    world.deadly = {1: 0}
+    await world.submit(*some_requests(4))
+    deaths = 0
+    while not await world.idle():
+        world.start_worker()
+        worker = world.tasks.pop("worker")
+        while not worker.done() and not await world.idle():
+            await asyncio.sleep(0.005)
+        if worker.done():
+            with pytest.raises(WorkerDied):
+                worker.result()
+            deaths += 1
+        else:
+            worker.cancel()
+    assert deaths in (2, 3)
+    [failed] = [message for message in await world.replies() if isinstance(message, Failed)]
+    assert (failed.id, failed.failure) == (1, Failure.POISONOUS)
+    del world.requests[1]
+    await assert_all_served(world)
 
 
 async def test_a_scheduler_killed_in_the_middle_loses_and_doubles_nothing(world: World) -> None:

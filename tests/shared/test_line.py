@@ -142,7 +142,7 @@ class LockedServer(EmbeddedServer):
     def command(self) -> list[str]:
         return [*super().command(), "--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", "secret"]
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self.socket))
             connection.sendall(b"PING\r\n")

@@ -25,6 +25,13 @@ from tokenizer_svc.service import serve
 StartDoor = Callable[..., Awaitable[Context]]
 
 
+async def until_ready(http: aiohttp.ClientSession) -> None:
+    """The others must have been heard of twice: what lies there at the start may have been left by the dead."""
+    async with asyncio.timeout(10):
+        while (await http.get("/ready")).status != 200:
+            await asyncio.sleep(0.05)
+
+
 @pytest.fixture
 def card() -> ModelCard:
     """What the downstream serves; a module of tests may have its own."""
@@ -68,6 +75,7 @@ async def start_door(
 
     async def start(replica: str = "t", **overrides: object) -> Context:
         values: dict[str, object] = {"model": str(toy_model), "served_model_name": "toy", "cache_dir": tmp_path}
+        values["drain_timeout"] = 0
         settings = Settings(
             **{"redis": redis_url, "namespace": namespace, "port": port, "replica": replica, **values, **overrides}  # type: ignore[arg-type]
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -28,9 +29,10 @@ from shared.protocol import (
     Message,
     ModelCard,
     Texts,
+    Track,
     encode,
 )
-from shared.registry import Pulse, Registry, Role, State
+from shared.registry import BEAT_S, Pulse, Registry, Role, State
 
 CARD = ModelCard(
     model="toy",
@@ -54,9 +56,11 @@ class Downstream:
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.script: Script = hello_world
+        self.again: Script = silent  # for who asks for its text again
         self.generates: dict[int, Generate] = {}
         self.messages: list[Message] = []  # all that came on `requests` and `detok`, in order
         self.card = CARD
+        self._characters: Counter[int] = Counter()
         self._registry = Registry(bus)
         self._news = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,7 +130,19 @@ class Downstream:
         forced: Sequence[int] = (),
     ) -> None:
         """One Texts entry for one request; a row is (first, tokens, text, finish, matched)."""
-        await self.say(generate.reply_to, texts(*((generate.id, *row) for row in rows), forced=forced))
+        offsets: list[int] = []
+        for row in rows:
+            offsets.append(self._characters[generate.id])
+            self._characters[generate.id] += len(row[2])
+        message = texts(*((generate.id, *row) for row in rows), offsets=offsets, forced=forced)
+        await self.say(generate.reply_to, message)
+
+    async def texts_from_start(
+        self, generate: Generate, *rows: tuple[int, Sequence[int], str, Finish, str | int | None]
+    ) -> None:
+        """The same for a request whose text is sent once more."""
+        del self._characters[generate.id]
+        await self.texts(generate, *rows)
 
     async def grammar(self, generate: Generate) -> Compiled:
         """What the worker does first for a constrained request: wait until its grammar is there."""
@@ -145,7 +161,7 @@ class Downstream:
 
     async def _pulse(self) -> None:
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(BEAT_S)
             await self.beat()
 
     async def _follow(self, reader: Reader) -> None:
@@ -155,6 +171,10 @@ class Downstream:
 
     async def _take(self, message: Message) -> None:
         match message:
+            case Generate(id) if id in self.generates:
+                pass  # announced again
+            case Track(again=True):
+                self._spawn(self.again(self, self.generates[message.id]))
             case Generate():
                 self.generates[message.id] = message
                 self._spawn(self._play(message))
@@ -175,8 +195,11 @@ class Downstream:
 Row = tuple[int, int, Sequence[int], str, Finish, str | int | None]
 
 
-def texts(*rows: Row, forced: Sequence[int] = ()) -> Texts:
-    """A Texts entry; a row is (id, first, tokens, text, finish, matched). ``forced``: how many of its tokens were."""
+def texts(*rows: Row, offsets: Sequence[int] = (), forced: Sequence[int] = ()) -> Texts:
+    """A Texts entry; a row is (id, first, tokens, text, finish, matched).
+
+    ``offsets``: where its text begins, 0 by default. ``forced``: how many of the tokens up to its end were.
+    """
     ids, firsts, tokens, words, finishes, matched = zip(*rows, strict=True) if rows else ((),) * 6
     return Texts(
         ids=columns.uint64(ids),
@@ -186,7 +209,7 @@ def texts(*rows: Row, forced: Sequence[int] = ()) -> Texts:
         texts=tuple(words),
         finishes=columns.uint8(finishes),
         matched=tuple(matched),
-        offsets=columns.int32(0 for _ in rows),
+        offsets=columns.int32(offsets or [0] * len(rows)),
         forced=columns.int32(forced),
     )
 

@@ -12,11 +12,12 @@ from shared.bus import Bus
 from shared.errors import UserError
 from shared.protocol import Abort, Flush
 from shared.service import Context
-from tests.tokenizer_svc.conftest import StartDoor
+from tests.tokenizer_svc.conftest import StartDoor, until_ready
 from tests.tokenizer_svc.downstream import Downstream, endless, silent
 
 
 async def test_health_and_ready(http: aiohttp.ClientSession) -> None:
+    await until_ready(http)
     async with http.get("/health") as response:
         assert response.status == 200
         body = await response.json()
@@ -35,7 +36,7 @@ async def test_health_and_ready(http: aiohttp.ClientSession) -> None:
 async def test_flush_cache(http: aiohttp.ClientSession, downstream: Downstream, method: str) -> None:
     async with http.request(method, "/flush_cache") as response:
         assert await response.json() == {"success": True, "pages": 7}
-    assert len(downstream.received(Flush)) == 1
+    await downstream.until(lambda: len(downstream.received(Flush)) == 1)
 
 
 @pytest.mark.parametrize("prefix", ["chatcmpl-", "cmpl-", "gen-", ""])

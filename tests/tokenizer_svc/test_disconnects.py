@@ -93,20 +93,6 @@ async def test_finished_answers_are_not_aborted(http: aiohttp.ClientSession, dow
     assert downstream.aborted == {downstream.received(Generate)[-1].id}
 
 
-async def test_an_orderly_stop_aborts_what_is_under_way(
-    start_door: StartDoor, downstream: Downstream, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tokenizer_svc.service._STOP_GRACE_S", 0.1)
-    door = await start_door()
-    downstream.script = endless
-    async with aiohttp.ClientSession(url) as http:
-        response = await http.post("/v1/completions", json={"prompt": "a", "stream": True})
-        door.stopping.set()
-        await downstream.until(lambda: len(downstream.aborted) == 1)
-        with pytest.raises(aiohttp.ClientPayloadError):
-            await response.read()
-
-
 async def test_a_new_process_aborts_what_its_predecessor_left(
     start_door: StartDoor, downstream: Downstream, url: str
 ) -> None:
@@ -128,6 +114,7 @@ async def test_a_detokenizer_that_stays_away_ends_its_requests(
     from shared.registry import Role, State
 
     monkeypatch.setattr("tokenizer_svc.service._LOST_S", 0.0)
+    monkeypatch.setattr("shared.hearing.STALE_S", 0.8)
     downstream.script = silent
     asking = asyncio.create_task(http.post("/v1/completions", json={"prompt": "a"}))
     await downstream.until(lambda: len(downstream.generates) == 1)

@@ -13,7 +13,7 @@ import pytest
 
 from shared.protocol import Failure, Generate
 from shared.registry import Role, State
-from tests.tokenizer_svc.conftest import StartDoor
+from tests.tokenizer_svc.conftest import StartDoor, until_ready
 from tests.tokenizer_svc.downstream import Downstream, endless
 
 CHAT = "/v1/chat/completions"
@@ -62,6 +62,10 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str, str]] = [
     (TEXT, {"prompt": "a", "cache_salt": "x" * 513}, "cache_salt", "at most 512"),
     (TEXT, {"prompt": "a", "user": "x" * 513}, "user", "at most 512"),
     (TEXT, {"prompt": "a", "priority": 2**31}, "priority", "between"),
+    (TEXT, {"prompt": "a", "timeout": 0}, "timeout", "greater than 0"),
+    (CHAT, {"messages": HI, "timeout": -1}, "timeout", "greater than 0"),
+    (CHAT, {"messages": HI, "timeout": "soon"}, "timeout", "str"),
+    (NATIVE, {"text": "a", "timeout": 86401}, "timeout", "at most 86400"),
     (NATIVE, {}, "text", "either"),
     (NATIVE, {"text": "a", "input_ids": [5]}, "text", "either"),
     (NATIVE, {"text": []}, "text", "empty"),
@@ -223,6 +227,8 @@ async def test_unknown_paths_and_methods(http: aiohttp.ClientSession) -> None:
     [
         (Failure.QUEUE_FULL, 429, "queue_full"),
         (Failure.TOO_LARGE, 400, "context_length_exceeded"),
+        (Failure.TIMEOUT, 408, "timeout"),
+        (Failure.POISONOUS, 500, "poisonous_request"),
         (Failure.WORKER, 500, "internal_error"),
         (Failure.UNAVAILABLE, 503, "service_unavailable"),
     ],
@@ -239,6 +245,39 @@ async def test_failures_have_their_status_even_in_streams(
         error = await refused(response, status)
         assert ("Retry-After" in response.headers) == (status in {429, 503})
     assert (error["message"], error["code"]) == ("the reason", code)
+
+
+@pytest.mark.parametrize(("path", "body"), [(CHAT, {"messages": HI}), (TEXT, {"prompt": "a"}), (NATIVE, {"text": "a"})])
+async def test_a_timeout_becomes_the_deadline_of_every_choice(
+    http: aiohttp.ClientSession, downstream: Downstream, path: str, body: dict[str, Any]
+) -> None:
+    several = {"sampling_params": {"n": 2}} if path == NATIVE else {"n": 2}
+    async with http.post(path, json={**body, **several, "timeout": 2.5}) as response:
+        assert response.status == 200
+    async with http.post(path, json=body) as response:
+        assert response.status == 200
+    *asked, unhurried = downstream.received(Generate)
+    assert [generate.deadline - generate.arrived for generate in asked] == [pytest.approx(2.5)] * 2
+    assert unhurried.deadline == 0
+
+
+async def test_a_timeout_in_the_middle_of_a_stream_is_its_last_event(
+    http: aiohttp.ClientSession, downstream: Downstream
+) -> None:
+    async def too_slow(downstream: Downstream, generate: Generate) -> None:
+        await endless(downstream, generate)
+        await downstream.fail(generate, Failure.TIMEOUT, "too late")
+
+    downstream.script = too_slow
+    async with http.post(TEXT, json={"prompt": "a", "stream": True, "timeout": 1}) as response:
+        assert response.status == 200
+        events = (await response.text()).strip().split("\n\n")
+    assert json.loads(events[-1].removeprefix("data: "))["error"] == {
+        "message": "too late",
+        "type": "timeout_error",
+        "param": None,
+        "code": "timeout",
+    }
 
 
 async def test_one_refused_choice_refuses_the_request(http: aiohttp.ClientSession, downstream: Downstream) -> None:
@@ -272,9 +311,18 @@ async def test_errors_through_openais_client(client: openai.AsyncOpenAI, downstr
 
 @pytest.mark.parametrize(("role", "replica"), [(Role.SCHEDULER, "s"), (Role.WORKER, "0"), (Role.DETOKENIZER, "d")])
 async def test_503_while_a_process_is_missing(
-    http: aiohttp.ClientSession, downstream: Downstream, role: Role, replica: str
+    http: aiohttp.ClientSession,
+    downstream: Downstream,
+    role: Role,
+    replica: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("shared.hearing.STALE_S", 0.8)
+    await until_ready(http)
     await downstream.set_state(role, replica, None)
+    async with asyncio.timeout(10):  # requests may still be announced: it may be starting again
+        while (await http.get("/ready")).status == 200:
+            await asyncio.sleep(0.02)
     async with asyncio.timeout(10):
         while True:
             async with http.post(TEXT, json={"prompt": "a"}) as response:

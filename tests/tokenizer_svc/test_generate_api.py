@@ -112,5 +112,5 @@ async def test_parameters_by_prompt(http: aiohttp.ClientSession, downstream: Dow
     assert columns.as_int32(second.input_ids).tolist() == [6, 7]
     assert (first.sampling.max_tokens, first.sampling.stop_token_ids) == (3, ())
     assert (second.sampling.min_tokens, second.sampling.stop_token_ids) == (2, (2, 9))
-    assert {first.namespace, second.namespace} == {"s"}
+    assert {first.namespace, second.namespace} == {"/s"}
     assert {first.priority, second.priority} == {2}

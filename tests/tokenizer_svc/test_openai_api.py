@@ -202,7 +202,7 @@ async def test_every_field_reaches_the_worker(http: aiohttp.ClientSession, downs
         stop_token_ids=(2, 9, 8),
     )
     assert second.sampling.seed == 0, "the seed of the second choice is one more, in 64 bits"
-    assert (first.namespace, first.priority, first.reply_to, first.detokenizer) == ("tenant", -4, "t", "d")
+    assert (first.namespace, first.priority, first.reply_to, first.detokenizer) == ("/tenant", -4, "t", "d")
     await downstream.until(lambda: len(downstream.received(Track)) == 2)
     tracks = {track.id: track for track in downstream.received(Track)}
     assert tracks[first.id] == Track(
@@ -287,21 +287,34 @@ async def gap(downstream: Downstream, generate: Generate) -> None:
     await downstream.texts(generate, (2, [12], "c", Finish.NONE, None))
 
 
-async def test_gap_ends_a_stream_with_an_error_event(http: aiohttp.ClientSession, downstream: Downstream) -> None:
+async def everything(downstream: Downstream, generate: Generate) -> None:
+    await downstream.texts_from_start(generate, (0, [10, 11, 12], "abc", Finish.LENGTH, None))
+
+
+async def test_text_that_is_missing_is_asked_for(http: aiohttp.ClientSession, downstream: Downstream) -> None:
+    downstream.script, downstream.again = gap, everything
+    data = await stream(http, "/v1/completions", {"prompt": "hi"})
+    events = [json.loads(event.removeprefix("data: ")) for event in data.decode().strip().split("\n\n")[:-1]]
+    assert [event["choices"][0]["text"] for event in events] == ["a", "bc", ""]
+    assert data.endswith(b"data: [DONE]\n\n")
+    [first, *_], asked = downstream.received(Generate), downstream.received(Track)
+    assert [(track.id, track.again) for track in asked] == [(first.id, False), (first.id, True)]
+
+
+async def test_text_that_nobody_has_any_more_ends_a_stream_with_an_error_event(
+    http: aiohttp.ClientSession, downstream: Downstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenizer_svc.asking.PATIENCE_S", 1.5)
+    monkeypatch.setattr("tokenizer_svc.asking.AGAIN_S", 0.1)
     downstream.script = gap
     data = await stream(http, "/v1/completions", {"prompt": "hi"})
     *_, last = data.decode().strip().split("\n\n")
     error = json.loads(last.removeprefix("data: "))["error"]
     assert (error["type"], error["code"]) == ("server_error", "internal_error")
-    assert "tokens 1 to 1 were lost" in error["message"]
+    assert "after token 1 was lost" in error["message"]
     assert b"[DONE]" not in data
     await downstream.until(lambda: len(downstream.aborted) == 1)
-
-
-async def test_gap_is_a_500_where_nothing_was_sent(http: aiohttp.ClientSession, downstream: Downstream) -> None:
-    downstream.script = gap
-    async with http.post("/v1/completions", json={"prompt": "hi"}) as response:
-        assert response.status == 500
+    assert len(downstream.received(Track)) > 2, "it was asked for more than once"
 
 
 async def worker_error(downstream: Downstream, generate: Generate) -> None:

@@ -9,7 +9,9 @@ import aiohttp
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tokenizer_svc.app import build_app
+from shared.config import Settings
+from tokenizer_svc.access.guard import doors
+from tokenizer_svc.app import build_admin_app, build_app
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.openapi import document, routes_of
@@ -44,8 +46,10 @@ def test_every_route_is_described_and_nothing_else() -> None:
     class Bare:
         limits = Limits()
 
-    app = build_app(Bare())  # type: ignore[arg-type]
+    access = doors(Settings()).public
+    app = build_app(Bare(), access)  # type: ignore[arg-type]
     assert routes_of(app) == set(OPERATIONS)
+    assert routes_of(build_admin_app(Bare(), access)) < set(OPERATIONS)  # type: ignore[arg-type]
     heads = {route.resource.canonical for route in app.router.routes() if route.method == "HEAD" and route.resource}
     assert {("GET", path) for path in heads} <= set(OPERATIONS)
 
@@ -65,6 +69,14 @@ async def test_examples_are_served(http: aiohttp.ClientSession, described: dict[
                 for example in content["examples"].values():
                     async with http.request(method, path, json=example["value"]) as response:
                         assert response.status == 200, await response.text()
+
+
+def test_keys_are_asked_of_those_whom_a_route_is_for(described: dict[str, Any]) -> None:
+    paths = described["paths"]
+    assert paths["/health"]["get"]["security"] == []
+    assert paths["/v1/models"]["get"]["security"] == [{}, {"key": []}]
+    assert paths["/metrics"]["get"]["security"] == [{}, {"admin_key": []}]
+    assert set(described["components"]["securitySchemes"]) == {"key", "admin_key"}
 
 
 def alternatives(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

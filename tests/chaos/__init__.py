@@ -1,0 +1,1 @@
+"""The proof that nothing is lost: a deployment under load, faults from a seed, and a checker of what clients saw."""

@@ -1,0 +1,92 @@
+"""A rolling restart and an orderly stop of real processes under load: no stream breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.rootstream.running import BANNER, Running, end
+from tests.toy import make_toy_model
+
+pytestmark = pytest.mark.slow
+_TOKENS = 150
+
+
+class Load:
+    """Clients that ask again and again, each on connections of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.whole = 0
+        self.refused = 0
+        self.broken: list[str] = []
+        self.over = asyncio.Event()
+        self.expected: list[int] = []
+
+    async def ask(self, tokens: int = _TOKENS) -> list[int]:
+        """One greedy stream of tokens. Raises if it is refused or broken."""
+        body: dict[str, Any] = {
+            "input_ids": [5, 6, 7, 8],
+            "sampling_params": {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": True},
+        }
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(f"{self.url}/generate", json=body) as response,
+        ):
+            response.raise_for_status()
+            return (await response.json())["output_ids"]
+
+    async def client(self) -> None:
+        while not self.over.is_set():
+            try:
+                tokens = await self.ask()
+            except aiohttp.ClientResponseError as error:
+                if error.status == 503:
+                    self.refused += 1
+                    await asyncio.sleep(0.05)
+                else:
+                    self.broken.append(str(error))
+            except (aiohttp.ClientError, OSError) as error:
+                self.broken.append(repr(error))
+            else:
+                self.whole += 1
+                if tokens != self.expected:
+                    self.broken.append(f"other tokens, {len(tokens)} of them")
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Any:
+    launcher = Running(tmp_path, make_toy_model(tmp_path / "toy"), "--dtype", "float32", "--lease", "1")
+    try:
+        launcher.wait_for(BANNER)
+        yield launcher
+    finally:
+        end(launcher)
+
+
+async def test_a_rolling_restart_and_then_a_stop_break_no_stream(running: Running) -> None:
+    load = Load(f"http://127.0.0.1:{running.port}")
+    load.expected = await load.ask()
+    before = {process.pid for process in running.family()}
+    redis = running.child("valkey").pid
+    clients = [asyncio.create_task(load.client()) for _ in range(8)]
+    running.process.send_signal(signal.SIGUSR1)
+    await asyncio.to_thread(running.wait_for, "rolling restart: done")
+    whole = load.whole
+    assert {process.pid for process in running.family()} & before <= {redis}
+    running.process.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.2)
+    load.over.set()
+    left = asyncio.gather(*clients, return_exceptions=True)
+    code = await asyncio.to_thread(running.process.wait, 60)
+    await left
+    assert code == 0, running.output()
+    assert whole > 0
+    refusals = [error for error in load.broken if "Connection refused" not in error and "Cannot connect" not in error]
+    assert refusals == [], running.output()
+    assert "Traceback" not in running.output()
