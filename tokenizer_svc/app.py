@@ -54,6 +54,7 @@ def build_admin_app(engine: Engine, access: Access) -> web.Application:
     """The operators' routes on a port of their own."""
     app = _bare_app(engine, access)
     PublicRoutes(engine).add_to(app.router)
+    OpenApiRoute(engine).add_to(app.router)
     OperatorRoutes(engine).add_to(app.router)
     return app
 
