@@ -17,6 +17,7 @@ from gpu_worker.grammar.loading import GrammarReady
 from gpu_worker.grammar.mask_pool import MaskPool
 from gpu_worker.grammar.matcher import AutomatonGrammar, CompiledGrammar, Matcher
 from gpu_worker.kernels.masks import FREE
+from shared.grammar import EXHAUSTED
 from shared.protocol import Admit, Finish
 
 _KEPT = 512  # grammars at hand
@@ -24,6 +25,11 @@ _KEPT_BYTES = 512 * 2**20
 _FORCED_CALLS = 64  # runs in a row; more are found at the next step
 
 _OUT_OF_STEP = "the output so far is not what its grammar allows: send the request again"
+
+
+def _why(matcher: Matcher) -> str:
+    """What to say of a row whose token its matcher does not take."""
+    return EXHAUSTED if matcher.exhausted else _OUT_OF_STEP
 
 
 class Refused(NamedTuple):
@@ -175,7 +181,7 @@ class Constraints:
         if matcher is None or isinstance(matcher, Refused):
             return
         if not matcher.advance(token):
-            self._fail(batch.ids[row], _OUT_OF_STEP)
+            self._fail(batch.ids[row], _why(matcher))
             return
         self._end_or_force(row, matcher, token)
 
@@ -191,7 +197,7 @@ class Constraints:
         matcher = grammar.matcher(sampling.grammar.jump, row)
         for token in batch.tokens[row, batch.prompt_len[row] : batch.length[row]].tolist():
             if not matcher.advance(token):
-                self._settle(id, Refused(_OUT_OF_STEP))
+                self._settle(id, Refused(_why(matcher)))
                 return
         self._settle(id, matcher)
 
@@ -231,7 +237,7 @@ class Constraints:
                 return
             for token in run[: batch.extend(row, run, forced=True)]:
                 if not matcher.advance(token):
-                    self._fail(batch.ids[row], _OUT_OF_STEP)
+                    self._fail(batch.ids[row], _why(matcher))
                     return
             if batch.finish[row] is Finish.STOP:
                 return

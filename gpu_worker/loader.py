@@ -72,8 +72,12 @@ def load_decoder(
     progress: Progress | None = None,
     cache_dir: Path | None = None,
     quantization: Quantization = "none",
+    *,
+    alone: bool = False,
 ) -> AnyDecoder:
     """Load all weights, or make random ones.
+
+    ``alone``: a row's logits shall not depend on the rows beside it, to the last bit, where kernels can do that.
 
     Kernels compile in the first forward pass, and are kept under ``cache_dir`` if given.
     Raises UserError for models that are broken or not supported.
@@ -83,7 +87,7 @@ def load_decoder(
     if compiles_for(device, dtype, cache_dir):
         from gpu_worker.packed_loader import build_packed  # numba is not everywhere
 
-        return build_packed(weights, dtype, quantization, progress)
+        return build_packed(weights, dtype, quantization, progress, alone=alone)
     if quantization not in ("auto", "none"):
         raise UserError(f"--quantization {quantization} needs the compiled CPU kernels: leave it out on {device.type}")
     return build_decoder(weights, kernels_for(device, dtype), device, dtype, progress)

@@ -24,11 +24,18 @@ Join = Callable[[list[Tensor | Grouped]], Tensor | Grouped]
 
 
 def build_packed(
-    weights: Weights, dtype: torch.dtype, quantization: Quantization, progress: Progress | None = None
+    weights: Weights,
+    dtype: torch.dtype,
+    quantization: Quantization,
+    progress: Progress | None = None,
+    *,
+    alone: bool = False,
 ) -> CompiledDecoder:
     """Read, fuse and pack ``weights``; ``dtype`` is float32 or bfloat16. Raises UserError for broken models."""
     with torch.inference_mode():
-        return _Builder(weights, dtype, quantization).decoder(progress or (lambda _: None))
+        decoder = _Builder(weights, dtype, quantization).decoder(progress or (lambda _: None))
+        decoder.alone = alone
+        return decoder
 
 
 class _Builder:

@@ -223,18 +223,31 @@ async def _repeat_hello(context: Context, hello: Hello) -> None:
 
 
 async def _read(context: Context, engine: EngineThread, reader: Reader) -> None:
+    """Raises UserError when the scheduler obviously works with another worker: its Open, or plans whose Open was
+    trimmed away before this process, which had been stopped, could read it.
+    """
+    epoch: int | None = None
     while True:
         for entry in await reader.next():
             match entry.message:
+                case Open(incarnation=context.incarnation) as message:
+                    epoch = message.epoch
+                    engine.send(message)
                 case Open(incarnation=incarnation) if incarnation > context.incarnation:
-                    raise UserError(
-                        f"another worker took over namespace {context.bus.names.prefix!r}: there must be only one; "
-                        "stop one of them, or give each a namespace of its own"
-                    )
-                case Open() | Plan() as message:
+                    raise _replaced(context)
+                case Plan() as message:
+                    if epoch is not None and message.epoch > epoch:
+                        raise _replaced(context)
                     engine.send(message)
                 case _:
                     pass
+
+
+def _replaced(context: Context) -> UserError:
+    return UserError(
+        f"another worker took over namespace {context.bus.names.prefix!r}: there must be only one; "
+        "stop one of them, or give each a namespace of its own"
+    )
 
 
 async def _write(context: Context, outbox: asyncio.Queue[FromWorker]) -> None:

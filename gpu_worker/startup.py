@@ -84,6 +84,7 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
         lambda fraction: progress(f"loading weights {fraction:.0%}"),
         settings.cache_path,
         "none" if settings.quantization == "auto" and settings.dtype != "auto" else settings.quantization,
+        alone=settings.lease == 1,
     )
     config = decoder.config
     num_pages = _kv_bytes(settings, device) // bytes_per_page(config, settings.page_size, decoder.dtype)

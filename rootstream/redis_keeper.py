@@ -28,9 +28,7 @@ async def keep(server: EmbeddedServer, say: Callable[[str], None]) -> None:
         say(f"the embedded Redis ended with {describe_exit(code)}; starting it again in {delay:g} s")
         await asyncio.sleep(delay)
         if not await _starts(server):
-            _set_aside(server, say)
-            if not await _starts(server):
-                raise server.failure()
+            await _mend(server, say)
         answered_at = time.monotonic()
 
 
@@ -47,11 +45,19 @@ async def _starts(server: EmbeddedServer) -> bool:
     return True
 
 
-def _set_aside(server: EmbeddedServer, say: Callable[[str], None]) -> None:
-    aside = server.set_data_aside()
-    if aside is None:
+async def _mend(server: EmbeddedServer, say: Callable[[str], None]) -> None:
+    """Start it with as much of its data as can be read."""
+    copy = server.copy_data()
+    if copy is None:
         raise server.failure()
+    if await asyncio.to_thread(server.cut_data) and await _starts(server):
+        lost = "the rest is lost"
+    else:
+        server.drop_data()
+        if not await _starts(server):
+            raise server.failure()
+        lost = "all of it is lost"
     say(
-        f"the embedded Redis cannot read its data, which is now in {aside} and gone when this launcher ends; "
-        "starting it empty: requests that only it knew of are lost"
+        f"the embedded Redis could not read all of its data, and {lost}: answers may have gaps that nobody can fill; "
+        f"until this launcher ends, a copy is in {copy}"
     )

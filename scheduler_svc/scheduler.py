@@ -143,7 +143,9 @@ class Scheduler:
             request.generate = generate
             if request.announced:
                 self.outbox.started(request.id, generate.reply_to, request.told)
-        elif (ending := self._ended.get(generate.id)) is not None and ending.failed is not None:
+            return
+        self.outbox.ended(generate.id)  # its record has been written again
+        if (ending := self._ended.get(generate.id)) is not None and ending.failed is not None:
             self.outbox.reply(generate.reply_to, ending.failed)
 
     def suspend(self) -> None:

@@ -87,6 +87,7 @@ class Service:
         rounds = self._context.rounds
         while True:
             rounds.end()
+            self._context.waiting = self._scheduler.waiting
             entries = await self._news(reader)
             rounds.begin(len(entries))
             if self._context.data_lost.take():

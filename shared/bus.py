@@ -253,13 +253,15 @@ class Bus:
         """Run ``attempt`` until Redis answers and has room; at most ``patience`` seconds, then Unavailable."""
         deadline = time.monotonic() + patience
         delay = 0.02
+        why = ""
         while True:
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     return await attempt()
             except TimeoutError as error:
-                raise Unavailable(f"Redis does not answer within {patience:g} s") from error
+                raise Unavailable(f"Redis does not answer within {patience:g} s{why}") from error
             except _TRANSIENT as error:
+                why = f": {error}"
                 if time.monotonic() + delay > deadline:
                     raise Unavailable(f"Redis does not answer: {error}") from error
                 await asyncio.sleep(delay)

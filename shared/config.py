@@ -161,7 +161,8 @@ class Settings:
     """Reuse the KV of shared prefixes."""
 
     lease: Annotated[int, Parameter(group=_SCHEDULING, validator=_POSITIVE)] = 16
-    """KV slots granted to a decoding request ahead of time; 1 runs in lock-step with the scheduler."""
+    """KV slots granted to a decoding request ahead of time; 1 runs in lock-step with the scheduler,
+    and on a CPU computes each answer to the last bit as if it were alone: the same tokens every time, for tests."""
 
     tokenizers: Annotated[int, Parameter(group=_DEPLOYMENT, validator=_POSITIVE)] = 1
     """HTTP and tokenizer processes to start, all behind one port."""
@@ -169,8 +170,18 @@ class Settings:
     detokenizers: Annotated[int, Parameter(group=_DEPLOYMENT, validator=_POSITIVE)] = 1
     """Detokenizer processes to start."""
 
-    redis: Annotated[str | None, Parameter(group=_DEPLOYMENT)] = None
-    """URL of a Redis or Valkey server, 6.2 or later; `serve` starts an embedded one by default."""
+    redis: Annotated[str | None, Parameter(group=_DEPLOYMENT)] = dataclasses.field(default=None, repr=False)
+    """URL of a Redis or Valkey server, 6.2 or later: redis://host:6379/0, with TLS rediss://…; `serve` starts an
+    embedded one by default."""
+
+    redis_user: Annotated[str | None, Parameter(group=_DEPLOYMENT)] = None
+    """The user to be there, as its access rules have it."""
+
+    redis_password_file: Annotated[Path | None, Parameter(group=_DEPLOYMENT)] = None
+    """A file that holds the password: better than in the URL, which others may see."""
+
+    redis_ca_file: Annotated[Path | None, Parameter(group=_DEPLOYMENT)] = None
+    """Certificates of who may vouch for a server with TLS; those of the system by default."""
 
     namespace: Annotated[str, Parameter(group=_DEPLOYMENT)] = "rootstream"
     """Prefix of all keys, so that several deployments can share one Redis."""

@@ -18,6 +18,9 @@ from shared.protocol import Wire
 
 FORMAT = 1  # of the compiled forms below: part of every key, so that releases do not read each other's
 
+EXHAUSTED = "this grammar takes more work than it may to follow: make it simpler"
+"""Why a row ended whose grammar reached a limit: the one fault of a running request that is its own."""
+
 DEAD = 0
 START = 1
 

@@ -46,6 +46,7 @@ class Pulse(msgspec.Struct, frozen=True):
     state: State
     detail: str = ""  # for people: what it is loading, and how far
     watermark: str = START  # the oldest entry of the step log that this reader still needs
+    waiting: int = 0  # requests in the scheduler's queue
 
     @property
     def field(self) -> str:

@@ -26,6 +26,7 @@ from shared.config import Settings, settings_sources
 from shared.continuity import DataLoss, watch
 from shared.errors import UserError
 from shared.parent import end_with_parent
+from shared.redis_url import connection_url
 from shared.registry import BEAT_S, Pulse, Registry, Role, State
 from shared.rounds import Rounds, Stuck, Watch
 
@@ -46,6 +47,7 @@ class Context:
         self.stopping = asyncio.Event()
         self.data_lost = DataLoss()  # for the service to mend
         self.watermark = START
+        self.waiting = 0  # requests, for the pulse
         self.rounds = Rounds()  # of the service's main loop
         self._watch = Watch(self.rounds, settings.step_timeout)
         self._stuck: Stuck | None = None
@@ -71,6 +73,7 @@ class Context:
             state=self.state,
             detail=detail,
             watermark=self.watermark,
+            waiting=self.waiting,
         )
 
     async def announce(self, state: State, detail: str = "") -> None:
@@ -183,7 +186,12 @@ async def run(context: Context, serve: Serve, end: EndHung = watchdog.end_hung) 
 
 async def _process(role: Role, settings: Settings, serve: Serve) -> int:
     """A service as a process of its own: stopped by signals, judged by its exit code."""
-    context = Context(role, settings, Bus.connect(settings.redis_url, settings.namespace))
+    try:
+        url = connection_url(settings)
+    except UserError as error:
+        log.error(str(error))
+        return 2
+    context = Context(role, settings, Bus.connect(url, settings.namespace))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, context.stopping.set)

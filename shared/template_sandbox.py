@@ -3,7 +3,7 @@
 jinja's immutable sandbox sees to the first. For the second, everything that a template does passes by here: each turn
 of a loop, each operator that can make large values, each filter, test and call, and all output is counted against the
 :class:`~shared.template_budget.Budget` of the rendering, and what multiplies sizes is reckoned before it is done.
-This happens in the same process, because a chat must not wait for another one; docs/security.md has what it costs.
+This happens in the same process, because a chat must not wait for another one; docs/hostile-input.md has what it costs.
 
 A few filters that chat templates have no use for are gone (urlize, xmlattr, striptags, wordwrap, pprint), and so is
 lipsum: their costs have no simple bound.

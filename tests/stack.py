@@ -21,6 +21,7 @@ import scheduler_svc.service
 import tokenizer_svc.service
 from shared.bus import Bus
 from shared.config import Settings
+from shared.redis_url import connection_url
 from shared.registry import Role
 from shared.service import Context, Serve, run
 
@@ -52,7 +53,7 @@ class Stack:
     def start(self, role: Role, replica: str = "0") -> None:
         """Start one service."""
         settings = replace(self.settings, replica=replica)
-        context = Context(role, settings, Bus.connect(settings.redis_url, settings.namespace))
+        context = Context(role, settings, Bus.connect(connection_url(settings), settings.namespace))
         name = f"{role}:{replica}"
         self.contexts[name] = context
         self._tasks[name] = asyncio.create_task(run(context, SERVICES[role]), name=name)

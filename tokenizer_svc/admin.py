@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from tokenizer_svc.access.guard import identity_of
-from tokenizer_svc.api_error import ApiError, invalid
+from tokenizer_svc.api_error import ApiError, invalid, of_validation
 from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openai import check_model
@@ -21,6 +21,13 @@ EXTERNAL_ID = "(?:chatcmpl-|cmpl-|gen-)?(?:[0-9a-f]{16})"
 """The id of an answer, as a pattern: all of it, so that no id is the beginning of another."""
 
 _EXTERNAL_ID = re.compile(EXTERNAL_ID)
+
+
+class AbortRequest(msgspec.Struct):
+    """POST /abort_request: one of the two."""
+
+    request_id: str | None = None
+    rid: str | None = None  # as SGLang calls it
 
 
 class PublicRoutes:
@@ -70,14 +77,9 @@ class PublicRoutes:
 
         Tenants end their own. What is somebody else's is as if it were over.
         """
-        body = await read_object(request, self._engine.limits)
-        name = "request_id" if "request_id" in body else "rid"
-        value = body.get(name)
-        found = _EXTERNAL_ID.fullmatch(value) if isinstance(value, str) else None
-        if found is None:
-            raise invalid(f"{name} must be the id of an answer, such as chatcmpl-0123456789abcdef", name)
+        asked = _asked_id(await read_object(request, self._engine.limits))
         who = identity_of(request)
-        await self._engine.abort(int(found[0][-16:], 16), None if who.is_operator else who.tenant)
+        await self._engine.abort(asked, None if who.is_operator else who.tenant)
         return _json({"success": True})
 
     def _model(self) -> dict[str, Any]:
@@ -116,6 +118,21 @@ class OperatorRoutes:
         """Drop the cached pages that no running request holds."""
         del request
         return _json({"success": True, "pages": await self._engine.flush()})
+
+
+def _asked_id(body: dict[str, Any]) -> int:
+    """Which request to end. Raises ApiError 400."""
+    try:
+        asked = msgspec.convert(body, AbortRequest)
+    except msgspec.ValidationError as error:
+        raise of_validation(error) from error
+    if asked.request_id is not None and asked.rid is not None:
+        raise invalid("request_id and rid are the same field: send one of them", "rid")
+    name = "rid" if asked.request_id is None else "request_id"
+    found = _EXTERNAL_ID.fullmatch(asked.request_id or asked.rid or "")
+    if found is None:
+        raise invalid(f"{name} must be the id of an answer, such as chatcmpl-0123456789abcdef", name)
+    return int(found[0][-16:], 16)
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

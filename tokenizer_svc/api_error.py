@@ -9,6 +9,7 @@ import re
 
 import msgspec
 
+from shared.grammar import EXHAUSTED
 from shared.protocol import Failed, Failure
 from tokenizer_svc.answers import BadGrammar
 
@@ -28,6 +29,14 @@ class ErrorDocument(msgspec.Struct, frozen=True):
     error: ErrorBody
 
 
+_MOST = 1000  # characters of what a client is told: it knows its own request
+_KEPT = 300  # of these, of the end
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST else f"{text[: _MOST - _KEPT]} … {text[-_KEPT:]}"
+
+
 class ApiError(Exception):
     """A request that ends in an error; the message says what to do about it."""
 
@@ -41,9 +50,10 @@ class ApiError(Exception):
         code: str | None = None,
         retry_after_s: int | None = None,
     ) -> None:
+        message = _shortened(message)
         super().__init__(message)
         self.status = status
-        self.body = ErrorBody(message, type, param, code)
+        self.body = ErrorBody(message, type, None if param is None else _shortened(param), code)
         self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
 
     def json(self) -> bytes:
@@ -68,6 +78,11 @@ def unavailable(message: str, retry_after_s: int) -> ApiError:
     )
 
 
+def queue_full(message: str, retry_after_s: int) -> ApiError:
+    """429: too many requests wait already."""
+    return ApiError(429, message, type="rate_limit_error", code="queue_full", retry_after_s=retry_after_s)
+
+
 def internal(message: str) -> ApiError:
     """500: our fault."""
     return ApiError(500, message, type="server_error", code="internal_error")
@@ -84,9 +99,7 @@ def of_failure(failed: Failed | BadGrammar, retry_after_s: int) -> ApiError:
         return bad_grammar(failed.param, failed.message)
     match failed.failure:
         case Failure.QUEUE_FULL:
-            return ApiError(
-                429, failed.message, type="rate_limit_error", code="queue_full", retry_after_s=retry_after_s
-            )
+            return queue_full(failed.message, retry_after_s)
         case Failure.TOO_LARGE:
             return invalid(failed.message, None, "context_length_exceeded")
         case Failure.UNAVAILABLE:
@@ -95,6 +108,8 @@ def of_failure(failed: Failed | BadGrammar, retry_after_s: int) -> ApiError:
             return ApiError(408, failed.message, type="timeout_error", code="timeout")
         case Failure.POISONOUS:
             return ApiError(500, failed.message, type="server_error", code="poisonous_request")
+        case Failure.WORKER if failed.message == EXHAUSTED:
+            return invalid(failed.message, None, "invalid_grammar")
         case Failure.WORKER:
             return internal(failed.message)
 

@@ -54,6 +54,7 @@ def build_admin_app(engine: Engine, access: Access) -> web.Application:
     """The operators' routes on a port of their own."""
     app = _bare_app(engine, access)
     PublicRoutes(engine).add_to(app.router)
+    OpenApiRoute(engine).add_to(app.router)
     OperatorRoutes(engine).add_to(app.router)
     return app
 
@@ -82,9 +83,11 @@ class GenerationRoutes:
         asked = READERS[path](body, engine)
         wish = read_wish(request.headers, asked)
         caller = caller_of(request, asked.user)
-        if wish.resumable or wish.background or request.headers.get(LAST_EVENT_ID):
-            opened = Opened(path, canonical(body), caller, arrived)
-            return await self._keep(request, asked, wish, opened)
+        last = request.headers.get(LAST_EVENT_ID)
+        if not last:  # who comes back has its place
+            engine.check_room()
+        if wish.resumable or wish.background or last:
+            return await self._keep(request, asked, wish, Opened(path, canonical(body), caller, arrived))
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
         _log_accepted(answer, asked.user)
         origin = Origin(engine.model, int(time.time()), lambda: time.perf_counter() - arrived)

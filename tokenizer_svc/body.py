@@ -32,6 +32,8 @@ async def read_object(request: web.Request, limits: Limits) -> dict[str, Any]:
         raise ApiError(408, message, code="request_timeout") from error
     except web.HTTPRequestEntityTooLarge as error:
         raise _too_large(limits) from error
+    except web.RequestPayloadError as error:
+        raise invalid("the body cannot be read: its chunks or its compression are broken", None, "bad_body") from error
     if exceeds(data, limits.max_depth):
         message = f"the body has arrays and objects more than {limits.max_depth} deep in each other"
         raise invalid(message, None, "too_deep")

@@ -74,6 +74,15 @@ class Engine(Protocol):
         """The model's limits. Raises ApiError 503 while a process that generation needs is missing."""
         ...
 
+    @property
+    def retry_after_s(self) -> int:
+        """When somebody who was refused because the queue is full had better come again."""
+        ...
+
+    def check_room(self) -> None:
+        """Raises ApiError 429 while as many requests wait as may."""
+        ...
+
     def missing(self) -> list[str]:
         """What is not ready yet, for people; nothing when requests can be served."""
         ...

@@ -34,6 +34,8 @@ class Inbox:
         self._expected: dict[int, _Expected] = {}
         self._flushes: dict[int, asyncio.Future[int]] = {}
         self.load: Counter[str] = Counter()  # choices under way by detokenizer
+        self.waiting: set[int] = set()  # choices that have not started
+        self.served = 0  # choices that have finished
 
     def __len__(self) -> int:
         return len(self._expected)
@@ -42,12 +44,14 @@ class Inbox:
         """Take messages for this answer from now on."""
         for choice in answer.choices:
             self._expected[choice.id] = _Expected(answer, choice)
+            self.waiting.add(choice.id)
         self.load[answer.detokenizer] += len(answer.choices)
 
     def forget(self, answer: Answer) -> list[int]:
         """Take no more messages for this answer; returns the ids still under way."""
         waiting = [choice.id for choice in answer.choices if self._expected.pop(choice.id, None)]
         self.load[answer.detokenizer] -= len(waiting)
+        self.waiting.difference_update(waiting)
         return waiting
 
     def expect_flush(self, nonce: int) -> asyncio.Future[int]:
@@ -80,6 +84,7 @@ class Inbox:
             case Admitted(ids, cached):
                 for id, tokens in zip(columns.as_uint64(ids).tolist(), columns.as_int32(cached).tolist(), strict=True):
                     if expected := self._expected.get(id):
+                        self.waiting.discard(id)
                         expected.answer.admitted(expected.choice, tokens)
             case Aborted(id):
                 return self._aborted(id)
@@ -123,6 +128,7 @@ class Inbox:
                 lacking.add(choice)
             elif choice.finish is not Finish.NONE:
                 self._done(id, answer)
+                self.served += 1
                 if choice.request is not None and choice.request.track.again:
                     aborts.append(id)  # a scheduler that did not remember it has begun it anew
         return FollowUp(aborts=tuple(aborts), lacking=tuple(lacking))
@@ -143,4 +149,5 @@ class Inbox:
 
     def _done(self, id: int, answer: Answer) -> None:
         if self._expected.pop(id, None):
+            self.waiting.discard(id)
             self.load[answer.detokenizer] -= 1

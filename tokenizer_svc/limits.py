@@ -36,6 +36,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_temperature: float = 2.0
     min_temperature: float = 1e-4  # below it, 0: dividing logits by less leaves only the greatest
     penalty: float = 2.0  # either side of 0
+    min_repetition_penalty: float = 0.01  # logits divided by much less are infinite
     max_repetition_penalty: float = 10.0
     max_number_digits: int = 10  # of a number that is the name of something, such as a token's in logit_bias
     max_segments: int = 256  # of one template
@@ -56,7 +57,8 @@ class Limits(msgspec.Struct, frozen=True):
     unread_bytes: int = 160 * 1024  # that may wait for a client to read, before it is cut off
     unread_s: float = 30.0  # without a byte taken by a client for which some wait
     wait_s: float = 30.0  # that a GET may wait for an answer
-    retry_after_s: int = 1  # when the queue is full
+    retry_after_s: int = 1  # when the queue is full, at least
+    max_retry_after_s: int = 30  # and at most
     unready_retry_after_s: int = 5  # when a process is missing
 
     @classmethod

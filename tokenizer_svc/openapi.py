@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from tokenizer_svc import unsupported
-from tokenizer_svc.admin import EXTERNAL_ID
+from tokenizer_svc.access.gate import Audience, audience_of
+from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest
 from tokenizer_svc.api_error import ErrorDocument
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import GenerateRequest
@@ -29,7 +30,17 @@ from tokenizer_svc.resuming import Deleted, Ticket
 
 _PATH = "/openapi.json"
 _STRUCTS = (
-    *(ChatRequest, CompletionRequest, GenerateRequest, ErrorDocument, Body, ChatChoice, TextChoice, Output),
+    *(
+        ChatRequest,
+        CompletionRequest,
+        GenerateRequest,
+        AbortRequest,
+        ErrorDocument,
+        Body,
+        ChatChoice,
+        TextChoice,
+        Output,
+    ),
     *(Ticket, Deleted),
 )
 _REFUSED = {
@@ -82,15 +93,18 @@ class OpenApiRoute:
     async def openapi(self, request: web.Request) -> web.Response:
         """The document of the application that is asked."""
         if self._document is None:
-            self._document = msgspec.json.encode(document(routes_of(request.app), self._engine.limits))
+            self._document = msgspec.json.encode(
+                document(routes_of(request.app), self._engine.limits, self._engine.model)
+            )
         return web.Response(body=self._document, content_type=JSON)
 
 
-def document(routes: Routes, limits: Limits) -> dict[str, Any]:
-    """The whole document. Raises KeyError for a route that has no entry in openapi_operations.py."""
+def document(routes: Routes, limits: Limits, model: str) -> dict[str, Any]:
+    """The whole document of a server of one model. Raises KeyError for a route that openapi_operations.py lacks."""
     paths: dict[str, dict[str, Any]] = {}
+    parameters = {"model": {"type": "string", "enum": [model]}, "id": _ID}
     for method, path in sorted(routes, key=lambda route: (route[1], route[0])):
-        paths.setdefault(path, {})[method.lower()] = _operation(OPERATIONS[method, path], path)
+        paths.setdefault(path, {})[method.lower()] = _operation(OPERATIONS[method, path], path, parameters)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -105,22 +119,41 @@ def document(routes: Routes, limits: Limits) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": _schemas(limits),
+            "schemas": _schemas(limits, model),
             "responses": {status: _error(text) for status, text in _ERRORS.items()},
-            "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "Where the server was started with keys"}
-            },
+            "securitySchemes": {scheme: _bearer(whose) for scheme, whose in _KEYS.values()},
         },
-        "security": [{}, {"key": []}],
         "tags": [{"name": name} for name in sorted({operation.tag for operation in OPERATIONS.values()})],
     }
 
 
-def _operation(operation: Operation, path: str) -> dict[str, Any]:
+def _security(path: str) -> list[dict[str, list[str]]]:
+    """Nothing, or the key of those whom a route is for."""
+    audience = audience_of(path)
+    return [] if audience is Audience.ANYONE else [{}, {_KEYS[audience].scheme: []}]
+
+
+class _Key(NamedTuple):
+    scheme: str
+    whose: str
+
+
+_KEYS = {
+    Audience.TENANTS: _Key("key", "A client's, where the server was started with keys; the operators' will do, too"),
+    Audience.OPERATORS: _Key("admin_key", "The operators', where the server was started with keys"),
+}
+
+
+def _bearer(whose: str) -> dict[str, str]:
+    return {"type": "http", "scheme": "bearer", "description": whose}
+
+
+def _operation(operation: Operation, path: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [operation.tag],
+        "security": _security(path),
         "responses": {"200": _answer(operation)}
         | {status: {"$ref": f"#/components/responses/{status}"} for status in _ERRORS},
     }
@@ -135,21 +168,31 @@ def _operation(operation: Operation, path: str) -> dict[str, Any]:
             content["examples"] = {operation.id: {"value": operation.example}}
         found["requestBody"] = {"required": operation.is_request_required, "content": {JSON: content}}
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in names
-    ]
-    if parameters or operation.parameters:
-        found["parameters"] = [*parameters, *operation.parameters]
+    in_path = [{"name": name, "in": "path", "required": True, "schema": parameters[name]} for name in names]
+    if in_path or operation.parameters:
+        found["parameters"] = [*in_path, *operation.parameters]
     return found
 
 
 def _answer(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {operation.media: {"schema": operation.answer}}
+    links = {"abort": _abort_link(operation.id_at)} if operation.id_at else {}
     if operation.streams:
-        content[EVENTS] = {"schema": {"type": "string", "description": "`data: …` events, the last of them `[DONE]`"}}
-    return {"description": operation.summary, "content": content, "headers": {"X-Request-Id": _HEADER}}
+        content[EVENTS] = {"schema": _EVENT}
+    found = {"description": operation.summary, "content": content, "headers": {"X-Request-Id": _HEADER}}
+    return {**found, "links": links} if links else found
 
 
+def _abort_link(id_at: str) -> dict[str, Any]:
+    return {"operationId": "abort", "requestBody": {"request_id": f"$response.body#{id_at}"}}
+
+
+_EVENT = {
+    "type": "object",
+    "description": "An event: a piece of the answer as JSON, an error object, or `[DONE]` as the last of all",
+    "required": ["data"],
+    "properties": {"data": {"type": "string"}},
+}
 _HEADER = {"description": "The request's id: the client's own, or one made here", "schema": {"type": "string"}}
 
 
@@ -161,9 +204,9 @@ def _error(text: str) -> dict[str, Any]:
     }
 
 
-def _schemas(limits: Limits) -> dict[str, Any]:
+def _schemas(limits: Limits, model: str) -> dict[str, Any]:
     _, found = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
-    by_field = bounds(limits, LIMITS)
+    by_field = {**bounds(limits, LIMITS), "model": {"string": {"enum": [model]}}}
     for name, schema in found.items():
         for field, value in schema.get("properties", {}).items():
             if options := ENUMS.get((name, field)):
@@ -179,7 +222,7 @@ def _schemas(limits: Limits) -> dict[str, Any]:
         "TextCompletion": _completion(body, "text_completion", "TextChoice"),
         "Model": _MODEL,
         "Flushed": _FLUSHED,
-        "AbortRequest": _ABORT,
+        "AbortRequest": {**found["AbortRequest"], **_ABORT_BY},
     }
 
 
@@ -214,8 +257,11 @@ _FLUSHED = {
     "properties": {"success": {"const": True}, "pages": {"type": "integer", "minimum": 0}},
 }
 _ID = {"type": "string", "pattern": f"^{EXTERNAL_ID}$"}
-_ABORT = {
-    "type": "object",
-    "properties": {"request_id": _ID, "rid": _ID},
-    "anyOf": [{"required": ["request_id"]}, {"required": ["rid"]}],
+_STRING, _NULL = {"type": "string"}, {"type": "null"}
+_ABORT_BY = {
+    "properties": {"request_id": {"anyOf": [_ID, _NULL]}, "rid": {"anyOf": [_ID, _NULL]}},
+    "oneOf": [
+        {"required": ["request_id"], "properties": {"request_id": _STRING, "rid": _NULL}},
+        {"required": ["rid"], "properties": {"rid": _STRING, "request_id": _NULL}},
+    ],
 }

@@ -54,7 +54,7 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "n": _span(1, limits.max_n),
         "frequency_penalty": penalty,
         "presence_penalty": penalty,
-        "repetition_penalty": _above_zero(limits.max_repetition_penalty),
+        "repetition_penalty": _span(limits.min_repetition_penalty, limits.max_repetition_penalty),
         "seed": seed,
         "sampling_seed": seed,
         "max_tokens": length,

@@ -20,6 +20,7 @@ class Operation(NamedTuple):
     streams: bool = False  # the answer may come as server-sent events
     media: str = JSON
     example: Mapping[str, Any] | None = None  # of a body
+    id_at: str | None = None  # where an answer's id is in it, as a JSON pointer
     may_be_503: bool = False  # also answers 503, with the same schema
     later: bool = False  # also answers 202: where to find what is not there yet
     parameters: tuple[Mapping[str, Any], ...] = ()  # besides those in the path
@@ -66,6 +67,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ref("TextCompletion"),
         "CompletionRequest",
         streams=True,
+        id_at="/id",
         example={"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0},
         later=True,
         parameters=_KEPT,
@@ -77,6 +79,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         {"anyOf": [ref("Output"), {"type": "array", "items": ref("Output")}]},
         "GenerateRequest",
         streams=True,
+        id_at="/meta_info/id",
         example={"text": "The capital of France is", "sampling_params": {"max_new_tokens": 8, "temperature": 0}},
         later=True,
         parameters=_KEPT,

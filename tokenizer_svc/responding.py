@@ -29,7 +29,7 @@ async def respond(
         await answer.started()
         timing.admitted()
         if answer.failed is not None:
-            raise of_failure(answer.failed, engine.limits.retry_after_s)
+            raise of_failure(answer.failed, engine.retry_after_s)
         if stream:
             return await _stream(outlet, engine, answer, rendering, timing)
         return await _whole(outlet, engine, answer, rendering, timing)
@@ -54,7 +54,7 @@ async def _whole(
             texts[piece.choice.index].append(piece.text)
             tokens[piece.choice.index] += piece.tokens
     if answer.failed is not None:
-        raise of_failure(answer.failed, engine.limits.retry_after_s)
+        raise of_failure(answer.failed, engine.retry_after_s)
     return await send_json(outlet, rendering.whole(["".join(parts) for parts in texts], tokens))
 
 
@@ -96,7 +96,7 @@ async def _stream(
 def _end(engine: Engine, answer: Answer, rendering: Rendering) -> bytes:
     if answer.failed is None:
         return rendering.closing()
-    return error_event(of_failure(answer.failed, engine.limits.retry_after_s))
+    return error_event(of_failure(answer.failed, engine.retry_after_s))
 
 
 def error_event(error: ApiError) -> bytes:

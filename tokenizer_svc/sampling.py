@@ -128,8 +128,12 @@ def resolve(
         min_p=bounds.number("min_p", fields.min_p, 0, 1, 0),
         frequency_penalty=bounds.number("frequency_penalty", fields.frequency_penalty, -number, number, 0),
         presence_penalty=bounds.number("presence_penalty", fields.presence_penalty, -number, number, 0),
-        repetition_penalty=bounds.above_zero(
-            "repetition_penalty", fields.repetition_penalty, limits.max_repetition_penalty, 1
+        repetition_penalty=bounds.number(
+            "repetition_penalty",
+            fields.repetition_penalty,
+            limits.min_repetition_penalty,
+            limits.max_repetition_penalty,
+            1,
         ),
         seed=_seed(bounds, seed, limits),
         logit_bias=_logit_bias(fields.logit_bias or {}, bounds, limits, vocabulary),

@@ -39,10 +39,11 @@ from shared.tokenizer import Tokenizer
 from tokenizer_svc.access.guard import Doors, doors
 from tokenizer_svc.access.tenants import Caller, tenant_of_account
 from tokenizer_svc.answers import Announcement, Answer, Choice, again
-from tokenizer_svc.api_error import ApiError, internal, unavailable
+from tokenizer_svc.api_error import ApiError, internal, queue_full, unavailable
 from tokenizer_svc.app import build_admin_app, build_app
 from tokenizer_svc.asked import READERS
 from tokenizer_svc.asking import Asking
+from tokenizer_svc.backlog import Backlog
 from tokenizer_svc.draining import drain
 from tokenizer_svc.engine import Draft, Keeping
 from tokenizer_svc.grammar.limits import LIMITS
@@ -147,6 +148,7 @@ class FrontDoor:
         self._names = context.bus.names
         self._texts = self._names.texts(context.replica)
         self._inbox = Inbox()
+        self._backlog = Backlog()
         self._pool = Pool(LIMITS)
         self._grammars = Grammars(self._pool, GrammarStore(context.bus), self.metrics)
         self._card: ModelCard | None = None
@@ -238,6 +240,8 @@ class FrontDoor:
             for entry in entries:
                 self.metrics.delivery.observe(max(0.0, time.time() - entry_key(entry.id)[0] / 1000))
                 self._write(self._inbox.take(entry.message))
+            if entries:
+                self._note_backlog()
             if time.monotonic() - trimmed > _TRIM_S:
                 trimmed = time.monotonic()
                 trims = self._bus.transaction().trim(self._texts, reader.cursors[self._texts])
@@ -260,7 +264,9 @@ class FrontDoor:
             await self._grammars.refresh()
 
     async def _look_around(self) -> None:
-        """Read the model card where the worker is another than the one that wrote it."""
+        """Note how many wait, and read the model card where the worker is another than the one that wrote it."""
+        for pulse in self._context.peers.pulses(Role.SCHEDULER):
+            self._backlog.hear(pulse.waiting, pulse.at)
         for pulse in self._context.peers.pulses(Role.WORKER):
             if pulse.incarnation != self._card_of:
                 found = (await self._bus.hash(self._names.model)).get(WORKER)
@@ -322,6 +328,19 @@ class FrontDoor:
             raise unavailable(f"{reason}: try again in a few seconds", self.limits.unready_retry_after_s)
         return self._card
 
+    def _note_backlog(self) -> None:
+        self._backlog.note(len(self._inbox.waiting), self._inbox.served, time.time())
+
+    @property
+    def retry_after_s(self) -> int:
+        return self._backlog.patience_s(time.time(), self.limits.retry_after_s, self.limits.max_retry_after_s)
+
+    def check_room(self) -> None:
+        waiting, most = self._backlog.waiting, self._context.settings.max_queue
+        if waiting >= most:
+            reason = f"{waiting} requests are waiting, {most} may: try again later"
+            raise queue_full(reason, self.retry_after_s)
+
     def states(self) -> Mapping[str, object]:
         return {role: [self._state(pulse) for pulse in self._context.peers.pulses(role)] for role in Role}
 
@@ -373,6 +392,7 @@ class FrontDoor:
         ]
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
+        self._note_backlog()
         if keeping is None:
             self._open.add(answer)
         self._grammars.attach(answer, structures, caller.turn)
@@ -475,6 +495,7 @@ class FrontDoor:
         self._open.discard(answer)
         self._grammars.detach(answer)
         ids = self._inbox.forget(answer)
+        self._note_backlog()
         self._asking.forget(ids)
         self._write(FollowUp(tuple(ids), tuple((answer.detokenizer, id) for id in ids)))
 

@@ -13,6 +13,9 @@ import llguidance
 from gpu_worker.grammar.matcher import MaskRows
 from shared.protocol import Jump
 
+_UNFIT = "doesn't satisfy the grammar"
+"""What llguidance says of a token that the grammar does not allow; all its other errors are limits reached."""
+
 
 class GuidanceGrammar:
     """A parsed grammar; every row starts from a copy."""
@@ -48,6 +51,10 @@ class GuidanceMatcher:
     @property
     def terminal(self) -> bool:
         return self._parser.is_stopped() and not self._parser.is_error()
+
+    @property
+    def exhausted(self) -> bool:
+        return self._parser.is_error() and _UNFIT not in self._parser.get_error()
 
     def advance(self, token: int) -> bool:
         return self._parser.consume_token(token)

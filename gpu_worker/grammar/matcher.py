@@ -52,6 +52,11 @@ class Matcher(Protocol):
         """Has the last part of a template used up its tokens?"""
         ...
 
+    @property
+    def exhausted(self) -> bool:
+        """Was a limit reached, so that nobody knows what may come next?"""
+        ...
+
     def advance(self, token: int) -> bool:
         """Take one token of text. False where the grammar does not allow it."""
         ...
@@ -110,6 +115,8 @@ class AutomatonGrammar:
 
 class AutomatonMatcher:
     """One row's place in an automaton."""
+
+    exhausted = False
 
     def __init__(self, grammar: AutomatonGrammar, jump: Jump) -> None:
         self._grammar = grammar

@@ -53,7 +53,8 @@ def attention_work(
     tokens = int(starts[-1])
     own_begins = sharing.own[:num_decodes].astype(np.int64) * page_size
     lengths = kv_lens[:num_decodes].astype(np.int64) - own_begins
-    lone, owners = _decode_tasks(kv_lens[:num_decodes], own_begins, _limit(int(lengths.sum()), kv_heads, threads))
+    limit = _limit(int(lengths.sum()), kv_heads, threads)
+    lone, owners = _decode_tasks(kv_lens[:num_decodes], own_begins, limit)
     shared, listed, members = _shared_tasks(sharing, page_size, block, kv_heads, threads, tokens)
     chunks = _chunk_tasks(starts, kv_lens, num_decodes, block)
 
@@ -76,6 +77,20 @@ def attention_work(
         part_starts=part_starts,
         part_list=np.argsort(part_tokens, kind="stable").astype(np.int32),
         num_parts=len(part_tokens),
+    )
+
+
+def work_of_each_alone(starts: Int32, kv_lens: Int32, block: int) -> Work:
+    """The same where each token's sums are in the same order whatever else is in the pass, a decode row or a chunk."""
+    tokens = int(starts[-1])
+    empty = np.zeros(0, np.int32)
+    return Work(
+        single=np.zeros((0, _FIELDS), np.int32),
+        several=np.ascontiguousarray(_chunk_tasks(starts, kv_lens, 0, block)),
+        queries=np.arange(tokens, dtype=np.int32),
+        part_starts=np.zeros(tokens + 1, np.int32),
+        part_list=empty,
+        num_parts=0,
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gpu_worker.flat_batch import FlatBatch
 from gpu_worker.kernels import attention_merge_cpu, frame_cpu, product_cpu
-from gpu_worker.kernels.attention_tasks import attention_work
+from gpu_worker.kernels.attention_tasks import Work, attention_work, work_of_each_alone
 from gpu_worker.kernels.panels import Format, Packed
 from gpu_worker.kernels.product_cpu import Ending
 from gpu_worker.kernels.program_cpu import Program
@@ -47,6 +47,7 @@ class CompiledDecoder:
         """``dtype`` is that of keys and values: float32 or bfloat16."""
         self.config = config
         self.dtype = dtype
+        self.alone = False  # attention computes each row as if it were, to the last bit (but for windows); slower
         self.device = torch.device("cpu")
         self._embedding = embedding
         self._layers = layers
@@ -111,18 +112,7 @@ class CompiledDecoder:
             raise IndexError("the batch names pages beyond the pool: compiled kernels would write outside it")
         if int(batch.input_ids.max()) >= config.vocab_size or int(batch.input_ids.min()) < 0:
             raise IndexError("the batch names tokens beyond the vocabulary")
-        # a shared stretch would have to end where a window begins, which differs from row to row
-        sharing = nothing_shared(batch.num_decodes) if self._has_windows else batch.sharing
-        work = attention_work(
-            batch.host_starts,
-            batch.host_kv_lens,
-            batch.num_decodes,
-            sharing,
-            pool.page_size,
-            self._kernels.block,
-            config.num_kv_heads,
-            torch.get_num_threads(),
-        )
+        work = self._work(batch, pool.page_size)
         cos, sin = self._rotary.upto(batch.max_kv_len)
         parts = torch.empty(work.num_parts * config.num_heads * (config.head_dim + attention_merge_cpu.PART_EXTRA))
         tensors = [batch.input_ids, batch.positions, batch.slots, batch.page_tables, batch.logit_indices]
@@ -144,6 +134,17 @@ class CompiledDecoder:
         frame[frame_cpu.PARTS] = parts.data_ptr()
         frame[frame_cpu.WANTED], frame[frame_cpu.NUM_WANTED] = wanted.data_ptr(), len(wanted)
         return [tensors, work, parts, cos, sin]
+
+    def _work(self, batch: FlatBatch, page_size: int) -> Work:
+        starts, kv_lens, block = batch.host_starts, batch.host_kv_lens, self._kernels.block
+        if self.alone:
+            return work_of_each_alone(starts, kv_lens, block)
+        # a shared stretch would have to end where a window begins, which differs from row to row
+        sharing = nothing_shared(batch.num_decodes) if self._has_windows else batch.sharing
+        threads = torch.get_num_threads()
+        return attention_work(
+            starts, kv_lens, batch.num_decodes, sharing, page_size, block, self.config.num_kv_heads, threads
+        )
 
     def _build(self, capacity: int, pool: KVPool) -> None:
         """The program for up to ``capacity`` tokens and this pool."""

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.chaos.deployment import KV_MEMORY, MEMBERS, deployed
 from tests.chaos.faults import Kind, plan
-from tests.chaos.report import fault_table, finding_table, print_tables, stall_table, stream_table
+from tests.chaos.report import fault_table, finding_table, print_tables, stall_table, stream_table, wide_console
 from tests.chaos.run import Chaos, Options, Result, keep
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     kinds = frozenset(Kind(kind.strip()) for kind in given.kinds.split(",")) if given.kinds else frozenset(Kind)
     faults = plan(seed, given.faults, MEMBERS, kinds)
     options = Options(seed, faults, clients=given.clients, resumable=given.resumable)
-    console = Console(soft_wrap=True)
+    console = wide_console()
     console.print(f"chaos: SEED={seed} FAULTS={given.faults}, {given.clients} clients, {', '.join(sorted(kinds))}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, leaving nothing behind
     return asyncio.run(_run(options, console, given.out / f"seed-{seed}"))

@@ -17,13 +17,14 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from rootstream.probe import all_ready
 from shared.bus import Bus, Unavailable
 from shared.config import Settings
-from shared.registry import Registry, Role, State
-from tests.chaos.faults import REDIS, role_of
+from shared.registry import Pulse, State
+from tests.chaos.faults import REDIS
 from tests.stack import free_port
 from tests.toy import make_toy_model
 
@@ -55,6 +56,7 @@ class Deployment:
         self._options = options
         self._process: psutil.Popen | None = None
         self._bus: Bus | None = None
+        self._names: dict[int, str | None] = {}
 
     @property
     def launcher(self) -> psutil.Popen:
@@ -90,9 +92,9 @@ class Deployment:
 
     async def _all_ready(self) -> bool:
         """All pulses say so, and the front doors have read them."""
-        for member in MEMBERS:
-            if not await self.is_back(member):
-                return False
+        awake = await self.awake()
+        if not all(member in awake for member in MEMBERS):
+            return False
         return await all_ready("127.0.0.1", self.port, ROLES["tokenizer"])
 
     async def stop(self) -> list[str]:
@@ -122,47 +124,49 @@ class Deployment:
 
     # --- who is there
 
-    def members(self) -> dict[str, psutil.Process]:
-        """The living children by name: 'worker-0', …, 'redis'."""
-        found: dict[str, psutil.Process] = {}
-        for process in self.launcher.children():
-            with contextlib.suppress(psutil.Error):
-                if process.status() == psutil.STATUS_ZOMBIE:
-                    continue
-                if any("valkey" in word for word in process.cmdline()):
-                    found[REDIS] = process
-                elif name := process.environ().get("ROOTSTREAM_REPLICA"):
-                    found[name] = process
-        return found
+    def members(self) -> dict[str, int]:
+        """Process ids of the children by name: 'worker-0', …, 'redis'. One that died and is not buried yet counts."""
+        pids = [
+            int(pid)
+            for task in Path(f"/proc/{self.launcher.pid}/task").iterdir()
+            for pid in (task / "children").read_text().split()
+        ]
+        self._names = {pid: self._names.get(pid) or _name_of(pid) for pid in pids}
+        return {name: pid for pid, name in self._names.items() if name is not None}
 
     def redis_directory(self) -> Path:
         """Where the embedded server's socket and files are."""
         [directory] = (self.directory / "run").glob("rootstream-*")
         return directory
 
-    async def is_back(self, member: str, after: float = 0.0, dead: int | None = None) -> bool:
-        """Is it ready, as a process other than the ``dead`` one, which died at ``after`` (unix seconds)?"""
+    async def awake(self) -> dict[str, float]:
+        """Who said last that it is ready, and since when that process is there (unix seconds).
+
+        Redis answers or does not, and says nothing of its age. The dead are in the list too: look at their age.
+        """
         with contextlib.suppress(Unavailable, ValueError, TimeoutError, OSError):
             async with asyncio.timeout(_ASK_S):
-                if member == REDIS:
-                    process = self.members().get(REDIS)
-                    if process is None or process.pid == dead:
-                        return False
-                    await self.bus().ask((b"PING",), patience=0.0)
-                    return True
-                registry = Registry(self.bus())
-                await registry.refresh()
-                ready = registry.ready(Role(role_of(member)))
-                return any(
-                    p.replica == member and p.incarnation > after * 1e6 and p.state is State.READY for p in ready
-                )
-        return False
+                found = await self.bus().hash(self.bus().names.alive)
+                pulses = [msgspec.msgpack.decode(pulse, type=Pulse) for pulse in found.values()]
+                return {p.replica: p.incarnation / 1e6 for p in pulses if p.state is State.READY} | {REDIS: 0.0}
+        return {}
 
     def bus(self) -> Bus:
         """Our own connection to the deployment's Redis."""
         if self._bus is None:
             self._bus = Bus.connect(f"unix://{self.redis_directory() / 'redis.sock'}", _NAMESPACE)
         return self._bus
+
+
+def _name_of(pid: int) -> str | None:
+    """The name of one of the launcher's children; None while it is not what it will be."""
+    with contextlib.suppress(OSError):
+        if b"valkey-server" in Path(f"/proc/{pid}/comm").read_bytes():
+            return REDIS
+        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if variable.startswith(b"ROOTSTREAM_REPLICA="):
+                return variable.partition(b"=")[2].decode()
+    return None
 
 
 @contextlib.asynccontextmanager

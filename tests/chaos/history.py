@@ -83,6 +83,7 @@ class Outage(msgspec.Struct):
     member: str
     since: float
     until: float | None = None  # not back yet
+    started: float | None = None  # when the process in its place was started
 
 
 class Injected(msgspec.Struct):

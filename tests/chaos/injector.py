@@ -1,12 +1,13 @@
-"""Does what faults.py says to a living deployment, writes down when, and watches who comes back.
+"""Does what faults.py says to a living deployment, and writes down when.
 
-Knows processes and signals; knows nothing of requests but how to have their connections cut.
+Knows signals and connections; knows nothing of requests but how to have their connections cut.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -19,9 +20,8 @@ from shared.bus import Unavailable
 from tests.chaos.deployment import Deployment
 from tests.chaos.faults import REDIS, Fault, Kind, role_of
 from tests.chaos.history import Injected, Outage
+from tests.chaos.watching import Watch
 
-_BACK_S = 90.0  # who is not back by then will not come
-_POLL_S = 0.03
 _FRONT_DOOR = "tokenizer"
 
 Cut = Callable[[random.Random, float], int]
@@ -32,26 +32,20 @@ class Injector:
 
     def __init__(self, deployment: Deployment, cut: Cut, seed: int) -> None:
         self.done: list[Injected] = []
-        self.missing: list[str] = []  # who did not come back
         self._deployment = deployment
         self._cut = cut
         self._rng = random.Random(f"cuts {seed}")
-        self._watches: set[asyncio.Task[None]] = set()
+        self.watch = Watch(deployment)
 
     async def run(self, faults: Iterable[Fault], on_fault: Callable[[Fault, Injected], None]) -> None:
-        """Do them all; at the end everything is back, or in ``missing``."""
+        """Do them all; at the end everything is back, or missed by the watch."""
         for fault in faults:
             await asyncio.sleep(fault.delay_s)
             injected = await self._inject(fault)
             if fault.settles:
-                await self.settled()
+                await self.watch.settled()
             on_fault(fault, injected)
-        await self.settled()
-
-    async def settled(self) -> None:
-        """Wait for the ends of all outages."""
-        while self._watches:
-            await asyncio.wait(self._watches)
+        await self.watch.settled()
 
     @property
     def outages(self) -> list[Outage]:
@@ -77,32 +71,34 @@ class Injector:
 
     # --- kinds
 
-    def _kill(self, injected: Injected, victims: dict[str, psutil.Process]) -> None:
+    def _kill(self, injected: Injected, victims: dict[str, int]) -> None:
         """All at once: stopped first, so that nobody sees another's death and nobody gets a new connection."""
-        for process in victims.values():
-            _signal(process, signal.SIGSTOP)
-        for name, process in victims.items():
+        for pid in victims.values():
+            _signal(pid, signal.SIGSTOP)
+        for name, pid in victims.items():
             if role_of(name) == _FRONT_DOOR:
                 injected.front_doors += 1
-                injected.severed |= _client_ports(process, self._deployment.port)
+                injected.severed |= _client_ports(pid, self._deployment.port)
         at = time.time()
-        for process in victims.values():
-            _signal(process, signal.SIGKILL)
-        for name, process in victims.items():
-            self._await_back(injected, Outage(name, at), process.pid)
+        for pid in victims.values():
+            _signal(pid, signal.SIGKILL)
+        for name, pid in victims.items():
+            outage = Outage(name, at)
+            injected.outages.append(outage)
+            self.watch.expect(outage, pid)
 
-    async def _freeze(self, injected: Injected, victims: dict[str, psutil.Process], seconds: float) -> None:
+    async def _freeze(self, injected: Injected, victims: dict[str, int], seconds: float) -> None:
         outages = [Outage(name, time.time()) for name in victims]
         injected.outages += outages
-        for process in victims.values():
-            _signal(process, signal.SIGSTOP)
+        for pid in victims.values():
+            _signal(pid, signal.SIGSTOP)
         await asyncio.sleep(seconds)
-        for process in victims.values():
-            _signal(process, signal.SIGCONT)
+        for pid in victims.values():
+            _signal(pid, signal.SIGCONT)
         for outage in outages:
             outage.until = time.time()
 
-    def _empty(self, injected: Injected, victims: dict[str, psutil.Process]) -> None:
+    def _empty(self, injected: Injected, victims: dict[str, int]) -> None:
         """The launcher waits meanwhile: it must not start a server that finds the data after all."""
         files = self._deployment.redis_directory() / "appendonlydir"
         self._deployment.launcher.send_signal(signal.SIGSTOP)
@@ -126,32 +122,15 @@ class Injector:
                 await bus.ask((b"CONFIG", b"SET", b"maxmemory", most), patience=30.0)
                 outage.until = time.time()
 
-    # --- coming back
 
-    def _await_back(self, injected: Injected, outage: Outage, dead: int) -> None:
-        injected.outages.append(outage)
-        task = asyncio.create_task(self._watch(outage, dead))
-        self._watches.add(task)
-        task.add_done_callback(self._watches.discard)
-
-    async def _watch(self, outage: Outage, dead: int) -> None:
-        deadline = time.monotonic() + _BACK_S
-        while not await self._deployment.is_back(outage.member, outage.since, dead):
-            if time.monotonic() > deadline:
-                self.missing.append(f"{outage.member} was not back {_BACK_S:g} s after its death")
-                return
-            await asyncio.sleep(_POLL_S)
-        outage.until = time.time()
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.send_signal(number)
-
-
-def _client_ports(process: psutil.Process, port: int) -> set[int]:
+def _client_ports(pid: int, port: int) -> set[int]:
     """The clients' ends of the connections that a front door holds."""
     with contextlib.suppress(psutil.Error):
-        connections: Sequence[object] = process.net_connections("tcp")
+        connections: Sequence[object] = psutil.Process(pid).net_connections("tcp")
         return {c.raddr.port for c in connections if c.raddr and c.laddr.port == port}  # type: ignore[attr-defined]
     return set()

@@ -35,6 +35,8 @@ class Wrong(enum.StrEnum):
     ORDER = "order"
     NOT_BACK = "not back"
     LEFT_OVER = "left over"
+    DEATH = "death"  # of a process that nobody killed
+    GROWTH = "growth"
 
 
 class Violation(NamedTuple):

@@ -14,6 +14,8 @@ from tests.chaos.faults import Fault
 from tests.chaos.history import Injected, Outage, Stream
 from tests.chaos.reading import Violation
 
+_WIDTH = 110
+
 
 class Finding(NamedTuple):
     """A violation, and the stream in which it was seen (None: it concerns the deployment)."""
@@ -45,19 +47,23 @@ def fault_table(done: Sequence[Injected]) -> Table:
     table = Table(title="Faults", title_justify="left")
     for column in ("fault", "victim"):
         table.add_column(column)
-    for column in ("times", "away, median s", "longest s"):
+    for column in ("times", "away s, median", "longest", "started after s, median", "longest"):
         table.add_column(column, justify="right")
-    away: dict[tuple[str, str], list[float]] = {}
+    victims: dict[tuple[str, str], list[Outage]] = {}
     for injected in done:
-        if not injected.outages:
-            away.setdefault((injected.kind, ""), []).append(0.0)
         for outage in injected.outages:
-            seconds = (outage.until or outage.since) - outage.since
-            away.setdefault((injected.kind, outage.member), []).append(seconds)
-    for (kind, victim), seconds in sorted(away.items()):
-        shown = (f"{statistics.median(seconds):.2f}", f"{max(seconds):.2f}") if victim else ("", "")
-        table.add_row(kind, victim, str(len(seconds)), *shown)
+            victims.setdefault((injected.kind, outage.member), []).append(outage)
+    for (kind, victim), outages in sorted(victims.items()):
+        away = [outage.until - outage.since for outage in outages if outage.until is not None]
+        started = [outage.started - outage.since for outage in outages if outage.started is not None]
+        table.add_row(kind, victim, str(len(outages)), *_spread(away), *_spread(started))
+    for kind, times in sorted(Counter(injected.kind for injected in done if not injected.outages).items()):
+        table.add_row(kind, "", str(times))
     return table
+
+
+def _spread(seconds: Sequence[float]) -> tuple[str, str]:
+    return (f"{statistics.median(seconds):.2f}", f"{max(seconds):.2f}") if seconds else ("", "")
 
 
 def stream_table(outcomes: Counter[tuple[str, str]]) -> Table:
@@ -73,8 +79,8 @@ def stream_table(outcomes: Counter[tuple[str, str]]) -> Table:
 
 
 def stall_table(rows: Sequence[tuple[str, Sequence[float]]]) -> Table:
-    """The longest stall of each stream, beyond the time in which somebody was away."""
-    table = Table(title="Longest stall of a stream, beyond its processes' absence", title_justify="left")
+    """The longest stall of each stream, beyond the time in which somebody was starting or frozen."""
+    table = Table(title="Longest stall of a stream, beyond the starts of processes", title_justify="left")
     table.add_column("run")
     for column in ("streams", "median ms", "99% ms", "max ms"):
         table.add_column(column, justify="right")
@@ -95,6 +101,13 @@ def finding_table(findings: Sequence[Finding], shown: int = 30) -> Table:
         stream = "" if finding.stream is None else f"{finding.stream.number}\n{finding.stream.ask}"
         table.add_row(str(finding.violation.wrong), stream, finding.violation.detail)
     return table
+
+
+def wide_console() -> Console:
+    """Tables whole, also where the output goes to a file."""
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, _WIDTH)
+    return console
 
 
 def print_tables(console: Console, tables: Sequence[Table]) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ import msgspec
 from tests.chaos import history
 from tests.chaos.checker import check, check_promises
 from tests.chaos.client import Load
+from tests.chaos.deaths import own_deaths
 from tests.chaos.deployment import Deployment
 from tests.chaos.faults import Fault
 from tests.chaos.history import Ask, Injected, Outage, Outcome, Stream
@@ -25,7 +26,7 @@ from tests.chaos.injector import Injector
 from tests.chaos.leftovers import leftovers
 from tests.chaos.reading import Reading, Violation, Wrong, read_events
 from tests.chaos.report import Finding, line_of
-from tests.chaos.stalls import longest_stall, outage_spans
+from tests.chaos.stalls import longest_stall, starts
 from tests.chaos.workload import asks, needs_stop, with_stop
 
 CLIENTS = 48
@@ -37,7 +38,7 @@ class Options(NamedTuple):
     """What a run is to be."""
 
     seed: int  # of requests, and of which connections are cut
-    faults: Sequence[Fault]
+    faults: Iterable[Fault]
     requests: int = 150
     clients: int = CLIENTS
     resumable: bool = False
@@ -60,6 +61,7 @@ class Chaos:
 
     def __init__(self, deployment: Deployment, options: Options, say: Say) -> None:
         self.findings: list[Finding] = []
+        self.url = deployment.url
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self._deployment = deployment
         self._options = options
@@ -81,8 +83,20 @@ class Chaos:
             await self._calm("again, without faults", random.Random(self._options.seed).sample(made, len(made)))
             await self._storm(made)
             await self._calm("after the faults", made)
-            self.findings += [Finding(None, found) for found in await leftovers(self._deployment)]
+            for violation in await leftovers(self._deployment):
+                self.found(violation)
+        for death in own_deaths(self._deployment.log.read_text(errors="replace")):
+            self.found(Violation(Wrong.DEATH, death))
         return Result(self.findings, self._injector.done, self.outcomes, list(self._stalls.items()))
+
+    @property
+    def faults(self) -> list[Injected]:
+        """Those done so far."""
+        return self._injector.done
+
+    def found(self, violation: Violation) -> None:
+        """Something that concerns no stream of ours."""
+        self.findings.append(Finding(None, violation))
 
     # --- parts
 
@@ -140,7 +154,8 @@ class Chaos:
         async with asyncio.TaskGroup() as group:
             group.create_task(inject())
             group.create_task(self._load.run(shuffled, self._options.clients, again=True))
-        self.findings += [Finding(None, Violation(Wrong.NOT_BACK, who)) for who in self._injector.missing]
+        for who in self._injector.watch.missing:
+            self.found(Violation(Wrong.NOT_BACK, who))
         self._judge_stalls(self._injector.outages)
 
     # --- streams
@@ -153,7 +168,7 @@ class Chaos:
         self._unjudged.append(times)
 
     def _judge_stalls(self, outages: Sequence[Outage]) -> None:
-        away = outage_spans(outages, time.time())
+        away = starts(outages, time.time())
         answered = [stream for stream in self._unjudged if stream.events]
         self._stalls[self._part] = [longest_stall(stream, away) for stream in answered]
         self._unjudged.clear()

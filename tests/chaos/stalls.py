@@ -1,4 +1,8 @@
-"""How long streams stood still beyond the time that the killed processes needed to start. Pure."""
+"""How long streams stood still beyond the time that the killed processes needed to start. Pure.
+
+Only the start itself excuses a stall, from the new process's first moment to its ready pulse: the time in which
+nobody had noticed the death, or waited before starting again, counts.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,15 @@ class Span(NamedTuple):
     until: float
 
 
-def outage_spans(outages: Sequence[Outage], now: float) -> list[Span]:
-    """The times in which anything was away, as disjoint spans in order."""
-    spans = sorted(Span(outage.since, now if outage.until is None else outage.until) for outage in outages)
+def starts(outages: Sequence[Outage], now: float) -> list[Span]:
+    """The times in which anything was starting or frozen, as disjoint spans in order."""
+    spans = sorted(
+        Span(
+            outage.since if outage.started is None else outage.started,
+            now if outage.until is None else outage.until,
+        )
+        for outage in outages
+    )
     joined: list[Span] = []
     for span in spans:
         if joined and span.since <= joined[-1].until:
@@ -37,7 +47,7 @@ def silences(stream: Stream) -> list[Span]:
 
 
 def longest_stall(stream: Stream, away: Sequence[Span]) -> float:
-    """The longest time without an event, not counting that in which something was away."""
+    """The longest time without an event, not counting what is in ``away``."""
     longest = 0.0
     for silence in silences(stream):
         if silence.until - silence.since > longest:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.chaos.history import Connection, Event, Outage, Outcome, Stream
 from tests.chaos.reading import Reading, Seen
 from tests.chaos.sse import Sse, SseReader
-from tests.chaos.stalls import Span, longest_stall, outage_spans
+from tests.chaos.stalls import Span, longest_stall, starts
 from tests.chaos.workload import asks, needs_stop, with_stop
 
 
@@ -50,6 +50,6 @@ def test_a_stall_counts_only_beyond_absences() -> None:
     assert longest_stall(stream, [Span(3, 11.5), Span(12.2, 30)]) == pytest.approx(1.5)
 
 
-def test_absences_join_and_one_without_an_end_lasts_till_now() -> None:
-    outages = [Outage("a", 5, 7), Outage("b", 1, 2), Outage("c", 6, 9), Outage("d", 20)]
-    assert outage_spans(outages, 30) == [(1, 2), (5, 9), (20, 30)]
+def test_starts_join_and_one_without_an_end_lasts_till_now() -> None:
+    outages = [Outage("a", 5, 7), Outage("b", 0, 2, started=1), Outage("c", 6, 9), Outage("d", 20)]
+    assert starts(outages, 30) == [(1, 2), (5, 9), (20, 30)]

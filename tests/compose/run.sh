@@ -21,7 +21,12 @@ server=
 say() { printf '\n== %s\n' "$*"; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
 dc() { "${compose[@]}" "${files[@]}" "$@"; }
-containers() { dc ps -q "$@"; }
+containers() { # those that run: what has done its work is of no interest
+    local id
+    for id in $(dc ps -q "$@"); do
+        [[ $(docker inspect --format '{{ .State.Running }}' "$id") == false ]] || echo "$id"
+    done
+}
 label() { docker inspect --format '{{ index .Config.Labels "com.docker.compose.service" }}' "$1"; }
 
 clean_up() {

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scheduler_svc.limits import Limits
 from scheduler_svc.policy import Policy
 from shared import columns
+from shared.protocol import Admitted, Failed, Finish, Restated
 from tests.scheduler_svc.deployment import Deployment
 from tests.scheduler_svc.simulated import card, expected, generate
 
@@ -217,6 +218,34 @@ def test_a_known_request_announced_again_runs_once() -> None:
     d.scheduler.submit(d.requests[1], 1.0)
     assert d.scheduler.plan(1.0) is None
     assert d.scheduler.waiting == 0
+    assert d.scheduler.outbox.drain().ended == [1], "its record, which was written again, goes again"
+
+
+def test_who_announces_again_is_told_again() -> None:
+    d = Deployment(card(64, 4), Limits())
+    d.submit(generate(1, [1] * 9, 3))
+    d.submit(generate(2, [2] * 5000, 3))
+    d.round()
+    for id in (1, 2):
+        d.scheduler.submit(msgspec.structs.replace(d.requests[id], reply_to="another"), 1.0)
+    out = d.scheduler.outbox.drain()
+    assert {(to, type(message)) for to, message in out.replies} == {("another", Admitted), ("another", Failed)}
+    assert d.scheduler.owners == {"another"}
+    d.run()
+
+
+def test_tokens_can_be_told_again() -> None:
+    d = Deployment(card(64, 4), Limits())
+    output = d.ask(generate(1, [1] * 6, 3))
+    d.submit(generate(2, [2] * 6, 3))
+    d.round()
+    d.forward()
+    d.read()
+    d.scheduler.restate([1, 2, 77])
+    ended, running = d.scheduler.outbox.drain().restated
+    assert ended == Restated(1, columns.int32(output), Finish.LENGTH)
+    assert running == Restated(2, columns.int32(d.outputs[2]))
+    d.run()
 
 
 def test_nobody_starves_behind_a_stream_of_cached_prompts() -> None:

@@ -212,11 +212,12 @@ async def assert_all_served(world: World) -> None:
 async def test_requests_are_served_in_whatever_order_the_processes_start(world: World) -> None:
     await world.submit(*some_requests(6))
     context = world.start_scheduler()
-    await asyncio.sleep(0.05)
+    await world.until(lambda: context.pulse.waiting == 6)
     assert context.pulse.state is State.LOADING
     world.start_worker()
     await world.until(world.idle)
     assert context.pulse.state is State.READY
+    assert context.pulse.waiting == 0
     await world.submit(*some_requests(6, first=100))
     await world.until(world.idle)
     await assert_all_served(world)

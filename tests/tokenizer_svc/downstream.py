@@ -61,6 +61,7 @@ class Downstream:
         self.generates: dict[int, Generate] = {}
         self.messages: list[Message] = []  # all that came on `requests` and `detok`, in order
         self.card = CARD
+        self.others_waiting = 0  # requests of other front doors, as the scheduler says
         self._characters: Counter[int] = Counter()
         self._registry = Registry(bus)
         self._news = asyncio.Condition()
@@ -99,7 +100,8 @@ class Downstream:
     async def beat(self) -> None:
         metrics = exposition(CollectorRegistry())
         for (role, replica), state in self._states.items():
-            await self._registry.beat(Pulse(role, replica, 1, time.time(), state), metrics)
+            waiting = self.others_waiting if role is Role.SCHEDULER else 0
+            await self._registry.beat(Pulse(role, replica, 1, time.time(), state, waiting=waiting), metrics)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until what was received fulfils a condition."""

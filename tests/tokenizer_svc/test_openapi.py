@@ -9,7 +9,9 @@ import aiohttp
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tokenizer_svc.app import build_app
+from shared.config import Settings
+from tokenizer_svc.access.guard import doors
+from tokenizer_svc.app import build_admin_app, build_app
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.openapi import document, routes_of
@@ -27,7 +29,7 @@ PATHS = {"ChatRequest": "/v1/chat/completions", "CompletionRequest": "/v1/comple
 
 @pytest.fixture(scope="module")
 def described() -> dict[str, Any]:
-    return document(frozenset(OPERATIONS), Limits())
+    return document(frozenset(OPERATIONS), Limits(), "toy")
 
 
 def test_the_document_is_valid(described: dict[str, Any]) -> None:
@@ -44,8 +46,10 @@ def test_every_route_is_described_and_nothing_else() -> None:
     class Bare:
         limits = Limits()
 
-    app = build_app(Bare(), None, None)  # type: ignore[arg-type]
+    access = doors(Settings()).public
+    app = build_app(Bare(), access, None)  # type: ignore[arg-type]
     assert routes_of(app) == set(OPERATIONS)
+    assert routes_of(build_admin_app(Bare(), access)) < set(OPERATIONS)  # type: ignore[arg-type]
     heads = {route.resource.canonical for route in app.router.routes() if route.method == "HEAD" and route.resource}
     assert {("GET", path) for path in heads} <= set(OPERATIONS)
 
@@ -65,6 +69,14 @@ async def test_examples_are_served(http: aiohttp.ClientSession, described: dict[
                 for example in content["examples"].values():
                     async with http.request(method, path, json=example["value"]) as response:
                         assert response.status == 200, await response.text()
+
+
+def test_keys_are_asked_of_those_whom_a_route_is_for(described: dict[str, Any]) -> None:
+    paths = described["paths"]
+    assert paths["/health"]["get"]["security"] == []
+    assert paths["/v1/models"]["get"]["security"] == [{}, {"key": []}]
+    assert paths["/metrics"]["get"]["security"] == [{}, {"admin_key": []}]
+    assert set(described["components"]["securitySchemes"]) == {"key", "admin_key"}
 
 
 def alternatives(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -110,7 +122,7 @@ def cases(described: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
                     yield struct, field, value
 
 
-CASES = list(cases(document(frozenset(OPERATIONS), Limits())))
+CASES = list(cases(document(frozenset(OPERATIONS), Limits(), "toy")))
 
 
 def test_there_are_bounds_to_try() -> None:
@@ -129,7 +141,7 @@ async def test_what_is_outside_the_bounds_is_refused_by_name(http: aiohttp.Clien
             body = {"text": "hi", "sampling_params": body}
         async with http.post(PATHS.get(struct, "/generate"), json=body) as response:
             answer = await response.json()
-        assert response.status == 400, (struct, field, str(value)[:100], answer)
+        assert response.status == (404 if field == "model" else 400), (struct, field, str(value)[:100], answer)
         assert field in (answer["error"]["param"] or answer["error"]["message"]), (struct, field, answer)
 
 
@@ -139,5 +151,5 @@ def test_bounds_are_those_of_the_limits(described: dict[str, Any]) -> None:
     assert {"type": "integer", "minimum": 1, "maximum": limits.max_n} in chat["n"]["anyOf"]
     assert chat["messages"]["maxItems"] == limits.max_messages
     assert {"type": "string", "minLength": 1, "maxLength": LIMITS.regex_bytes} in chat["regex"]["anyOf"]
-    changed = document(frozenset(OPERATIONS), Limits(max_n=7))
+    changed = document(frozenset(OPERATIONS), Limits(max_n=7), "toy")
     assert changed["components"]["schemas"]["ChatRequest"]["properties"]["n"]["anyOf"][0]["maximum"] == 7

@@ -74,7 +74,9 @@ def guard(access: Access) -> Middleware:
         if request.method == "OPTIONS" and access.origins.allows(request.headers.get("Origin", "")):
             return web.Response(status=204, headers=access.origins.preflight())  # browsers ask without a key
         resource = request.match_info.route.resource
-        request[_IDENTITY] = access.gate.admit("" if resource is None else resource.canonical, request.headers)
+        who = access.gate.admit("" if resource is None else resource.canonical, request.headers)
+        request[_IDENTITY] = who
+        request["tenant"] = who.tenant
         return await handler(request)
 
     return middleware

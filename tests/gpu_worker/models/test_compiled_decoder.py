@@ -104,7 +104,13 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def build(case: Case, shape: ModelConfig, dtype: torch.dtype) -> tuple[FlatBatch, KVPool]:
-    """A batch over randomly ordered pages, and a pool of random numbers, NaN where nothing was written.
+    """A batch, and the pool that it is over."""
+    segments, pool = lay_out(case, shape, dtype)
+    return flat_batch(segments, case.page_size), pool
+
+
+def lay_out(case: Case, shape: ModelConfig, dtype: torch.dtype) -> tuple[list[Segment], KVPool]:
+    """Rows over randomly ordered pages, and a pool of random numbers, NaN where nothing was written.
 
     Rows that are long enough begin with the same pages.
     """
@@ -134,7 +140,7 @@ def build(case: Case, shape: ModelConfig, dtype: torch.dtype) -> tuple[FlatBatch
             pool.values[layer][where, :, at % case.page_size] = v
         ids = torch.randint(0, shape.vocab_size, (new,), generator=generator).tolist()
         segments.append(Segment(ids, cached, pages))
-    return flat_batch(segments, case.page_size), pool
+    return segments, pool
 
 
 SHAPES = {
@@ -190,6 +196,26 @@ def test_bfloat16_is_close_for_any_batch(name: str, case: Case) -> None:
     expected, actual = plain.forward(batch, pool), compiled.forward(batch, half)
     assert actual.isfinite().all()
     assert float((actual - expected).norm() / expected.norm()) < 0.05
+
+
+def alone(shape: ModelConfig) -> CompiledDecoder:
+    return build_packed(RandomWeights(shape, 16, has_bias=False), torch.float32, "none", alone=True)
+
+
+ALONE = alone(SHAPES["9 heads, 3 for KV, as SmolLM2"])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(case=cases())
+def test_a_row_can_be_computed_as_if_it_were_alone(case: Case) -> None:
+    """To the last bit, whatever is beside it: also the token that another pass computed at the end of a chunk."""
+    decoder = ALONE
+    segments, pool = lay_out(case, decoder.config, torch.float32)
+    together = decoder.forward(flat_batch(segments, case.page_size, "last"), pool)
+    for row, segment in zip(together, segments, strict=True):
+        assert torch.equal(decoder.forward(flat_batch([segment], case.page_size, "last"), pool)[0], row)
+        last = Segment(segment.ids[-1:], segment.start + len(segment.ids) - 1, segment.pages)
+        assert torch.equal(decoder.forward(flat_batch([last], case.page_size), pool)[0], row)
 
 
 CASE = Case([(400, 1), (300, 1), (1, 1), (333, 1), (0, 37), (20, 5)], 140, 16, 5)

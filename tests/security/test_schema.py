@@ -1,0 +1,121 @@
+"""Schemathesis over our own OpenAPI document, against real processes: good requests, bad ones, and some in a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.security.deployment import Deployment
+from tokenizer_svc.openapi_operations import OPERATIONS
+
+_SETTINGS = settings(
+    max_examples=100,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+_CONFORMS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+_WITH_INPUT = [route for route, operation in OPERATIONS.items() if operation.request or "{" in route[1]]
+
+
+@pytest.fixture(scope="module")
+def schema(attacked: Deployment) -> Any:
+    loaded = schemathesis.openapi.from_dict(attacked.get("/openapi.json"))
+    loaded.config.update(base_url=attacked.url)
+    return loaded
+
+
+_EXCLUSIVE = {
+    *("regex", "choice", "ebnf", "grammar", "json_schema", "response_format", "structured_outputs", "whitespace"),
+    *("guided_json", "guided_regex", "guided_choice", "guided_grammar", "guided_json_object", "segments"),
+}
+_LENGTHS = ("max_tokens", "max_completion_tokens", "max_new_tokens", "min_tokens", "min_new_tokens")
+
+
+def tame(fields: Any, answer_tokens: int = 4) -> None:
+    """Take out of a good body what the document cannot say: which fields go together, and what the context holds."""
+    if not isinstance(fields, dict):
+        return
+    for name in _EXCLUSIVE & fields.keys():
+        del fields[name]
+    for name in _LENGTHS:
+        fields.pop(name, None)
+    if not fields.get("stream"):
+        fields.pop("stream_options", None)
+    for name in ("tools", "tool_choice", "stop_token_ids", "logit_bias"):
+        fields.pop(name, None)
+    fields["max_tokens"] = answer_tokens
+    if isinstance(fields.get("sampling_params"), list):
+        del fields["sampling_params"]
+    if "prompt" not in fields and "messages" not in fields:
+        fields["text"] = fields.get("text") or "hi"
+        fields.pop("input_ids", None)
+    for message in fields.get("messages") or ():
+        if isinstance(message, dict):
+            for name in ("tool_calls", "tool_call_id", "function_call", "audio"):
+                message.pop(name, None)
+            message["content"] = message.get("content") or "hi"
+    if isinstance(params := fields.get("sampling_params"), dict):
+        tame(params)
+
+
+def call(case: Any, session: requests.Session) -> Any:
+    return case.call(session=session, timeout=60)
+
+
+@pytest.mark.parametrize("route", OPERATIONS, ids=" ".join)
+def test_good_requests_are_answered_as_the_document_says(
+    schema: Any, deployment: Deployment, route: tuple[str, str]
+) -> None:
+    method, path = route
+    served: dict[bool, list[int]] = {False: [], True: []}
+
+    with requests.Session() as session:
+
+        @_SETTINGS
+        @given(case=schema[path][method].as_strategy(GenerationMode.POSITIVE), is_tame=st.booleans())
+        def run(case: Any, is_tame: bool) -> None:
+            if is_tame:
+                tame(case.body)
+            response = call(case, session)
+            served[is_tame].append(response.status_code)
+            case.validate_response(response, checks=_CONFORMS)
+
+        run()
+    assert served[True].count(200) >= len(served[True]) / 5, served
+    assert max(served[True] + served[False]) < 500, served
+
+
+@pytest.mark.parametrize("route", _WITH_INPUT, ids=" ".join)
+def test_bad_requests_are_refused(schema: Any, deployment: Deployment, route: tuple[str, str]) -> None:
+    method, path = route
+    with requests.Session() as session:
+
+        @_SETTINGS
+        @given(case=schema[path][method].as_strategy(GenerationMode.NEGATIVE))
+        def run(case: Any) -> None:
+            response = call(case, session)
+            case.validate_response(response, checks=[*_CONFORMS, negative_data_rejection])
+
+        run()
+
+
+def test_answers_can_be_aborted_by_the_ids_they_have(schema: Any, deployment: Deployment) -> None:
+    machine = schema.as_state_machine()
+    run_state_machine_as_test(machine, settings=settings(_SETTINGS, max_examples=25, stateful_step_count=6))
