@@ -76,7 +76,6 @@ def guard(access: Access) -> Middleware:
         resource = request.match_info.route.resource
         who = access.gate.admit("" if resource is None else resource.canonical, request.headers)
         request[_IDENTITY] = who
-        request["tenant"] = who.tenant
         return await handler(request)
 
     return middleware
