@@ -249,7 +249,7 @@ async def test_an_old_client_needs_no_name(door: Context, port: int) -> None:
     """HAProxy's health checks are such."""
     for version, status in (("1.0", b"200"), ("1.1", b"400")):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(f"GET /ready HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET /health HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
         assert (await reader.read()).split(b" ")[1] == status
         writer.close()
         await writer.wait_closed()
