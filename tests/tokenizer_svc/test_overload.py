@@ -48,7 +48,7 @@ async def test_a_full_queue_refuses_at_the_door(
         raise AssertionError("tokens are made for a request that is refused")
 
     with monkeypatch.context() as patched:
-        patched.setattr("tokenizer_svc.app.draft_chat", tokenised)
+        patched.setattr("tokenizer_svc.asked.draft_chat", tokenised)
         patched.setattr("tokenizer_svc.app.draft_completion", tokenised)
         patched.setattr("tokenizer_svc.app.draft_generate", tokenised)
         await assert_full(http)
