@@ -130,16 +130,22 @@ async def test_all_work_is_done_under_the_rules(stack: GuardedStack, judge: Any)
     assert not denied
 
 
-_NAMES = "live requests plans:0 steps:0 detok:d texts:t grammar:g model alive metrics epoch:0 mark dead"
+_NAMES = (
+    "live requests plans:0 steps:0 detok:d texts:t grammar:g model alive metrics epoch:0 mark dead "
+    "answer:a resumable readers"
+)
 KEYS = [f"{PREFIX}:{name}" for name in _NAMES.split()]
 READS: dict[str, set[str]] = {  # what each role needs to know
-    "tokenizer": {"live", "texts", "grammar", "model", "alive", "metrics", "mark"},
+    "tokenizer": {
+        *("live", "texts", "grammar", "model", "alive", "metrics", "mark"),
+        *("answer", "resumable", "readers"),
+    },
     "scheduler": {"live", "requests", "steps", "model", "alive", "mark"},
     "worker": {"plans", "grammar", "alive", "mark"},
     "detokenizer": {"detok", "steps", "alive", "mark"},
 }
 ADDS: dict[str, set[str]] = {  # to which streams each role has something to say
-    "tokenizer": {"requests", "detok", "dead"},
+    "tokenizer": {"requests", "detok", "dead", "answer"},
     "scheduler": {"plans", "steps", "texts", "dead"},
     "worker": {"steps", "dead"},
     "detokenizer": {"texts", "requests", "dead"},
