@@ -48,9 +48,8 @@ async def test_a_full_queue_refuses_at_the_door(
         raise AssertionError("tokens are made for a request that is refused")
 
     with monkeypatch.context() as patched:
-        patched.setattr("tokenizer_svc.asked.draft_chat", tokenised)
-        patched.setattr("tokenizer_svc.app.draft_completion", tokenised)
-        patched.setattr("tokenizer_svc.app.draft_generate", tokenised)
+        patched.setattr("shared.tokenizer.Tokenizer.encode", tokenised)
+        patched.setattr("shared.tokenizer.Tokenizer.render_chat", tokenised)
         await assert_full(http)
     async with http.post(TEXT, json={"prompt": "a", "stop": 5}) as response:
         await refused(response, 400)  # what can never be served is told so
