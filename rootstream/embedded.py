@@ -54,7 +54,11 @@ class EmbeddedServer:
         return None if self._process is None else self._process.pid
 
     def command(self) -> list[str]:
-        """The server's command line: append-only file synced every second, no TCP port."""
+        """The server's command line: an append-only file, no TCP port.
+
+        The file is for the end of this process, not of the machine: each command is written before it is answered, and
+        nothing is ever put off for a disk that is being synced.
+        """
         options = {
             "port": "0",
             "unixsocket": str(self.socket),
@@ -62,7 +66,7 @@ class EmbeddedServer:
             "dir": str(self.directory),
             "appendonly": "yes",
             "appenddirname": _DATA,
-            "appendfsync": "everysec",
+            "appendfsync": "no",
             "save": "",
             "maxmemory": "1gb",
             "maxmemory-policy": "noeviction",
