@@ -136,6 +136,26 @@ async def test_the_writer_is_killed(doors: Doors, downstream: Downstream, web: a
     assert len(downstream.received(Abort)) == 2  # in case that a scheduler has begun them anew, at their ends
 
 
+async def test_an_orderly_stop_leaves_it_to_others(
+    doors: Doors, downstream: Downstream, web: aiohttp.ClientSession
+) -> None:
+    """Where it takes longer than the stop may: no error in the log, no abort, and the rest elsewhere."""
+    story = downstream.script = downstream.again = Story(2)
+    first, second = await doors.start("t1", drain_timeout=0.1), await doors.start("t2")
+    response = await web.post(first + TEXT, json={"prompt": "a", **RESUMABLE})
+    seen = events(await read_events(response, 2))
+    await doors.stop("t1")
+    await downstream.until(lambda: len(downstream.received(Generate)) == 2)
+    assert not downstream.aborted
+    story.go_on()
+    left = await rest(web, second, event_id(seen[-1]))
+    assert [event_id(event) for event in left] == [
+        f"{event_id(seen[0])[:-2]}:{ordinal}" for ordinal in range(3, 3 + len(left))
+    ]
+    assert left[-1].endswith(b"[DONE]\n\n")
+    assert b"error" not in b"".join(left)
+
+
 async def test_read_where_it_is_being_taken_over(
     doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
