@@ -22,6 +22,7 @@ class Fold:
 
     def __init__(self, record: Record) -> None:
         self.record = record
+        self.owner = record.owner
         self.detokenizer = record.detokenizer
         choices = [
             Choice(each.id, index, each.prompt, each.prompt_tokens) for index, each in enumerate(record.sequences)
@@ -35,7 +36,7 @@ class Fold:
         """The pieces of the next entry."""
         match entry:
             case Claim():
-                self.detokenizer = entry.detokenizer
+                self.owner, self.detokenizer = entry.owner, entry.detokenizer
             case Started():
                 self.at, self.is_started = entry.at, True
             case Progress():

@@ -262,6 +262,9 @@ class Resumables:
             await self._logs.close(id, self._keep_s)
             return
         before = folded(tail.record, as_entries(tail.entries))
+        if before.owner != self._owner and not await self._door.absent({before.owner}):
+            await self._logs.own(id, before.owner)  # it has claimed the log, and is about to say so, or could not
+            return
         claim = Claim(self._owner, before.detokenizer)
         if not await self._logs.claim(id, Placed(next_term(tail.place), claim)):
             return
