@@ -205,7 +205,7 @@ def _schemas(limits: Limits, model: str) -> dict[str, Any]:
         for field, value in schema.get("properties", {}).items():
             if options := ENUMS.get((name, field)):
                 schema["properties"][field] = {**value, "enum": list(options)}
-            elif (_is_request(name) or name == "SamplingParams") and field in by_field:
+            elif (_is_request(name)) and field in by_field:
                 schema["properties"][field] = bounded(value, by_field[field])
         if refused := _REFUSED.get(name):
             schema["x-refused-fields"] = dict(refused)
@@ -221,7 +221,7 @@ def _schemas(limits: Limits, model: str) -> dict[str, Any]:
 
 
 def _is_request(name: str) -> bool:
-    return name in _REFUSED or name == "StructuredOutputs"
+    return name in _REFUSED or name in ("StructuredOutputs", "Message")
 
 
 def _completion(body: Mapping[str, Any], kind: str, choice: str) -> dict[str, Any]:

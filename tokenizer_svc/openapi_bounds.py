@@ -73,6 +73,8 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
                 "additionalProperties": {"type": "number", **_span(-limits.logit_bias, limits.logit_bias)["number"]},
             }
         },
+        "timeout": _above_zero(limits.max_timeout_s),
+        "content": {"array": {"maxItems": limits.max_parts}},
         "cache_salt": _text(limits.max_label),
         "user": _text(limits.max_label),
         "priority": _span(-limits.priority, limits.priority),

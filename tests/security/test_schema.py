@@ -23,7 +23,7 @@ from tests.security.deployment import Deployment
 from tokenizer_svc.openapi_operations import OPERATIONS
 
 _SETTINGS = settings(
-    max_examples=100,
+    max_examples=60,
     derandomize=True,
     deadline=None,
     database=None,
