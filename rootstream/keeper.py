@@ -13,6 +13,7 @@ from typing import NamedTuple
 from rootstream.backoff import Backoff
 from rootstream.child import Child, describe_exit
 from rootstream.log_lines import last_error, read
+from shared.hearing import Last
 from shared.registry import Pulse, Role, State
 
 _HUNG_S = 15.0  # without a pulse while Redis answers
@@ -77,16 +78,17 @@ class Keeper:
             await asyncio.sleep(delay)
         return None
 
-    def heard(self, pulse: Pulse | None, silence: float) -> None:
-        """Take its pulse as last read, and how many seconds it has not changed; None where there is none."""
-        if not self.child.running or pulse is None or pulse.incarnation < self.child.started * 1e6:
-            return  # nothing yet, or what an earlier process of this name has left
+    def heard(self, last: Last[Pulse]) -> None:
+        """Take what it said last."""
+        pulse = last.pulse
+        if not self.child.running or pulse.incarnation < self.child.started * 1e6:
+            return  # this is what an earlier process of this name has left
         self._is_ready, self.detail = pulse.state is State.READY, pulse.detail or str(pulse.state)
         if self._is_ready and self._ready_at is None:
             self._ready_at = time.monotonic()
         self._news.set()
-        if silence > (_HUNG_LOADING_S if pulse.state is State.LOADING else _HUNG_S):
-            self._say(f"{self.name} has had no pulse for {silence:.0f} s; killing it")
+        if last.silence > (_HUNG_LOADING_S if pulse.state is State.LOADING else _HUNG_S):
+            self._say(f"{self.name} has had no pulse for {last.silence:.0f} s; killing it")
             self.child.kill()
 
     async def ready(self) -> None:

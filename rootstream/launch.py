@@ -237,8 +237,8 @@ class Launcher:
             with contextlib.suppress(Unavailable):
                 await registry.refresh()
             for keeper in self._current:
-                pulse = next((p for p in registry.pulses(keeper.role) if p.replica == keeper.name), None)
-                keeper.heard(pulse, 0.0 if pulse is None else registry.silence(pulse))
+                if (last := registry.last(keeper.role, keeper.name)) is not None:
+                    keeper.heard(last)
             await asyncio.sleep(BEAT_S if self._ready else _POLL_S)
 
     async def _greet(self, bus: Bus) -> None:

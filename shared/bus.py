@@ -62,6 +62,8 @@ class Names:
         self.metrics = f"{prefix}:metrics"
         self.dead = f"{prefix}:dead"
         self.mark = f"{prefix}:mark"
+        self.resumable = f"{prefix}:resumable"
+        self.readers = f"{prefix}:readers"
 
     def plans(self, worker: str) -> str:
         return f"{self.prefix}:plans:{worker}"
@@ -77,6 +79,9 @@ class Names:
 
     def grammar(self, key: str) -> str:
         return f"{self.prefix}:grammar:{key}"
+
+    def answer(self, id: int) -> str:
+        return f"{self.prefix}:answer:{id:016x}"
 
 
 class Transaction:
@@ -111,6 +116,11 @@ class Transaction:
         fields = tuple(fields)
         if fields:
             self._commands.append(("HDEL", key, *fields))
+        return self
+
+    def command(self, *parts: Any) -> Transaction:
+        """Any other write."""
+        self._commands.append(parts)
         return self
 
     def __len__(self) -> int:

@@ -100,6 +100,12 @@ class Settings:
     tool_format: Annotated[Literal["auto", "hermes", "llama3-json"], Parameter(group=_SERVER)] = "auto"
     """How the model writes calls of tools; auto goes by its chat template, and takes hermes where that says nothing."""
 
+    resume_grace: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 60
+    """Seconds for which a resumable request goes on after its client was cut off, waiting for it to come back."""
+
+    resume_keep: Annotated[int, Parameter(group=_SERVER, validator=_POSITIVE)] = 600
+    """Seconds for which the answer to a resumable or background request is kept after its end."""
+
     api_keys: Annotated[str | None, Parameter(group=_ACCESS)] = dataclasses.field(default=None, repr=False)
     """Keys that clients must send, comma separated, each `name:key` or a bare key; every name is a tenant. Others on
     this machine can read command lines: better in the environment, or in a file."""

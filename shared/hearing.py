@@ -27,6 +27,14 @@ class _Voice(Generic[P]):
     gone: bool = False  # it said goodbye
 
 
+@dataclass(frozen=True)
+class Last(Generic[P]):
+    """What a process said last, and for how many seconds of listening it has not said anything else."""
+
+    pulse: P
+    silence: float
+
+
 class Hearing(Generic[P]):
     """The pulses of all processes by name, as read again and again.
 
@@ -72,7 +80,7 @@ class Hearing(Generic[P]):
         voice = self._voices.get(name)
         return voice is not None and not voice.gone and voice.changed is not None and now - voice.changed < FRESH_S
 
-    def silence(self, name: str) -> float | None:
-        """Seconds of listening since its pulse last changed, None for one that is not known."""
+    def last(self, name: str) -> Last[P] | None:
+        """The last of a process, dead or not, None where there was none or it said goodbye."""
         voice = self._voices.get(name)
-        return None if voice is None else voice.silence
+        return None if voice is None or voice.gone else Last(voice.pulse, voice.silence)

@@ -12,7 +12,7 @@ import msgspec
 
 from shared.awake import AwakeClock
 from shared.bus import START, Bus, pairs
-from shared.hearing import Hearing
+from shared.hearing import Hearing, Last
 
 BEAT_S = 0.5
 LOOK_S = 0.25  # between readings, for those who must know soon who has fallen silent
@@ -50,7 +50,11 @@ class Pulse(msgspec.Struct, frozen=True):
 
     @property
     def field(self) -> str:
-        return f"{self.role}:{self.replica}"
+        return _field(self.role, self.replica)
+
+
+def _field(role: Role, replica: str) -> str:
+    return f"{role}:{replica}"
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -112,9 +116,9 @@ class Registry:
         """Processes of a role that can take work, and have said so lately."""
         return [pulse for pulse in self.pulses(role) if pulse.state is State.READY and self.is_fresh(pulse)]
 
-    def silence(self, pulse: Pulse) -> float:
-        """Seconds of listening without a change of this pulse."""
-        return self._hearing.silence(pulse.field) or 0.0
+    def last(self, role: Role, replica: str) -> Last[Pulse] | None:
+        """What a process said last, however long ago, None for one that is not known or said goodbye."""
+        return self._hearing.last(_field(role, replica))
 
     def _read(self, found: dict[str, bytes]) -> None:
         pulses = {field: _decoded(value) for field, value in found.items()}

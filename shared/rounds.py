@@ -107,9 +107,9 @@ class Watch:
         self._seconds = 0.0
         self._looked = float("-inf")
 
-    def look(self, now: float) -> Stuck | None:
-        """None while all is well."""
-        current, gap = self._rounds.current, min(now - self._looked, _LONGEST_GAP_S)
+    def look(self, now: float, *, counts: bool = True) -> Stuck | None:
+        """None while all is well. ``counts``: False where something else is known to hold it up."""
+        current, gap = self._rounds.current, min(now - self._looked, _LONGEST_GAP_S) if counts else 0.0
         self._looked = now
         if current is None or current != self._round:
             self._round, self._seconds = current, 0.0

@@ -105,7 +105,7 @@ class Context:
     def look(self) -> Stuck | None:
         """Note that the event loop runs, and whether the service's main loop does. What is new is told at once."""
         self.peers.tick()
-        before, self._stuck = self._stuck, self._watch.look(time.monotonic())
+        before, self._stuck = self._stuck, self._watch.look(time.monotonic(), counts=self.peers.hears)
         if (before is None) != (self._stuck is None):
             log.warning("work does not move" if before is None else "work moves again")
             self.say(self._state, self._detail)

@@ -14,6 +14,9 @@ import msgspec
 
 from shared.protocol import Failed, Failure, Finish, Generate, Track
 
+_MERGE_FROM = 64  # pieces that wait for their client
+_TOKEN_BYTES = 8
+
 
 class BadGrammar(NamedTuple):
     """What an answer should look like cannot be had."""
@@ -107,6 +110,8 @@ class Answer:
         self.failed: Failed | BadGrammar | None = None
         self._undecided = 0  # grammars of which nobody knows yet whether they can be used
         self._pieces: list[Piece] = []
+        self.unsent = 0  # about how many bytes the pieces take
+        self._merge_at = _MERGE_FROM
         self._started = False
         self._news = asyncio.Event()
 
@@ -162,6 +167,10 @@ class Answer:
         choice.matched = row.matched
         if text or tokens or row.finish is not Finish.NONE:
             self._pieces.append(Piece(choice, text, tokens, row.finish, choice.completion_tokens, choice.forced_tokens))
+            self.unsent += len(text) + _TOKEN_BYTES * len(tokens)
+            if len(self._pieces) >= self._merge_at:
+                self._pieces = merged(self._pieces)
+                self._merge_at = max(_MERGE_FROM, 2 * len(self._pieces))
             self._tell()
         return True
 
@@ -205,5 +214,18 @@ class Answer:
         while not self._pieces and not self.is_over:
             self._news.clear()
             await self._news.wait()
-        pieces, self._pieces = self._pieces, []
+        pieces, self._pieces, self.unsent = self._pieces, [], 0
         return pieces
+
+
+def merged(pieces: Sequence[Piece]) -> list[Piece]:
+    """One piece for each choice, in the order of their first."""
+    by_choice: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        by_choice.setdefault(piece.choice.index, []).append(piece)
+    return [
+        each[-1]._replace(
+            text="".join([piece.text for piece in each]), tokens=[token for piece in each for token in piece.tokens]
+        )
+        for each in by_choice.values()
+    ]

@@ -19,16 +19,15 @@ from tokenizer_svc.access.guard import Access, caller_of, guard, sharing
 from tokenizer_svc.admin import OperatorRoutes, PublicRoutes
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, internal
+from tokenizer_svc.asked import READERS, Asked
 from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
-from tokenizer_svc.generate import draft_generate, read_generate, values_of
-from tokenizer_svc.native_answers import NativeAnswers
-from tokenizer_svc.openai import draft_chat, draft_completion, read_chat, read_completion
-from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
 from tokenizer_svc.openapi import OpenApiRoute
+from tokenizer_svc.outlet import Outlet
+from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond
-from tokenizer_svc.tools.answers import ToolAnswers
-from tokenizer_svc.tools.toolbox import read_tools
+from tokenizer_svc.resumable.resumables import Opened, Resumables
+from tokenizer_svc.resuming import LAST_EVENT_ID, Resuming, Wish, canonical, read_wish
 
 log = structlog.get_logger("http")
 
@@ -36,13 +35,14 @@ _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
 
 
-def build_app(engine: Engine, access: Access, *, with_admin: bool = True) -> web.Application:
+def build_app(engine: Engine, access: Access, resumables: Resumables, *, with_admin: bool = True) -> web.Application:
     """The clients' routes over one engine; with the operators' routes, unless those have a port of their own."""
     app = _bare_app(engine, access)
-    routes = GenerationRoutes(engine)
-    app.router.add_post("/v1/chat/completions", routes.chat)
-    app.router.add_post("/v1/completions", routes.completions)
-    app.router.add_post("/generate", routes.generate)
+    resuming = Resuming(engine, resumables)
+    routes = GenerationRoutes(engine, resuming)
+    for path in READERS:
+        app.router.add_post(path, routes.post)
+    resuming.add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
     if with_admin:
@@ -71,49 +71,37 @@ def _bare_app(engine: Engine, access: Access) -> web.Application:
 class GenerationRoutes:
     """The three ways to ask for text."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, resuming: Resuming) -> None:
         self._engine = engine
+        self._resuming = resuming
 
-    async def chat(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/chat/completions."""
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """POST on the path of one of the APIs."""
         arrived = time.perf_counter()
-        engine = self._engine
-        asked = read_chat(await read_object(request, engine.limits), engine)
-        engine.check_room()
-        toolbox = read_tools(asked, engine.limits)
-        answer = await engine.submit(
-            await draft_chat(asked, engine, toolbox), shares_id=True, caller=caller_of(request, asked.user)
-        )
+        engine, path = self._engine, request.path
+        body = await read_object(request, engine.limits)
+        asked = READERS[path](body, engine)
+        wish = read_wish(request.headers, asked)
+        caller = caller_of(request, asked.user)
+        last = request.headers.get(LAST_EVENT_ID)
+        if not last:  # who comes back has its place
+            engine.check_room()
+        if wish.resumable or wish.background or last:
+            return await self._keep(request, asked, wish, Opened(path, canonical(body), caller, arrived))
+        answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
         _log_accepted(answer, asked.user)
-        tools = None if toolbox is None else ToolAnswers(answer, engine.tool_format, toolbox)
-        shape = ChatAnswers(answer, engine.model, int(time.time()), include_usage=asked.include_usage, tools=tools)
-        return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.stream))
+        origin = Origin(engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
+        rendering = asked.rendering(answer, origin)
+        outlet = Outlet(request, engine.limits, lambda: answer.unsent)
+        with engine.outlets.using(outlet):
+            return await respond(outlet, engine, answer, rendering, arrived=arrived, stream=asked.stream)
 
-    async def completions(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/completions."""
-        arrived = time.perf_counter()
-        engine = self._engine
-        asked = read_completion(await read_object(request, engine.limits), engine)
-        engine.check_room()
-        answer = await engine.submit(
-            await draft_completion(asked, engine), shares_id=True, caller=caller_of(request, asked.user)
-        )
-        _log_accepted(answer, asked.user)
-        shape = CompletionAnswers(answer, engine.model, int(time.time()), include_usage=asked.include_usage)
-        return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.stream))
-
-    async def generate(self, request: web.Request) -> web.StreamResponse:
-        """POST /generate."""
-        arrived = time.perf_counter()
-        engine = self._engine
-        asked = read_generate(await read_object(request, engine.limits), engine)
-        engine.check_room()
-        answer = await engine.submit(
-            await draft_generate(asked, engine), shares_id=False, caller=caller_of(request, None)
-        )
-        _log_accepted(answer, None)
-        shape = NativeAnswers(answer, arrived, is_single=asked.is_single, open_values=values_of(asked, engine))
-        return await respond(request, engine, answer, shape, arrived=arrived, stream=bool(asked.request.stream))
+    async def _keep(self, request: web.Request, asked: Asked, wish: Wish, opened: Opened) -> web.StreamResponse:
+        outlet = Outlet(request, self._engine.limits)
+        with self._engine.outlets.using(outlet):
+            if last := request.headers.get(LAST_EVENT_ID):
+                return await self._resuming.again(outlet, opened, last)
+            return await self._resuming.begin(outlet, asked, wish, opened)
 
 
 def _log_accepted(answer: Answer, user: str | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from shared.protocol import ModelCard, Sampling
@@ -11,6 +12,8 @@ from tokenizer_svc.access.tenants import Caller
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
+from tokenizer_svc.outlet import Outlets
+from tokenizer_svc.resumable.entries import Record
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.formats import ToolFormat
 
@@ -37,6 +40,13 @@ class Draft(NamedTuple):
     timeout_s: float = 0.0  # after which nobody wants an answer; 0: never
 
 
+class Keeping(NamedTuple):
+    """How a request goes on without the one who sent it."""
+
+    grace_s: float  # after its front door is gone
+    record: Callable[[Answer], Record]  # what is kept of it
+
+
 class Engine(Protocol):
     """The model behind the front door."""
 
@@ -53,6 +63,7 @@ class Engine(Protocol):
 
     limits: Limits
     metrics: Metrics
+    outlets: Outlets
 
     @property
     def is_stopping(self) -> bool:
@@ -84,7 +95,9 @@ class Engine(Protocol):
         """The model card and the settings of this process."""
         ...
 
-    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller) -> Answer:
+    async def submit(
+        self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller, keeping: Keeping | None = None
+    ) -> Answer:
         """Announce the sequences. Raises ApiError 503 where nobody is there to take them, 400 for a grammar that
         is known to be bad; one that turns out so later ends the answer.
         """
@@ -92,6 +105,10 @@ class Engine(Protocol):
 
     def compiled(self, key: str) -> bytes | None:
         """The compiled form of a grammar that some answer obeys, None while it is not known."""
+        ...
+
+    def borrowed(self, structure: Structure | None, client: str) -> AbstractAsyncContextManager[None]:
+        """Have a grammar, if there is one, in its compiled form for a while. Raises ApiError 400 for a bad one."""
         ...
 
     def abandon(self, answer: Answer) -> None:

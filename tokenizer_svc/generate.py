@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from shared.protocol import ModelCard
+from shared.protocol import Jump, ModelCard
 from tokenizer_svc import unsupported
 from tokenizer_svc.api_error import invalid, of_validation
 from tokenizer_svc.engine import Draft, Engine
@@ -45,6 +45,8 @@ class GenerateRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
     cache_salt: str | None = None
     priority: int | None = None
+    resumable: bool | None = None
+    background: bool | None = None
     timeout: float | None = None
 
 
@@ -59,6 +61,11 @@ class Generation(msgspec.Struct):
     @property
     def is_single(self) -> bool:
         return not self.prompts.is_batch and (self.params[0].n or 1) == 1
+
+    @property
+    def values_grammar(self) -> Structure | None:
+        """The grammar that tells the values of a template's parts. Raises ApiError 400."""
+        return None if self.template is None else self.template.structure(Jump.CANONICAL)
 
 
 def read_generate(body: dict[str, Any], engine: Engine) -> Generation:

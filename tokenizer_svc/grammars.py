@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -111,6 +112,19 @@ class Grammars:
             verdict.cancel()
         for key in concern.keys:
             self._crowd_out(self._cache.release(key))
+
+    @asynccontextmanager
+    async def borrowed(self, structure: Structure, client: str) -> AsyncGenerator[None]:
+        """Hold a grammar in its compiled form for a while. Raises ApiError 400 for a bad one."""
+        self._cache.hold(structure.key)
+        try:
+            entry = await self._known(structure)
+            rejection = await self._judge(structure, client) if entry is None else entry.rejection
+            if rejection is not None:
+                raise bad_grammar(structure.param, rejection)
+            yield
+        finally:
+            self._crowd_out(self._cache.release(structure.key))
 
     def compiled(self, key: str) -> bytes | None:
         """The compiled form of a grammar that is held, None while it is not known."""

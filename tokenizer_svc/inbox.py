@@ -122,6 +122,8 @@ class Inbox:
             if expected is None:
                 continue
             answer, choice = expected
+            if choice.finish is not Finish.NONE:
+                continue  # it was ended here, and the scheduler is yet to be told
             if not answer.advance(choice, Row(first, tokens[start:end], offset, text, Finish(finish), matched, forced)):
                 lacking.add(choice)
             elif choice.finish is not Finish.NONE:

@@ -23,6 +23,7 @@ class Metrics:
         self.generated_tokens = counter("generated_tokens", "Tokens received from detokenizers.")
         self.forced_tokens = counter("forced_tokens", "Of these, tokens about which a grammar left no choice.")
         self.disconnects = counter("disconnects", "Clients that left before their answer was complete.")
+        self.cut_off = counter("cut_off", "Clients that were cut off because they did not read.")
         self.constrained = counter(
             "constrained_requests", "Grammars that accepted requests asked for, by kind.", ("kind",)
         )
@@ -33,6 +34,7 @@ class Metrics:
             "grammar_hits", "Grammars that needed no compile, by where they were found.", ("where",)
         )
         self.open = Gauge("rootstream_http_sequences", "Sequences under way in this process.", registry=registry)
+        self.unread = Gauge("rootstream_http_unread_bytes", "What waits for clients to read it.", registry=registry)
         self.ttft = histogram("ttft_seconds", "From the request's arrival to its first token.")
         self.itl = histogram("inter_token_seconds", "Between tokens of one sequence.")
         self.e2e = histogram("e2e_seconds", "From the request's arrival to the end of its answer.")

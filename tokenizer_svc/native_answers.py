@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -49,19 +48,21 @@ _encode = msgspec.json.Encoder().encode
 class NativeAnswers:
     """Answers of /generate."""
 
+    prefix = "gen"
+
     def __init__(
         self,
         answer: Answer,
-        arrived: float,
+        elapsed: Callable[[], float],
         *,
         is_single: bool,
         open_values: Callable[[], Values] | None = None,
     ) -> None:
-        """``arrived``: time.perf_counter() at the request's arrival. ``open_values``: the values of a template's
+        """``elapsed``: seconds since the request's arrival. ``open_values``: the values of a template's
         parts in an answer, asked for when its first text is there.
         """
         self._answer = answer
-        self._arrived = arrived
+        self._elapsed = elapsed
         self._is_single = is_single
         self._open_values = open_values
         self._values: dict[int, Values] = {}
@@ -113,13 +114,13 @@ class NativeAnswers:
 
     def _meta(self, choice: Choice, completion_tokens: int, forced_tokens: int, finish: Finish) -> MetaInfo:
         return MetaInfo(
-            id=f"gen-{choice.id:016x}",
+            id=f"{self.prefix}-{choice.id:016x}",
             finish_reason=_finish_reason(choice, finish),
             prompt_tokens=choice.prompt_tokens,
             completion_tokens=completion_tokens,
             forced_tokens=forced_tokens,
             cached_tokens=choice.cached_tokens,
-            e2e_latency=time.perf_counter() - self._arrived,
+            e2e_latency=self._elapsed(),
         )
 
 

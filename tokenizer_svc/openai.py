@@ -42,6 +42,8 @@ class OpenAIFields(SamplingFields, kw_only=True):
     user: str | None = None
     cache_salt: str | None = None
     priority: int | None = None
+    resumable: bool | None = None
+    background: bool | None = None
     timeout: float | None = None
 
     @property

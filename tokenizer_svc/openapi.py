@@ -26,18 +26,22 @@ from tokenizer_svc.openai import ChatRequest, CompletionRequest
 from tokenizer_svc.openai_answers import Body, ChatChoice, TextChoice
 from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
+from tokenizer_svc.resuming import Deleted, Ticket
 
 _PATH = "/openapi.json"
 _STRUCTS = (
-    ChatRequest,
-    CompletionRequest,
-    GenerateRequest,
-    AbortRequest,
-    ErrorDocument,
-    Body,
-    ChatChoice,
-    TextChoice,
-    Output,
+    *(
+        ChatRequest,
+        CompletionRequest,
+        GenerateRequest,
+        AbortRequest,
+        ErrorDocument,
+        Body,
+        ChatChoice,
+        TextChoice,
+        Output,
+    ),
+    *(Ticket, Deleted),
 )
 _REFUSED = {
     "ChatRequest": unsupported.CHAT,
@@ -153,6 +157,9 @@ def _operation(operation: Operation, path: str, parameters: Mapping[str, Any]) -
         "responses": {"200": _answer(operation)}
         | {status: {"$ref": f"#/components/responses/{status}"} for status in _ERRORS},
     }
+    if operation.later:
+        later = "It goes on: where its answer will be"
+        found["responses"]["202"] = {"description": later, "content": {JSON: {"schema": ref("Ticket")}}}
     if operation.may_be_503:
         found["responses"]["503"] = _answer(operation)
     if operation.request is not None:
@@ -161,10 +168,9 @@ def _operation(operation: Operation, path: str, parameters: Mapping[str, Any]) -
             content["examples"] = {operation.id: {"value": operation.example}}
         found["requestBody"] = {"required": operation.is_request_required, "content": {JSON: content}}
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    if names:
-        found["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": parameters[name]} for name in names
-        ]
+    in_path = [{"name": name, "in": "path", "required": True, "schema": parameters[name]} for name in names]
+    if in_path or operation.parameters:
+        found["parameters"] = [*in_path, *operation.parameters]
     return found
 
 

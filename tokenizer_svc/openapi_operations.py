@@ -22,12 +22,29 @@ class Operation(NamedTuple):
     example: Mapping[str, Any] | None = None  # of a body
     id_at: str | None = None  # where an answer's id is in it, as a JSON pointer
     may_be_503: bool = False  # also answers 503, with the same schema
+    later: bool = False  # also answers 202: where to find what is not there yet
+    parameters: tuple[Mapping[str, Any], ...] = ()  # besides those in the path
 
 
 def ref(name: str) -> dict[str, str]:
     """A reference to a schema of the document."""
     return {"$ref": f"#/components/schemas/{name}"}
 
+
+_LAST_EVENT = "The id of the last event that arrived: those after it are sent"
+_LAST_EVENT_ID = {"type": "string", "pattern": "^(chatcmpl|cmpl|gen)-[0-9a-f]{16}:[0-9]{1,12}$"}
+_AGAIN: tuple[Mapping[str, Any], ...] = (
+    {"name": "Last-Event-ID", "in": "header", "description": _LAST_EVENT, "schema": _LAST_EVENT_ID},
+)
+_KEPT: tuple[Mapping[str, Any], ...] = (
+    {
+        "name": "X-Resumable",
+        "in": "header",
+        "description": "The same as the field `resumable`",
+        "schema": {"enum": ["true", "false"]},
+    },
+    *_AGAIN,
+)
 
 _HELLO = {"messages": [{"role": "user", "content": "Say hello in French."}], "max_tokens": 16}
 
@@ -40,6 +57,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "ChatRequest",
         streams=True,
         example=_HELLO,
+        later=True,
+        parameters=_KEPT,
     ),
     ("POST", "/v1/completions"): Operation(
         "complete",
@@ -50,6 +69,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         streams=True,
         id_at="/id",
         example={"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0},
+        later=True,
+        parameters=_KEPT,
     ),
     ("POST", "/generate"): Operation(
         "generate",
@@ -60,6 +81,34 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         streams=True,
         id_at="/meta_info/id",
         example={"text": "The capital of France is", "sampling_params": {"max_new_tokens": 8, "temperature": 0}},
+        later=True,
+        parameters=_KEPT,
+    ),
+    ("GET", "/v1/streams/{id}"): Operation(
+        "resume",
+        "The rest of a resumable stream, or a background request's answer",
+        "generation",
+        {
+            "anyOf": [
+                *map(ref, ("ChatCompletion", "TextCompletion", "Output")),
+                {"type": "array", "items": ref("Output")},
+            ]
+        },
+        streams=True,
+        later=True,
+        parameters=(
+            *_AGAIN,
+            {"name": "last_event_id", "in": "query", "description": _LAST_EVENT, "schema": _LAST_EVENT_ID},
+            {
+                "name": "wait",
+                "in": "query",
+                "description": "Seconds to wait for an answer that is no stream",
+                "schema": {"type": "number", "minimum": 0, "maximum": 30},
+            },
+        ),
+    ),
+    ("DELETE", "/v1/streams/{id}"): Operation(
+        "forget", "Cancel a resumable or background request and forget its answer", "generation", ref("Deleted")
     ),
     ("GET", "/v1/models"): Operation(
         "list_models",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from shared.protocol import (
     Abort,
     Failed,
     Failure,
+    Finish,
     Flush,
     Generate,
     Hello,
@@ -37,12 +39,13 @@ from shared.tokenizer import Tokenizer
 from tokenizer_svc.access.guard import Doors, doors
 from tokenizer_svc.access.tenants import Caller, tenant_of_account
 from tokenizer_svc.answers import Announcement, Answer, Choice, again
-from tokenizer_svc.api_error import queue_full, unavailable
+from tokenizer_svc.api_error import ApiError, internal, queue_full, unavailable
 from tokenizer_svc.app import build_admin_app, build_app
+from tokenizer_svc.asked import READERS
 from tokenizer_svc.asking import Asking
 from tokenizer_svc.backlog import Backlog
 from tokenizer_svc.draining import drain
-from tokenizer_svc.engine import Draft
+from tokenizer_svc.engine import Draft, Keeping
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.grammar.pool import Pool
 from tokenizer_svc.grammars import Grammars
@@ -50,6 +53,12 @@ from tokenizer_svc.inbox import FollowUp, Inbox
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.listening import Port, listening
 from tokenizer_svc.metrics import Metrics
+from tokenizer_svc.outlet import Outlets
+from tokenizer_svc.resumable.entries import Announced, Owner, Record
+from tokenizer_svc.resumable.fold import Fold
+from tokenizer_svc.resumable.resumables import Resumables
+from tokenizer_svc.resumable.service import RedisLogs
+from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.formats import choose
 
 log = structlog.get_logger("front door")
@@ -87,7 +96,8 @@ async def serve(context: Context) -> None:
 
 
 def _ports(door: FrontDoor, access: Doors, settings: Settings) -> list[Port]:
-    ports = [Port(build_app(door, access.public, with_admin=access.admin is None), settings.host, settings.port)]
+    app = build_app(door, access.public, door.resumables, with_admin=access.admin is None)
+    ports = [Port(app, settings.host, settings.port)]
     if access.admin is not None and settings.admin_port is not None:
         app = build_admin_app(door, access.admin)
         ports.append(Port(app, settings.admin_host, settings.admin_port, "--admin-host", "--admin-port"))
@@ -132,6 +142,7 @@ class FrontDoor:
         self.tool_format = choose(context.settings.tool_format, tokenizer.tool_template)
         self.limits = Limits.of(context.settings)
         self.metrics = Metrics(context.metrics)
+        self.outlets = Outlets(self.limits, self.metrics)
         self._context = context
         self._bus = context.bus
         self._names = context.bus.names
@@ -142,6 +153,15 @@ class FrontDoor:
         self._grammars = Grammars(self._pool, GrammarStore(context.bus), self.metrics)
         self._card: ModelCard | None = None
         self._card_of: int | None = None  # incarnation of the worker that wrote it
+        self._logs = RedisLogs(context.bus)
+        self.resumables = Resumables(
+            self,
+            self._logs,
+            Owner(context.replica, context.incarnation),
+            context.spawn,
+            grace_s=context.settings.resume_grace,
+            keep_s=context.settings.resume_keep,
+        )
         self._absent_since: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
         self._asking = Asking()
@@ -157,7 +177,7 @@ class FrontDoor:
 
     @property
     def open_answers(self) -> int:
-        return len(self._open)
+        return len(self._open) + self.resumables.read
 
     @property
     def has_substitute(self) -> bool:
@@ -175,7 +195,9 @@ class FrontDoor:
     async def begin(self) -> None:
         """End what an earlier process of this name left, unless it can be resumed, then follow texts and pulses."""
         reader = Reader(self._bus, [self._texts], {self._texts: await self._bus.last_id(self._texts)})
-        leftovers = [field for field, value in (await self._bus.hash(self._names.live)).items() if self._is_own(value)]
+        kept = await self.resumables.begin()
+        live = await self._bus.hash(self._names.live)
+        leftovers = [field for field, value in live.items() if self._is_own(value) and int(field) not in kept]
         if leftovers:
             log.warning("aborting requests of an earlier process of this name", requests=len(leftovers))
             writes = self._bus.transaction()
@@ -186,6 +208,7 @@ class FrontDoor:
         self._context.spawn(self._follow(reader))
         self._context.spawn(self._watch())
         self._context.spawn(self._mend())
+        self._context.spawn(self.outlets.watch())
         self._context.spawn(self._pool.run())
         self._context.spawn(self._keep_grammars())
 
@@ -201,7 +224,7 @@ class FrontDoor:
             request = decode(live)
         except ProtocolError:
             return False
-        return isinstance(request, Generate) and request.reply_to == self._context.replica and not request.grace_s
+        return isinstance(request, Generate) and request.reply_to == self._context.replica
 
     def _is_of(self, live: bytes, tenant: str) -> bool:
         try:
@@ -349,28 +372,32 @@ class FrontDoor:
 
     # --- requests
 
-    async def submit(self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller) -> Answer:
+    async def submit(
+        self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller, keeping: Keeping | None = None
+    ) -> Answer:
         self.ready_card()
         structures = tuple({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
         await self._grammars.screen(structures)
         detokenizer = self._pick_detokenizer()
-        now = time.time()
+        grace_s = keeping.grace_s if keeping else 0.0
         choices = [
             Choice(
                 id := new_request_id(),
                 index,
                 draft.prompt,
                 len(draft.input_ids),
-                self._announcement(id, draft, detokenizer, caller, now),
+                self._announcement(id, draft, detokenizer, caller, grace_s),
             )
             for index, draft in enumerate(drafts)
         ]
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
         self._note_backlog()
-        self._open.add(answer)
+        if keeping is None:
+            self._open.add(answer)
         self._grammars.attach(answer, structures, caller.turn)
-        task = asyncio.create_task(self._announce(answer.choices, detokenizer))
+        record = keeping.record(answer) if keeping else None
+        task = asyncio.create_task(self._announce(answer.choices, detokenizer, record))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         try:
@@ -380,12 +407,12 @@ class FrontDoor:
             raise
         except Unavailable as error:
             self.abandon(answer)
-            message = "the streams cannot be reached: try again in a few seconds"
-            raise unavailable(message, self.limits.unready_retry_after_s) from error
+            raise self._away() from error
         self.metrics.prompt_tokens.inc(sum(len(draft.input_ids) for draft in drafts))
         return answer
 
-    def _announcement(self, id: int, draft: Draft, detokenizer: str, caller: Caller, now: float) -> Announcement:
+    def _announcement(self, id: int, draft: Draft, detokenizer: str, caller: Caller, grace_s: float) -> Announcement:
+        now = time.time()
         display = draft.display
         ids = columns.int32(draft.input_ids)
         generate = Generate(
@@ -399,6 +426,7 @@ class FrontDoor:
             arrived=now,
             tenant=caller.account,
             deadline=now + draft.timeout_s if draft.timeout_s else 0.0,
+            grace_s=grace_s,
         )
         track = Track(
             id=id,
@@ -412,7 +440,7 @@ class FrontDoor:
         )
         return Announcement(generate, track)
 
-    async def _announce(self, choices: Sequence[Choice], detokenizer: str) -> None:
+    async def _announce(self, choices: Sequence[Choice], detokenizer: str, record: Record | None = None) -> None:
         """Write the live record, Track and Generate of every sequence in one transaction."""
         started = time.perf_counter()
         names = self._names
@@ -421,6 +449,8 @@ class FrontDoor:
             writes.put(names.live, str(generate.id), encode(generate))
             writes.append(names.detok(detokenizer), track)
             writes.append(names.requests, generate)
+        if record is not None:
+            self._logs.announce(writes, record)
         await writes.commit(_ANNOUNCE_PATIENCE_S)
         self.metrics.announce.observe(time.perf_counter() - started)
 
@@ -469,6 +499,62 @@ class FrontDoor:
         self._asking.forget(ids)
         self._write(FollowUp(tuple(ids), tuple((answer.detokenizer, id) for id in ids)))
 
+    def let_go(self, answer: Answer) -> None:
+        self._grammars.detach(answer)
+        self._asking.forget(self._inbox.forget(answer))
+
+    async def revive(self, fold: Fold) -> Answer:
+        self.ready_card()
+        answer, record = fold.answer, fold.record
+        structures = await self._structures_of(record)
+        present = {pulse.replica for pulse in self._context.peers.pulses(Role.DETOKENIZER)}
+        answer.detokenizer = fold.detokenizer if fold.detokenizer in present else self._pick_detokenizer()
+        for choice, announced in zip(answer.choices, record.sequences, strict=True):
+            choice.request = again(_announcement_in(announced), self._context.replica, answer.detokenizer)
+            if choice.completion_tokens or choice.finish is not Finish.NONE:
+                answer.admitted(choice, choice.cached_tokens)
+        self._inbox.expect(answer)
+        self._grammars.attach(answer, structures, record.client)
+        try:
+            await self._announce(answer.unfinished, answer.detokenizer)
+        except Unavailable as error:
+            self.let_go(answer)
+            raise self._away() from error
+        return answer
+
+    async def _structures_of(self, record: Record) -> list[Structure]:
+        """The grammars that a kept request obeys. Raises ApiError."""
+        asked = READERS[record.path](msgspec.json.decode(record.body), self)
+        drafts = await asked.draft()
+        return list({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
+
+    async def cancel(self, fold: Fold) -> None:
+        writes = self._bus.transaction()
+        for choice in fold.answer.unfinished:
+            writes.append(self._names.detok(fold.detokenizer), Untrack(choice.id))
+            writes.append(self._names.requests, Abort(choice.id, notify=True))
+        try:
+            await writes.commit(_ANNOUNCE_PATIENCE_S)
+        except Unavailable as error:
+            raise self._away() from error
+
+    async def absent(self, owners: set[Owner]) -> set[Owner]:
+        if not owners:
+            return set()
+        try:
+            await self._context.peers.refresh()
+        except Unavailable as error:
+            raise self._away() from error
+        return owners - {Owner(each.replica, each.incarnation) for each in self._context.peers.pulses(Role.TOKENIZER)}
+
+    def _away(self) -> ApiError:
+        return unavailable(
+            "the streams cannot be reached: try again in a few seconds", self.limits.unready_retry_after_s
+        )
+
+    def borrowed(self, structure: Structure | None, client: str) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if structure is None else self._grammars.borrowed(structure, client)
+
     def _write(self, said: FollowUp) -> None:
         if said.aborts or said.untracks:
             self._do(self._commit(said))
@@ -516,3 +602,14 @@ class FrontDoor:
         except TimeoutError as error:
             message = f"the scheduler did not answer within {_FLUSH_PATIENCE_S:g} s: try again"
             raise unavailable(message, self.limits.unready_retry_after_s) from error
+
+
+def _announcement_in(announced: Announced) -> Announcement:
+    """How a sequence was announced by another process. Raises ApiError 500 where that was one of another release."""
+    try:
+        generate, track = decode(announced.generate), decode(announced.track)
+    except ProtocolError as error:
+        raise internal(str(error)) from error
+    if not isinstance(generate, Generate) or not isinstance(track, Track):
+        raise internal("the record of a request has another message in its place")
+    return Announcement(generate, track)

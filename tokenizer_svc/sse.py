@@ -9,7 +9,19 @@ HEADERS = {
     "X-Accel-Buffering": "no",  # proxies that buffer would hold tokens back
 }
 
+_END = b"\n\n"
+
 
 def event(data: bytes) -> bytes:
     """One event; ``data`` is one line, as JSON is."""
-    return b"data: " + data + b"\n\n"
+    return b"data: " + data + _END
+
+
+def split(events: bytes) -> list[bytes]:
+    """Several events, one after the other, each by itself."""
+    return [data + _END for data in events.split(_END)[:-1]]
+
+
+def named(event: bytes, id: str) -> bytes:
+    """An event with an id, by which a client can ask for what comes after it."""
+    return b"id: " + id.encode() + b"\n" + event

@@ -57,7 +57,11 @@ async def _run(options: Options, console: Console, out: Path) -> int:
 
 
 def _show(result: Result, console: Console) -> None:
-    tables = [fault_table(result.faults), stream_table(result.outcomes), stall_table(result.stalls)]
+    tables = [
+        fault_table(result.faults, result.stalls.get("under faults", [])),
+        stream_table(result.outcomes),
+        stall_table(result.stalls, result.began),
+    ]
     if result.findings:
         tables.append(finding_table(result.findings))
     print_tables(console, tables)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 from tests.chaos.faults import Fault
 from tests.chaos.history import Injected, Outage, Stream
 from tests.chaos.reading import Violation
+from tests.chaos.stalls import Stall
 
 _WIDTH = 110
 
@@ -42,21 +43,27 @@ def _back(outages: Sequence[Outage]) -> str:
     return f"back {max(seconds):4.1f} s" if seconds else ""
 
 
-def fault_table(done: Sequence[Injected]) -> Table:
-    """How many of each kind, and how long the victims were away."""
+def fault_table(done: Sequence[Injected], stalls: Sequence[Stall]) -> Table:
+    """How many of each kind, how long the victims were away, and the longest stall that a fault fell into."""
     table = Table(title="Faults", title_justify="left")
     for column in ("fault", "victim"):
         table.add_column(column)
-    for column in ("times", "away s, median", "longest", "started after s, median", "longest"):
+    for column in ("times", "away s, median", "longest", "started after s, median", "longest", "stall ms"):
         table.add_column(column, justify="right")
     victims: dict[tuple[str, str], list[Outage]] = {}
+    stalled: dict[tuple[str, str], float] = {}
     for injected in done:
+        longest = max((s.seconds for s in stalls if s.span.since <= injected.at <= s.span.until), default=0.0)
         for outage in injected.outages:
-            victims.setdefault((injected.kind, outage.member), []).append(outage)
+            key = (injected.kind, outage.member)
+            victims.setdefault(key, []).append(outage)
+            stalled[key] = max(stalled.get(key, 0.0), longest)
     for (kind, victim), outages in sorted(victims.items()):
         away = [outage.until - outage.since for outage in outages if outage.until is not None]
         started = [outage.started - outage.since for outage in outages if outage.started is not None]
-        table.add_row(kind, victim, str(len(outages)), *_spread(away), *_spread(started))
+        table.add_row(
+            kind, victim, str(len(outages)), *_spread(away), *_spread(started), f"{1000 * stalled[kind, victim]:,.0f}"
+        )
     for kind, times in sorted(Counter(injected.kind for injected in done if not injected.outages).items()):
         table.add_row(kind, "", str(times))
     return table
@@ -78,17 +85,23 @@ def stream_table(outcomes: Counter[tuple[str, str]]) -> Table:
     return table
 
 
-def stall_table(rows: Sequence[tuple[str, Sequence[float]]]) -> Table:
+def stall_table(parts: Mapping[str, Sequence[Stall]], began: float) -> Table:
     """The longest stall of each stream, beyond the time in which somebody was starting or frozen."""
     table = Table(title="Longest stall of a stream, beyond the starts of processes", title_justify="left")
     table.add_column("run")
     for column in ("streams", "median ms", "99% ms", "max ms"):
         table.add_column(column, justify="right")
-    for name, stalls in rows:
-        ordered = sorted(stalls) or [0.0]
+    table.add_column("the longest")
+    for name, stalls in parts.items():
+        if not stalls:
+            continue
+        ordered = sorted(stalls)
+        worst = ordered[-1]
         high = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-        shown = (f"{1000 * value:,.0f}" for value in (statistics.median(ordered), high, ordered[-1]))
-        table.add_row(name, str(len(stalls)), *shown)
+        median = statistics.median(stall.seconds for stall in stalls)
+        shown = (f"{1000 * seconds:,.0f}" for seconds in (median, high.seconds, worst.seconds))
+        since, until = (at - began for at in worst.span)
+        table.add_row(name, str(len(stalls)), *shown, f"stream {worst.stream}, {since:.1f} s to {until:.1f} s")
     return table
 
 

@@ -26,7 +26,7 @@ from tests.chaos.injector import Injector
 from tests.chaos.leftovers import leftovers
 from tests.chaos.reading import Reading, Violation, Wrong, read_events
 from tests.chaos.report import Finding, line_of
-from tests.chaos.stalls import longest_stall, starts
+from tests.chaos.stalls import Stall, longest_stall, starts
 from tests.chaos.workload import asks, needs_stop, with_stop
 
 CLIENTS = 48
@@ -50,7 +50,8 @@ class Result(NamedTuple):
     findings: list[Finding]
     faults: list[Injected]
     outcomes: Counter[tuple[str, str]]
-    stalls: list[tuple[str, list[float]]]  # by part of the run
+    stalls: dict[str, list[Stall]]  # by part of the run
+    began: float  # of the faults, unix seconds
 
 
 Say = Callable[[str], None]
@@ -67,7 +68,8 @@ class Chaos:
         self._options = options
         self._say = say
         self._references: dict[str, Reading] = {}
-        self._stalls: dict[str, list[float]] = {}
+        self._stalls: dict[str, list[Stall]] = {}
+        self._began = 0.0
         self._part = ""
         self._unjudged: list[Stream] = []  # of this part: stalls are known when the outages are over
         self._load = Load(deployment.url, _PATIENCE_S, self._on_stream)
@@ -87,7 +89,7 @@ class Chaos:
                 self.found(violation)
         for death in own_deaths(self._deployment.log.read_text(errors="replace")):
             self.found(Violation(Wrong.DEATH, death))
-        return Result(self.findings, self._injector.done, self.outcomes, list(self._stalls.items()))
+        return Result(self.findings, self._injector.done, self.outcomes, self._stalls, self._began)
 
     @property
     def faults(self) -> list[Injected]:
@@ -139,7 +141,7 @@ class Chaos:
     async def _storm(self, made: list[Ask]) -> None:
         """All clients ask without end, while fault after fault happens."""
         self._part = "under faults"
-        began = time.time()
+        self._began = began = time.time()
 
         def on_fault(fault: Fault, injected: Injected) -> None:
             self._say(line_of(fault, injected, sum(self.outcomes.values()), len(self.findings), began))

@@ -92,7 +92,12 @@ async def _run(seed: int, seconds: float, console: Console, out: Path) -> int:
                     await task
         table, grown = _growth(samples, seconds)
         findings = [*result.findings, *(Finding(None, violation) for violation in grown)]
-        tables = [fault_table(result.faults), stream_table(result.outcomes), stall_table(result.stalls), table]
+        tables = [
+            fault_table(result.faults, result.stalls.get("under faults", [])),
+            stream_table(result.outcomes),
+            stall_table(result.stalls, result.began),
+            table,
+        ]
         print_tables(console, tables + ([finding_table(findings)] if findings else []))
         bombs = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
         console.print(f"\nbombs: {bombs}", highlight=False)

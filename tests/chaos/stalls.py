@@ -46,11 +46,19 @@ def silences(stream: Stream) -> list[Span]:
     return [Span(a, b) for a, b in itertools.pairwise(times)]
 
 
-def longest_stall(stream: Stream, away: Sequence[Span]) -> float:
+class Stall(NamedTuple):
+    """A silence, less what excuses it."""
+
+    seconds: float
+    span: Span
+    stream: int
+
+
+def longest_stall(stream: Stream, away: Sequence[Span]) -> Stall:
     """The longest time without an event, not counting what is in ``away``."""
-    longest = 0.0
+    longest = Stall(0.0, Span(stream.began, stream.began), stream.number)
     for silence in silences(stream):
-        if silence.until - silence.since > longest:
+        if silence.until - silence.since > longest.seconds:
             excused = sum(max(0.0, min(silence.until, b) - max(silence.since, a)) for a, b in away)
-            longest = max(longest, silence.until - silence.since - excused)
+            longest = max(longest, Stall(silence.until - silence.since - excused, silence, stream.number))
     return longest

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from rootstream.child import Child
 from rootstream.keeper import Ending, Keeper
+from shared.hearing import Last
 from shared.registry import Pulse, Role, State
 
 _SLEEPS = "import time\nprint('up', flush=True)\ntime.sleep(60)"
@@ -77,11 +78,11 @@ async def test_a_child_without_a_pulse_is_killed_and_started_again(keep: Keep, s
     async with kept(keeper):
         await said.until(1)
         first = keeper.child.pid
-        keeper.heard(pulse(State.READY), 14.0)
+        keeper.heard(Last(pulse(State.READY), 14.0))
         assert keeper.is_ready
-        keeper.heard(pulse(State.LOADING), 100.0)  # a compiler may hold everything up
+        keeper.heard(Last(pulse(State.LOADING), 100.0))  # a compiler may hold everything up
         assert said.launcher == []
-        keeper.heard(pulse(State.READY), 15.5)
+        keeper.heard(Last(pulse(State.READY), 15.5))
         await said.until(2)
         assert keeper.child.pid != first
         assert said.launcher == [
@@ -96,7 +97,7 @@ async def test_a_child_that_served_is_back_at_once(keep: Keep, said: Said, monke
     keeper = keep(_SLEEPS)
     async with kept(keeper):
         await said.until(1)
-        keeper.heard(pulse(State.READY), 0.0)
+        keeper.heard(Last(pulse(State.READY), 0.0))
         await asyncio.sleep(0.1)
         keeper.child.kill()
         await said.until(2)
@@ -110,13 +111,13 @@ async def test_an_orderly_restart_waits_for_nothing_and_the_pulse_of_the_old_pro
     async with kept(keeper):
         await said.until(1)
         old = pulse(State.READY)
-        keeper.heard(old, 0.0)
+        keeper.heard(Last(old, 0.0))
         await keeper.restart(10)
         await said.until(2)
-        keeper.heard(old, 0.0)
+        keeper.heard(Last(old, 0.0))
         assert not keeper.is_ready
         ready = asyncio.create_task(keeper.ready())
-        keeper.heard(pulse(State.READY), 0.0)
+        keeper.heard(Last(pulse(State.READY), 0.0))
         await asyncio.wait_for(ready, 5)
     assert said.launcher == ["worker-0 stopped; starting it again"]
 

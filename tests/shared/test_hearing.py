@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.awake import TICK_S, AwakeClock
-from shared.hearing import FRESH_S, STALE_S, Hearing
+from shared.hearing import FRESH_S, STALE_S, Hearing, Last
 
 
 def test_a_process_is_fresh_for_a_while_after_each_change() -> None:
@@ -39,6 +39,17 @@ def test_a_goodbye_is_heard_at_once_and_forgotten_later() -> None:
     for tick in range(3, 3 + int(STALE_S / 0.25) + 1):
         hearing.read({}, tick * 0.25)
     assert list(hearing.living()) == []
+
+
+def test_the_last_of_the_dead_is_remembered() -> None:
+    """Who keeps processes running must know how long one has been silent, not only that it is dead."""
+    hearing: Hearing[int] = Hearing()
+    for tick in range(81):
+        hearing.read({"a": 1}, tick * 0.25)
+    assert list(hearing.living()) == []
+    assert hearing.last("a") == Last(1, 20.0)
+    hearing.read({}, 20.25)
+    assert hearing.last("a") is None
 
 
 @given(st.lists(st.tuples(st.floats(0.05, 30.0), st.booleans()), max_size=40))

@@ -56,6 +56,15 @@ def test_time_in_which_the_process_was_stopped_does_not_count() -> None:
     assert watch.look(3600.25) is None
 
 
+def test_who_waits_for_redis_is_not_given_up_for_that() -> None:
+    rounds = known(Rounds(), 0.01)
+    watch = Watch(rounds, patience=5)
+    rounds.begin()
+    for tick in range(400):
+        assert watch.look(tick * TICK, counts=False) is None
+    assert looked(watch, 0.5, 100.25) == [None] * 3
+
+
 @given(normal=st.floats(0.001, 100), size=st.integers(1, 10_000))
 def test_the_limit_leaves_room_over_what_is_normal(normal: float, size: int) -> None:
     pace = Pace()

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from shared import columns
@@ -176,7 +177,8 @@ class Downstream:
             case Generate(id) if id in self.generates:
                 pass  # announced again
             case Track(again=True):
-                self._spawn(self.again(self, self.generates[message.id]))
+                generate = self.generates[message.id]
+                self._spawn(self.again(self, msgspec.structs.replace(generate, reply_to=message.reply_to)))
             case Generate():
                 self.generates[message.id] = message
                 self._spawn(self._play(message))

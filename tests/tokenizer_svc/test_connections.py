@@ -126,7 +126,7 @@ async def test_who_has_been_idle_the_longest_makes_room(bound: Bound, start_door
         one.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert await status(first) == 200
         async with connected(port) as (fourth, four):
-            four.write(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            four.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert await status(fourth) == 200
             assert await ended(second) == b"", "the first was heard of later"
             assert not first.at_eof()

@@ -202,3 +202,12 @@ async def test_waiting_ends_when_something_comes() -> None:
     assert not pieces.done()
     inbox.take(texts((1, 0, [5], "x", Finish.NONE, None)))
     assert [piece.text for piece in await pieces] == ["x"]
+
+
+def test_what_was_ended_here_is_still_to_be_aborted_there() -> None:
+    """Whatever text was on its way meanwhile."""
+    answer = answer_of(7)
+    inbox = expecting(answer)
+    answer.aborted(answer.choices[0])
+    inbox.take(texts((7, 0, [1], "a", Finish.NONE, None)))
+    assert inbox.forget(answer) == [7]

@@ -74,9 +74,7 @@ def guard(access: Access) -> Middleware:
         if request.method == "OPTIONS" and access.origins.allows(request.headers.get("Origin", "")):
             return web.Response(status=204, headers=access.origins.preflight())  # browsers ask without a key
         resource = request.match_info.route.resource
-        who = access.gate.admit("" if resource is None else resource.canonical, request.headers)
-        request[_IDENTITY] = who
-        request["tenant"] = who.tenant
+        request[_IDENTITY] = access.gate.admit("" if resource is None else resource.canonical, request.headers)
         return await handler(request)
 
     return middleware

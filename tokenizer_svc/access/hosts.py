@@ -40,10 +40,11 @@ class Hosts:
 
 
 def accepted_names(host: str, allowed: Collection[str], *, is_local: bool) -> frozenset[str]:
-    """What a server listening on ``host`` answers to: on a loopback address its own names and ``allowed``, elsewhere
-    ``allowed`` alone, where any are given.
+    """What a server listening on ``host`` answers to: its own names, those of this machine to itself, and ``allowed``.
+
+    None, which means all, where it is not on a loopback address and none are given: it cannot know what it is called.
     """
-    if not is_local:
-        return frozenset(allowed)
+    if not is_local and not allowed:
+        return frozenset()
     own = f"[{host}]" if ":" in host else host
     return LOOPBACK_NAMES | {own.lower()} | frozenset(allowed)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 ANY = "*"
 _FOREIGN_SITES = {"cross-site", "same-site"}  # same-site: another port or subdomain, which is another origin
-_HEADERS = "Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-Id"
+_HEADERS = "Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-Id, X-Resumable"
 _MAX_AGE_S = 600
 
 
@@ -49,7 +49,7 @@ class Origins:
     def preflight(self) -> dict[str, str]:
         """What a browser is told that asks before it sends."""
         return {
-            "Access-Control-Allow-Methods": "GET, POST",
+            "Access-Control-Allow-Methods": "GET, POST, DELETE",
             "Access-Control-Allow-Headers": _HEADERS,
             "Access-Control-Max-Age": str(_MAX_AGE_S),
         }

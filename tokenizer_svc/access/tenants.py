@@ -24,13 +24,16 @@ class Caller(NamedTuple):
 
     @property
     def account(self) -> str:
-        """On whose behalf tokens are computed."""
-        return f"{self.tenant}/{self.user}" if self.tenant or self.user else ""
+        """On whose behalf tokens are computed: the tenant's, and where there are no keys that of a user.
+
+        Not of both: a tenant who invents users would get a share for each.
+        """
+        return self.tenant or (f"/{self.user}" if self.user else ANYBODY)
 
     @property
     def turn(self) -> str:
         """Who takes turns with others at what is scarce in this process."""
-        return f"{self.account}\0{self.address}"
+        return self.tenant or f"{self.account}\0{self.address}"
 
     def namespace(self, salt: str, *, shared: bool) -> str:
         """Where cached prefixes may come from: the tenant's own, further divided by ``cache_salt``.

@@ -51,7 +51,8 @@ def test_elsewhere_all_names_are_accepted_unless_some_are_given() -> None:
     assert Hosts(accepted_names("0.0.0.0", (), is_local=False)).accepts("what.ever")
     named = Hosts(accepted_names("0.0.0.0", {"llm.example"}, is_local=False))
     assert named.accepts("llm.example:443")
-    assert not named.accepts("localhost")
+    assert named.accepts("127.0.0.1:30000"), "from this machine"
+    assert not named.accepts("evil.example")
 
 
 def test_a_star_accepts_all() -> None:

@@ -72,7 +72,7 @@ async def test_every_route_is_closed_without_a_key(apps: list[web.Application], 
         for headers in ({}, bearer("secret-of-nobody"), {"x-api-key": "nope"}, {"Authorization": f"Basic {ALICE}"}):
             async with http.request(method, path.replace("{model}", "toy"), headers=headers) as response:
                 if path in FOR_ANYONE:
-                    assert response.status == 200, path
+                    assert response.status in {200, 503}, path  # whether it is ready is another matter
                     assert method == "HEAD" or set(await response.json()) <= {"status", "ready"}, (
                         "no word of the inside"
                     )
@@ -139,7 +139,7 @@ async def test_requests_carry_their_tenant(http: aiohttp.ClientSession, downstre
         async with http.post("/v1/completions", json={"prompt": "a", **body}, headers=headers) as response:
             assert response.status == 200
     found = [(generate.tenant, generate.namespace) for generate in downstream.generates.values()]
-    assert found == [("alice/u/1", "alice/s"), ("bob/", "bob/s"), ("@operator/", "@operator/")]
+    assert found == [("alice", "alice/s"), ("bob", "bob/s"), ("@operator", "@operator/")]
 
 
 async def test_a_shared_cache(start_door: StartDoor, url: str, downstream: Downstream) -> None:
@@ -150,7 +150,7 @@ async def test_a_shared_cache(start_door: StartDoor, url: str, downstream: Downs
                 assert response.status == 200
     generates: list[Generate] = list(downstream.generates.values())
     assert [generate.namespace for generate in generates] == ["", ""]
-    assert [generate.tenant for generate in generates] == ["alice/", "bob/"]
+    assert [generate.tenant for generate in generates] == ["alice", "bob"]
 
 
 async def test_tenants_abort_their_own_requests_only(http: aiohttp.ClientSession, downstream: Downstream) -> None:
@@ -249,7 +249,7 @@ async def test_an_old_client_needs_no_name(door: Context, port: int) -> None:
     """HAProxy's health checks are such."""
     for version, status in (("1.0", b"200"), ("1.1", b"400")):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(f"GET /ready HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET /health HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
         assert (await reader.read()).split(b" ")[1] == status
         writer.close()
         await writer.wait_closed()

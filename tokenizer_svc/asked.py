@@ -1,0 +1,109 @@
+"""The three ways to ask for text, read into one form: what to generate, how to answer, for how long to keep it.
+
+Knows nothing of HTTP libraries or streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from tokenizer_svc.answers import Answer
+from tokenizer_svc.engine import Draft, Engine
+from tokenizer_svc.generate import Generation, draft_generate, read_generate, values_of
+from tokenizer_svc.native_answers import NativeAnswers
+from tokenizer_svc.openai import ChatRequest, CompletionRequest, draft_chat, draft_completion, read_chat
+from tokenizer_svc.openai import read_completion as read_completion_body
+from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
+from tokenizer_svc.rendering import Origin, Rendering
+from tokenizer_svc.structure import Structure
+from tokenizer_svc.tools.answers import ToolAnswers
+from tokenizer_svc.tools.toolbox import Toolbox, read_tools
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+GENERATE = "/generate"
+
+
+class Asked(NamedTuple):
+    """One request, valid as far as that can be said without its tokens."""
+
+    prefix: str  # of the answer's id
+    stream: bool
+    resumable: bool
+    background: bool
+    shares_id: bool  # clients know all choices by the id of the first
+    user: str | None
+    draft: Callable[[], Awaitable[list[Draft]]]
+    rendering: Callable[[Answer, Origin], Rendering]
+    renders_with: Structure | None = None  # a grammar that the rendering needs in its compiled form
+
+
+Read = Callable[[dict[str, Any], Engine], Asked]
+"""Reads a decoded body. Raises ApiError."""
+
+
+def _chat(body: dict[str, Any], engine: Engine) -> Asked:
+    request = read_chat(body, engine)
+    toolbox = read_tools(request, engine.limits)
+    return Asked(
+        prefix=ChatAnswers.prefix,
+        stream=bool(request.stream),
+        resumable=bool(request.resumable),
+        background=bool(request.background),
+        shares_id=True,
+        user=request.user,
+        draft=partial(draft_chat, request, engine, toolbox),
+        rendering=partial(_chat_answers, request, engine, toolbox),
+    )
+
+
+def _chat_answers(
+    request: ChatRequest, engine: Engine, toolbox: Toolbox | None, answer: Answer, origin: Origin
+) -> Rendering:
+    tools = None if toolbox is None else ToolAnswers(answer, engine.tool_format, toolbox)
+    return ChatAnswers(answer, origin.model, origin.created, include_usage=request.include_usage, tools=tools)
+
+
+def _completion(body: dict[str, Any], engine: Engine) -> Asked:
+    request = read_completion_body(body, engine)
+    return Asked(
+        prefix=CompletionAnswers.prefix,
+        stream=bool(request.stream),
+        resumable=bool(request.resumable),
+        background=bool(request.background),
+        shares_id=True,
+        user=request.user,
+        draft=partial(draft_completion, request, engine),
+        rendering=partial(_completion_answers, request),
+    )
+
+
+def _completion_answers(request: CompletionRequest, answer: Answer, origin: Origin) -> Rendering:
+    return CompletionAnswers(answer, origin.model, origin.created, include_usage=request.include_usage)
+
+
+def _generate(body: dict[str, Any], engine: Engine) -> Asked:
+    generation = read_generate(body, engine)
+    request = generation.request
+    return Asked(
+        prefix=NativeAnswers.prefix,
+        stream=bool(request.stream),
+        resumable=bool(request.resumable),
+        background=bool(request.background),
+        shares_id=False,
+        user=None,
+        draft=partial(draft_generate, generation, engine),
+        rendering=partial(_native_answers, generation, engine),
+        renders_with=generation.values_grammar,
+    )
+
+
+def _native_answers(generation: Generation, engine: Engine, answer: Answer, origin: Origin) -> Rendering:
+    values = values_of(generation, engine)
+    return NativeAnswers(answer, origin.elapsed, is_single=generation.is_single, open_values=values)
+
+
+READERS: dict[str, Read] = {CHAT: _chat, COMPLETIONS: _completion, GENERATE: _generate}
+"""By the path of the API."""

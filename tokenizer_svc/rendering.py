@@ -1,0 +1,36 @@
+"""How an answer gets the shape of one API: events of a stream, or one body. Knows nothing of connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from tokenizer_svc.answers import Piece
+
+
+class Origin(NamedTuple):
+    """What a rendering says of where an answer comes from."""
+
+    model: str
+    created: int  # unix seconds
+    elapsed: Callable[[], float]  # seconds since the request arrived
+
+
+class Rendering(Protocol):
+    """The shape that one API gives to an answer. A fold: it is told every piece in order."""
+
+    def opening(self) -> bytes:
+        """The first events of a stream."""
+        ...
+
+    def piece(self, piece: Piece) -> bytes:
+        """The events for one piece; called for every piece in order."""
+        ...
+
+    def closing(self) -> bytes:
+        """The last events of a stream that went well."""
+        ...
+
+    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
+        """The body of an answer that is no stream, from text and tokens by choice."""
+        ...

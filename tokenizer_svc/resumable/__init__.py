@@ -1,0 +1,1 @@
+"""Answers that outlive their connection: a log per answer, whoever writes it, and whoever reads it."""

@@ -1,0 +1,45 @@
+"""What one answer adds to the metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from shared.protocol import Finish
+from tokenizer_svc.answers import Answer, Piece
+from tokenizer_svc.metrics import Metrics
+
+
+class Timing:
+    """Clocks of one answer."""
+
+    def __init__(self, metrics: Metrics, answer: Answer, arrived: float) -> None:
+        """``arrived``: time.perf_counter() at the request's arrival."""
+        self._metrics = metrics
+        self._answer = answer
+        self._arrived = arrived
+        self._announced = time.perf_counter()
+        self._last: dict[int, float] = {}
+
+    def admitted(self) -> None:
+        self._metrics.admission.observe(time.perf_counter() - self._announced)
+
+    def received(self, pieces: Sequence[Piece]) -> None:
+        now = time.perf_counter()
+        for piece in pieces:
+            if not piece.tokens:
+                continue
+            last = self._last.get(piece.choice.index)
+            if last is None:
+                self._metrics.ttft.observe(now - self._arrived)
+            else:
+                self._metrics.itl.observe((now - last) / len(piece.tokens))
+            self._last[piece.choice.index] = now
+
+    def over(self) -> None:
+        self._metrics.e2e.observe(time.perf_counter() - self._arrived)
+        for choice in self._answer.choices:
+            self._metrics.generated_tokens.inc(choice.completion_tokens)
+            self._metrics.forced_tokens.inc(choice.forced_tokens)
+            reason = "unfinished" if choice.finish is Finish.NONE else choice.finish.name.lower()
+            self._metrics.finished.labels("failed" if self._answer.failed else reason).inc()
