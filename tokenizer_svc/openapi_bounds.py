@@ -137,6 +137,20 @@ ENUMS: Mapping[tuple[str, str], tuple[str, ...]] = {
 """Texts that are one of several, by struct and field."""
 
 
+_IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": _INT32}}
+
+
+def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
+    """Fields whose type allows mixtures that are refused: the schemas of what is taken, by struct and field."""
+    texts = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": {"type": "string"}}
+    lists = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": _IDS}
+    return {
+        ("CompletionRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, _IDS, lists]},
+        ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
+        ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
+    }
+
+
 def bounded(schema: Mapping[str, Any], keywords: Mapping[str, Keywords]) -> dict[str, Any]:
     """A field's schema, or each of its alternatives, with the keywords for its type."""
     found = dict(schema)
