@@ -68,7 +68,6 @@ class Scheduler:
         if generate.id in self._requests or generate.id in self._ended:
             self._say_again(generate)
             return
-        full = self.waiting >= self._limits.max_queue
         self._submitted += 1
         request = Request(generate, now, self._submitted, self._tenants.joins(generate.tenant, self._charge))
         self._requests[generate.id] = request
@@ -76,11 +75,24 @@ class Scheduler:
             self._deadlines.add(generate.id, generate.deadline)
         if self.batch is not None and (reason := _too_large(request, self.batch)):
             self._fail(request, Failure.TOO_LARGE, reason)
-        elif full and not restored:
-            reason = f"{self.waiting - 1} requests are waiting, {self._limits.max_queue} may: try again later"
-            self._fail(request, Failure.QUEUE_FULL, reason)
-        elif self.batch is not None:
+            return
+        if self.waiting > self._limits.max_queue and not restored:
+            self._refuse(self._surplus(request))
+        if self.batch is not None and request.state is not State.ENDED:
             self.batch.enqueue(request)
+
+    def _surplus(self, newest: Request) -> Request:
+        """Who goes when one too many waits: the newest, or for it the last one of a tenant that has more waiting."""
+        most = self._tenants.most_waiting
+        if most.waiting <= newest.tenant.waiting:
+            return newest
+        theirs = (each for each in reversed(self._requests.values()) if each.tenant is most)
+        return next((each for each in theirs if _may_go_for(each, newest)), newest)
+
+    def _refuse(self, request: Request) -> None:
+        self._withdraw(request)
+        reason = f"{self.waiting - 1} requests are waiting, {self._limits.max_queue} may: try again later"
+        self._fail(request, Failure.QUEUE_FULL, reason)
 
     def abort(self, id: int, *, notify: bool = False) -> None:
         """End a request early. Unknown ones are ignored."""
@@ -302,6 +314,12 @@ class Scheduler:
         self._ended.add(request.id, Ending(request.output.tobytes(), finish, failed))
         self.stats.outcomes[outcome] += 1
         self.outbox.ended(request.id)
+
+
+def _may_go_for(request: Request, newest: Request) -> bool:
+    """A request that has not started can still be refused, but for no lower priority."""
+    is_new = request.state is State.WAITING and not request.announced and not request.output
+    return is_new and request.generate.priority <= newest.generate.priority
 
 
 def _overdue(request: Request) -> str:

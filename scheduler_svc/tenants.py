@@ -28,9 +28,9 @@ class Tenant:
     rows: int = 0  # of these, on the worker
 
     @property
-    def is_waiting(self) -> bool:
-        """Some of its requests are no rows."""
-        return self.live > self.rows
+    def waiting(self) -> int:
+        """How many of its requests are no rows."""
+        return self.live - self.rows
 
 
 class Tenants:
@@ -39,7 +39,7 @@ class Tenants:
     def __init__(self) -> None:
         self._active: dict[str, Tenant] = {}  # with live requests
         self._idle: dict[str, Tenant] = {}  # served more than those that wait; longest idle first
-        self._waiting: GrowingHeap[Tenant] = GrowingHeap(lambda tenant: (tenant.served,), lambda each: each.is_waiting)
+        self._waiting: GrowingHeap[Tenant] = GrowingHeap(lambda tenant: (tenant.served,), lambda each: each.waiting > 0)
         self._last = Tenant()  # whose request became a row last
 
     def __len__(self) -> int:
@@ -62,13 +62,18 @@ class Tenants:
         tenant = self._active.get(name)
         if tenant is None:
             tenant = self._active[name] = self._idle.pop(name, None) or Tenant(name)
-        if not tenant.is_waiting:
+        if not tenant.waiting:
             if self.several:
                 settle()
             tenant.served = max(tenant.served, self.floor)
         tenant.live += 1
         self._waiting.add(tenant)
         return tenant
+
+    @property
+    def most_waiting(self) -> Tenant:
+        """The one with most requests in the queue. Raises ValueError where nobody has a request at all."""
+        return max(self._active.values(), key=lambda tenant: tenant.waiting)
 
     def starts(self, tenant: Tenant) -> None:
         """A request of it becomes a row."""

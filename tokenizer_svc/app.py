@@ -85,7 +85,7 @@ class GenerationRoutes:
         caller = caller_of(request, asked.user)
         last = request.headers.get(LAST_EVENT_ID)
         if not last:  # who comes back has its place
-            engine.check_room()
+            engine.check_room(caller)
         if wish.resumable or wish.background or last:
             return await self._keep(request, asked, wish, Opened(path, canonical(body), caller, arrived))
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)

@@ -8,7 +8,7 @@ scheduler itself counts right. Pure: time is an argument, in unix seconds as in 
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from typing import NamedTuple
 
 _SAMPLE_S = 0.02  # history's grain
@@ -19,6 +19,34 @@ class _Sample(NamedTuple):
     at: float
     waiting: int
     ended: int
+
+
+class Waiting:
+    """One's own requests that have not started, and whose they are."""
+
+    def __init__(self) -> None:
+        self._tenants: dict[int, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._tenants)
+
+    def add(self, id: int, tenant: str) -> None:
+        """A request waits from now on."""
+        self._tenants[id] = tenant
+        self._counts[tenant] += 1
+
+    def discard(self, id: int) -> None:
+        """It does no longer; nothing happens if it did not."""
+        tenant = self._tenants.pop(id, None)
+        if tenant is not None:
+            self._counts[tenant] -= 1
+            if not self._counts[tenant]:
+                del self._counts[tenant]
+
+    def is_modest(self, tenant: str) -> bool:
+        """Somebody else has more than this tenant would with one more: the scheduler may refuse theirs instead."""
+        return self._counts[tenant] + 1 < max(self._counts.values(), default=0)
 
 
 class Backlog:

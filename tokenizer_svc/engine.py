@@ -79,8 +79,8 @@ class Engine(Protocol):
         """When somebody who was refused because the queue is full had better come again."""
         ...
 
-    def check_room(self) -> None:
-        """Raises ApiError 429 while as many requests wait as may."""
+    def check_room(self, caller: Caller) -> None:
+        """Raises ApiError 429 while as many requests wait as may, and none of them should go for the caller's."""
         ...
 
     def missing(self) -> list[str]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from shared import columns
 from shared.protocol import Aborted, Admitted, Failed, Finish, Flushed, Message, Texts
 from tokenizer_svc.answers import Answer, Choice, Row
+from tokenizer_svc.backlog import Waiting
 
 
 class _Expected(NamedTuple):
@@ -34,7 +35,7 @@ class Inbox:
         self._expected: dict[int, _Expected] = {}
         self._flushes: dict[int, asyncio.Future[int]] = {}
         self.load: Counter[str] = Counter()  # choices under way by detokenizer
-        self.waiting: set[int] = set()  # choices that have not started
+        self.waiting = Waiting()  # choices that have not started
         self.served = 0  # choices that have finished
 
     def __len__(self) -> int:
@@ -44,14 +45,15 @@ class Inbox:
         """Take messages for this answer from now on."""
         for choice in answer.choices:
             self._expected[choice.id] = _Expected(answer, choice)
-            self.waiting.add(choice.id)
+            self.waiting.add(choice.id, choice.request.generate.tenant if choice.request else "")
         self.load[answer.detokenizer] += len(answer.choices)
 
     def forget(self, answer: Answer) -> list[int]:
         """Take no more messages for this answer; returns the ids still under way."""
         waiting = [choice.id for choice in answer.choices if self._expected.pop(choice.id, None)]
         self.load[answer.detokenizer] -= len(waiting)
-        self.waiting.difference_update(waiting)
+        for id in waiting:
+            self.waiting.discard(id)
         return waiting
 
     def expect_flush(self, nonce: int) -> asyncio.Future[int]:

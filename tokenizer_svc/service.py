@@ -335,9 +335,9 @@ class FrontDoor:
     def retry_after_s(self) -> int:
         return self._backlog.patience_s(time.time(), self.limits.retry_after_s, self.limits.max_retry_after_s)
 
-    def check_room(self) -> None:
+    def check_room(self, caller: Caller) -> None:
         waiting, most = self._backlog.waiting, self._context.settings.max_queue
-        if waiting >= most:
+        if waiting >= most and not self._inbox.waiting.is_modest(caller.account):
             reason = f"{waiting} requests are waiting, {most} may: try again later"
             raise queue_full(reason, self.retry_after_s)
 

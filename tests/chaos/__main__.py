@@ -24,7 +24,12 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--kinds", default=None, help=f"of faults, with commas: {', '.join(Kind)}")
     parser.add_argument("--clients", type=int, default=48)
-    parser.add_argument("--resumable", action="store_true", help="every other request continues where it was cut")
+    parser.add_argument(
+        "--resumable",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="every other request is resumable, and continued where its connection broke",
+    )
     parser.add_argument("--out", type=Path, default=Path(".chaos"), help="where histories with violations are left")
     given = parser.parse_args()
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed

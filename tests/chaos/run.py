@@ -41,7 +41,7 @@ class Options(NamedTuple):
     faults: Iterable[Fault]
     requests: int = 150
     clients: int = CLIENTS
-    resumable: bool = False
+    resumable: bool = True  # every other request
 
 
 class Result(NamedTuple):

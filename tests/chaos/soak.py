@@ -103,8 +103,9 @@ async def _run(seed: int, seconds: float, console: Console, out: Path) -> int:
         console.print(f"\nbombs: {bombs}", highlight=False)
         if findings:
             keep(result, out)
+            samples.keep(out / "samples.jsonl")
             (out / "log").write_bytes(deployment.log.read_bytes())
-            console.print(f"{len(findings)} violations; histories, faults and log are in {out}")
+            console.print(f"{len(findings)} violations; histories, faults, samples and log are in {out}")
             return 1
     console.print("nothing grew, nothing leaked, nothing was lost")
     return 0

@@ -76,6 +76,26 @@ def test_every_container_is_checked_and_hardened() -> None:
         assert service["security_opt"] == ["no-new-privileges:true"], name
 
 
+def test_every_role_sees_its_own_password_and_nothing_else() -> None:
+    services = COMPOSE["services"]
+
+    def secrets(name: str) -> list[str]:
+        return [volume for volume in services[name].get("volumes", ()) if volume.startswith("secrets-")]
+
+    for name in PROCESSES:
+        role = name.partition("-")[0]
+        assert services[name]["environment"]["ROOTSTREAM_REDIS_USER"] == role
+        assert secrets(name) == [f"secrets-{role}:/run/rootstream:ro"]
+        assert services[name]["environment"]["ROOTSTREAM_REDIS_PASSWORD_FILE"].startswith("/run/rootstream/")
+    assert secrets("redis") == ["secrets-redis:/run/rootstream:ro"], "it knows digests only"
+    assert "--aclfile /run/rootstream/users.acl" in services["redis"]["command"]
+    assert services["users"]["network_mode"] == "none"
+    assert {volume.partition(":")[0] for volume in secrets("users")} == {
+        n for n in COMPOSE["volumes"] if "secrets" in n
+    }
+    assert not secrets("front")
+
+
 def test_exactly_one_worker_starts_with_either_profile() -> None:
     profiles = {name: service["profiles"] for name, service in COMPOSE["services"].items() if "profiles" in service}
     assert profiles == {"worker": ["cpu"], "worker-cuda": ["cuda"]}

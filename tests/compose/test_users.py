@@ -6,6 +6,7 @@ A server of its own with the rules that docker-compose.yml gives it, made by the
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -105,11 +106,31 @@ async def stack(server: GuardedServer, secrets: Path, toy_model: Path, cache_dir
                 await stack.stop(Role(role), replica)
 
 
+async def resumed(stack: GuardedStack) -> None:
+    """Everything that is done with answers that outlive their connections."""
+    body = {"prompt": "a", "max_tokens": 4, "stream": True, "resumable": True}
+    async with stack.http.post(f"{stack.url}/v1/completions", json=body) as response:
+        id = json.loads((await response.text()).partition("data: ")[2].partition("\n")[0])["id"]
+    streams = f"{stack.url}/v1/streams/{id}"
+    async with stack.http.get(streams) as response:
+        assert "[DONE]" in await response.text()
+    async with stack.http.delete(streams) as response:
+        assert response.status < 300
+    async with stack.http.post(
+        f"{stack.url}/v1/completions", json={**body, "stream": False, "resumable": False, "background": True}
+    ) as response:
+        assert response.status == 202
+        url = (await response.json())["stream_url"]
+    async with stack.http.get(f"{stack.url}{url}?wait=30") as response:
+        assert response.status == 200
+
+
 async def test_all_work_is_done_under_the_rules(stack: GuardedStack, judge: Any) -> None:
     judge.acl_log_reset()
     await stack.generate([5, 6, 7], 8)
     await stack.post("/v1/completions", {"prompt": "a", "max_tokens": 4, "n": 2, "stop": ["zz"], "cache_salt": "s"})
     await stack.post("/v1/completions", {"prompt": "a", "max_tokens": 4, "regex": "[0-9]{2}"})
+    await resumed(stack)
     await stack.post("/flush_cache", {})
     await stack.post("/abort_request", {"rid": "cmpl-40000000000000ff"})
     assert await stack.metric("rootstream_http_requests_total") > 0
@@ -130,16 +151,22 @@ async def test_all_work_is_done_under_the_rules(stack: GuardedStack, judge: Any)
     assert not denied
 
 
-_NAMES = "live requests plans:0 steps:0 detok:d texts:t grammar:g model alive metrics epoch:0 mark dead"
+_NAMES = (
+    "live requests plans:0 steps:0 detok:d texts:t grammar:g model alive metrics epoch:0 mark dead "
+    "answer:a resumable readers"
+)
 KEYS = [f"{PREFIX}:{name}" for name in _NAMES.split()]
 READS: dict[str, set[str]] = {  # what each role needs to know
-    "tokenizer": {"live", "texts", "grammar", "model", "alive", "metrics", "mark"},
+    "tokenizer": {
+        *("live", "texts", "grammar", "model", "alive", "metrics", "mark"),
+        *("answer", "resumable", "readers"),
+    },
     "scheduler": {"live", "requests", "steps", "model", "alive", "mark"},
     "worker": {"plans", "grammar", "alive", "mark"},
     "detokenizer": {"detok", "steps", "alive", "mark"},
 }
 ADDS: dict[str, set[str]] = {  # to which streams each role has something to say
-    "tokenizer": {"requests", "detok", "dead"},
+    "tokenizer": {"requests", "detok", "dead", "answer"},
     "scheduler": {"plans", "steps", "texts", "dead"},
     "worker": {"steps", "dead"},
     "detokenizer": {"texts", "requests", "dead"},

@@ -1,4 +1,4 @@
-"""`rootstream serve` as a person runs it, with the toy model: start, deaths, Ctrl-C, kill -9."""
+"""`rootstream serve` as a person runs it, with the toy model: start, Ctrl-C, kill -9. Deaths: test_readiness.py."""
 
 from __future__ import annotations
 
@@ -29,15 +29,6 @@ def running(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[R
         yield launcher
     finally:
         end(launcher)
-
-
-@pytest.mark.parametrize("module", ["gpu_worker", "scheduler_svc", "detokenizer_svc", "tokenizer_svc"])
-def test_a_killed_process_is_started_again(running: Running, module: str) -> None:
-    assert running.completes()
-    deaths = running.output().count("starting it again")
-    running.child(module).kill()
-    running.wait_for("ended with signal SIGKILL; starting it again", deaths + 1)
-    running.completes_again()
 
 
 def test_ctrl_c_leaves_nothing(running: Running) -> None:

@@ -113,6 +113,31 @@ def test_a_row_is_not_taken_for_a_lower_priority() -> None:
     assert_right(d)
 
 
+def test_a_full_queue_is_shared_too() -> None:
+    d = Deployment(card(2000, 4, max_running=2, chunk_tokens=64), Limits(max_queue=10), checked=1.0)
+
+    def submit(first: int, count: int, tenant: str, priority: int = 0) -> set[int]:
+        """Returns who is refused."""
+        before = set(d.live)
+        for id in range(first, first + count):
+            d.submit(generate(id, [id % 5] * 5, 20, tenant=tenant, priority=priority))
+        d.deliver()
+        ended = (before | set(range(first, first + count))) - d.live
+        assert all(d.ends[id] == ["queue_full"] for id in ended)
+        return ended
+
+    submit(1, 2, "a")
+    advance(d, 3)
+    assert d.batch.rows == 2
+    assert submit(10, 11, "a") == {20}
+    assert submit(30, 6, "b") == {15, 16, 17, 18, 19, 35}, "the youngest go, until both have five"
+    assert submit(40, 1, "a") == {40}
+    assert submit(50, 1, "c") == {14}
+    assert submit(60, 1, "d", priority=-1) == {60}, "nobody goes for a lower priority"
+    d.run()
+    assert all(ends == ["length"] for id, ends in d.ends.items() if ends != ["queue_full"])
+
+
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**32), max_running=st.sampled_from([2, 4, 7]), tight=st.booleans())
 def test_two_backlogged_tenants_are_served_alike_whatever_they_ask_for(

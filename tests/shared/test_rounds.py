@@ -62,7 +62,7 @@ def test_who_waits_for_redis_is_not_given_up_for_that() -> None:
     rounds.begin()
     for tick in range(400):
         assert watch.look(tick * TICK, counts=False) is None
-    assert looked(watch, 0.5, 100.25) == [None] * 3
+    assert looked(watch, 0.25, 100.0) == [None] * 2
 
 
 @given(normal=st.floats(0.001, 100), size=st.integers(1, 10_000))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenizer_svc.backlog import Backlog
+from tokenizer_svc.backlog import Backlog, Waiting
 
 
 def test_ones_own_count_at_once_and_others_by_the_schedulers_word() -> None:
@@ -45,3 +45,19 @@ def test_who_is_refused_is_told_when_half_of_the_queue_is_served() -> None:
     assert backlog.patience_s(120.0, 1, 7) == 7
     backlog.note(2, 100, 120.5)
     assert backlog.patience_s(120.5, 1, 30) == 1
+
+
+def test_who_has_fewer_waiting_than_another_may_try() -> None:
+    waiting = Waiting()
+    assert not waiting.is_modest("a")
+    for id in (1, 2, 3):
+        waiting.add(id, "a")
+    waiting.add(4, "b")
+    assert not waiting.is_modest("a")
+    assert waiting.is_modest("b")
+    waiting.add(5, "b")
+    assert not waiting.is_modest("b")
+    assert waiting.is_modest("c")
+    for id in (1, 1, 2, 3, 4, 5, 6):
+        waiting.discard(id)
+    assert len(waiting) == len(waiting._counts) == 0

@@ -48,9 +48,8 @@ async def test_a_full_queue_refuses_at_the_door(
         raise AssertionError("tokens are made for a request that is refused")
 
     with monkeypatch.context() as patched:
-        patched.setattr("tokenizer_svc.app.draft_chat", tokenised)
-        patched.setattr("tokenizer_svc.app.draft_completion", tokenised)
-        patched.setattr("tokenizer_svc.app.draft_generate", tokenised)
+        patched.setattr("shared.tokenizer.Tokenizer.encode", tokenised)
+        patched.setattr("shared.tokenizer.Tokenizer.render_chat", tokenised)
         await assert_full(http)
     async with http.post(TEXT, json={"prompt": "a", "stop": 5}) as response:
         await refused(response, 400)  # what can never be served is told so
@@ -62,6 +61,20 @@ async def test_a_full_queue_refuses_at_the_door(
         assert response.status == 200, "one that gave up has made room"
     for task in waiting:
         task.cancel()
+
+
+async def test_whoever_waits_for_less_than_another_is_not_refused_at_the_door(
+    http: aiohttp.ClientSession, downstream: Downstream
+) -> None:
+    downstream.script = silent
+    waiting = asyncio.create_task(http.post(TEXT, json={"prompt": "a", "n": 3, "user": "greedy"}))
+    await downstream.until(lambda: len(downstream.received(Generate)) == 3)
+    async with http.post(TEXT, json={"prompt": "a", "user": "greedy"}) as response:
+        await refused(response, 429)
+    downstream.script = hello_world
+    async with http.post(TEXT, json={"prompt": "a", "user": "modest"}) as response:
+        assert response.status == 200
+    waiting.cancel()
 
 
 async def test_requests_of_other_doors_count_by_the_schedulers_word(
