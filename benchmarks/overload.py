@@ -1,12 +1,13 @@
 """More requests than a server can serve: what it still gets done, and how soon it refuses the rest.
 
     python -m benchmarks.overload                  measures the capacity, then sends 1, 2 and 10 times as much
-    python -m benchmarks.overload --seconds 20 -- --max-running 32
+    python -m benchmarks.overload --seconds 90 -- --max-running 32
     python -m benchmarks.overload --help
 
 Open loop: requests come at a fixed rate, whatever becomes of them; the capacity is measured with a closed one. Words
-after `--` go to `rootstream serve`. Goodput: requests served whole per second, after a few seconds at the new rate.
-The client shares the machine with the server; what a refusal takes is what the client sees.
+after `--` go to `rootstream serve`. Goodput: requests served whole per second, after a quarter of the time at the new
+rate; the time should be several times what a request is under way, or little of what was begun counts. The client
+shares the machine with the server; what a refusal takes is what the client sees.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ async def measure(
 def main(
     *options: Annotated[str, Parameter(allow_leading_hyphen=True, help="Options of rootstream serve.")],
     loads: tuple[float, ...] = (1, 2, 10),
-    seconds: float = 20,
+    seconds: float = 60,
     at_once: Annotated[int, Parameter(help="Requests under way while the capacity is measured.")] = 64,
     max_queue: int = 64,
     prompt_words: int = 32,

@@ -63,6 +63,10 @@ class Instruments:
         yield CounterMetricFamily("rootstream_forced_tokens", "Tokens that a grammar forced", stats.forced_tokens)
         yield CounterMetricFamily("rootstream_preemptions", "Requests taken off the worker", stats.preemptions)
         yield CounterMetricFamily("rootstream_epochs", "Times a worker was opened", stats.epochs)
+        yield CounterMetricFamily("rootstream_audits", "Times the accounts of KV pages were proved", stats.audits)
+        yield CounterMetricFamily(
+            "rootstream_failed_audits", "Times they were wrong, and made anew", stats.failed_audits
+        )
         cache = scheduler.batch.cache if scheduler.batch else None
         evicted = stats.evicted_pages + (cache.evicted if cache else 0)
         yield CounterMetricFamily("rootstream_evicted_pages", "KV pages evicted", evicted)

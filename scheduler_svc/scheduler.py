@@ -219,6 +219,16 @@ class Scheduler:
             return 0.0
         return steady.left * steady.step_s / 2
 
+    def audit(self) -> str | None:
+        """What is wrong with the accounts, None where they are right. ``reopen`` makes new ones."""
+        self.stats.audits += 1
+        try:
+            self.check()
+        except AssertionError as error:
+            self.stats.failed_audits += 1
+            return str(error)
+        return None
+
     def check(self) -> None:
         """Prove the accounts right. Raises AssertionError."""
         self._settle()

@@ -49,6 +49,7 @@ log = structlog.get_logger("scheduler")
 _EASE_S = 0.025  # how long steps lie unread, at most, where nobody waits for what they say: several cost as much as one
 _BLOCK_MS = 1000
 _CHORES_S = 1.0  # how often streams are trimmed and front doors counted
+_AUDIT_S = 30.0  # 0.1 ms for 3,000 pages, 7 for 64,000
 _PATIENCE_S = 10.0  # how long a front door may be away before its requests end, if they ask for no longer
 
 
@@ -78,6 +79,7 @@ class Service:
         self._asked: int | None = None  # the epoch asked for and not opened yet
         self._epoch: int | None = None  # the epoch opened last
         self._chores_at = 0.0
+        self._audited_at = 0.0
         self._seen: dict[str, float] = {}  # front doors, and when they last showed a pulse
 
     async def run(self) -> None:
@@ -281,6 +283,7 @@ class Service:
         """Bring metrics up to date, and end the requests of front doors that are gone."""
         self._instruments.observe()
         self._end_orphans(time.monotonic())
+        await self._audit(time.monotonic())
         await self._commit(self._planned(), reader.cursors[self._steps])
 
     async def _trim(self, reader: Reader) -> None:
@@ -298,6 +301,15 @@ class Service:
             trims.trim(self._steps, self._trimming.steps(reader.cursors[self._steps], now))
             with contextlib.suppress(Unavailable):
                 await trims.commit()
+
+    async def _audit(self, now: float) -> None:
+        """Prove the accounts of KV pages now and then. Where they are wrong an epoch begins, with new ones."""
+        if now - self._audited_at < _AUDIT_S or self._asked is not None or self._log.hello is None:
+            return
+        self._audited_at = now
+        if wrong := self._scheduler.audit():
+            log.error("the accounts of KV pages are wrong, they are made anew", reason=wrong)
+            await self._open(self._log.hello)
 
     def _end_orphans(self, now: float) -> None:
         for pulse in self._context.peers.pulses(Role.TOKENIZER):

@@ -18,5 +18,7 @@ class Stats:
     preemptions: int = 0
     evicted_pages: int = 0  # in epochs before this one
     epochs: int = 0
+    audits: int = 0
+    failed_audits: int = 0
     queue_s: list[float] = field(default_factory=list[float])  # submission to admission
     ttft_s: list[float] = field(default_factory=list[float])  # submission to the first token

@@ -1,9 +1,9 @@
 """Whether Redis still holds what it held: it may not, once it was started again or its data went.
 
 An append-only file can be gone, or end a moment too early: Redis puts off writing to it while the disk is busy. So
-every start counts as a loss, and so does a mark that is gone, because somebody flushed the data. Who keeps in memory what
-it wrote puts it back then, and asks again for what was on its way: no harm where nothing was lost. Knows nothing
-of what that is.
+every start counts as a loss, and so does a mark that is gone, because somebody flushed the data. Who keeps in memory
+what it wrote puts it back then, and asks again for what was on its way, which is no harm where nothing was lost.
+Knows nothing of what that is.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from tokenizer_svc.limits import Limits
 from tokenizer_svc.native_answers import Output
 from tokenizer_svc.openai import ChatRequest, CompletionRequest
 from tokenizer_svc.openai_answers import Body, ChatChoice, TextChoice
-from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds
+from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
 from tokenizer_svc.resuming import Deleted, Ticket
 
@@ -207,11 +207,14 @@ def _error(text: str) -> dict[str, Any]:
 def _schemas(limits: Limits, model: str) -> dict[str, Any]:
     _, found = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
     by_field = {**bounds(limits, LIMITS), "model": {"string": {"enum": [model]}}}
+    by_place = forms(limits)
     for name, schema in found.items():
         for field, value in schema.get("properties", {}).items():
-            if options := ENUMS.get((name, field)):
+            if form := by_place.get((name, field)):
+                schema["properties"][field] = form
+            elif options := ENUMS.get((name, field)):
                 schema["properties"][field] = {**value, "enum": list(options)}
-            elif (_is_request(name) or name == "SamplingParams") and field in by_field:
+            elif (_is_request(name)) and field in by_field:
                 schema["properties"][field] = bounded(value, by_field[field])
         if refused := _REFUSED.get(name):
             schema["x-refused-fields"] = dict(refused)
@@ -227,7 +230,7 @@ def _schemas(limits: Limits, model: str) -> dict[str, Any]:
 
 
 def _is_request(name: str) -> bool:
-    return name in _REFUSED or name == "StructuredOutputs"
+    return name in _REFUSED or name in ("StructuredOutputs", "Message")
 
 
 def _completion(body: Mapping[str, Any], kind: str, choice: str) -> dict[str, Any]:

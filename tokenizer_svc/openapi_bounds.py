@@ -73,6 +73,8 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
                 "additionalProperties": {"type": "number", **_span(-limits.logit_bias, limits.logit_bias)["number"]},
             }
         },
+        "timeout": _above_zero(limits.max_timeout_s),
+        "content": {"array": {"maxItems": limits.max_parts}},
         "cache_salt": _text(limits.max_label),
         "user": _text(limits.max_label),
         "priority": _span(-limits.priority, limits.priority),
@@ -133,6 +135,20 @@ ENUMS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("ResponseFormat", "type"): ("text", "json_object", "json_schema"),
 }
 """Texts that are one of several, by struct and field."""
+
+
+_IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": _INT32}}
+
+
+def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
+    """Fields whose type allows mixtures that are refused: the schemas of what is taken, by struct and field."""
+    texts = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": {"type": "string"}}
+    lists = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": _IDS}
+    return {
+        ("CompletionRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, _IDS, lists]},
+        ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
+        ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
+    }
 
 
 def bounded(schema: Mapping[str, Any], keywords: Mapping[str, Keywords]) -> dict[str, Any]:

@@ -34,8 +34,10 @@ async def test_nothing_is_lost(toy_model: Path, cache_dir: Path, tmp_path: Path)
         chaos = Chaos(deployment, Options(_SEED, FAULTS, requests=100), lines.append)
         result = await chaos.run()
         log = deployment.last_lines(200)
+        whole_log = deployment.log.read_bytes()
     if result.findings:
         keep(result, tmp_path)
+        (tmp_path / "log").write_bytes(whole_log)
         shown = [f"{finding.violation.wrong}: {finding.violation.detail}" for finding in result.findings[:20]]
         pytest.fail("\n".join([log, *lines, *shown, f"histories are in {tmp_path}"]), pytrace=False)
     assert [len(injected.targets) for injected in result.faults] == [max(1, len(fault.targets)) for fault in FAULTS]

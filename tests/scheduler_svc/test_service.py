@@ -12,6 +12,8 @@ import pytest
 import pytest_asyncio
 
 import scheduler_svc.service
+from scheduler_svc.limits import Limits
+from scheduler_svc.scheduler import Scheduler
 from shared import columns
 from shared.bus import Bus, Reader
 from shared.config import WORKER, Settings
@@ -449,3 +451,35 @@ async def test_the_clients_hear_of_an_admission_before_its_tokens(world: World) 
     plans = [e for e in await world.bus.range(world.bus.names.plans(WORKER)) if isinstance(e.message, Plan)]
     assert admitted.id.partition("-")[0] <= plans[0].id.partition("-")[0]
     assert plans[0].id > START
+
+
+async def test_lost_pages_are_noticed_and_put_back(
+    world: World, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accounts that are wrong are no reason to die: an epoch begins with new ones, and requests go on."""
+    made: list[Scheduler] = []
+
+    class Seen(Scheduler):
+        def __init__(self, limits: Limits) -> None:
+            super().__init__(limits)
+            made.append(self)
+
+    monkeypatch.setattr(scheduler_svc.service, "Scheduler", Seen)
+    monkeypatch.setattr(scheduler_svc.service, "_AUDIT_S", 0.2)
+    monkeypatch.setattr(scheduler_svc.service, "_CHORES_S", 0.1)
+    context = world.start_scheduler()
+    world.start_worker()
+    await world.submit(generate(1, [1] * 9, 4))
+    await world.until(world.idle)
+    batch = made[0].batch
+    assert batch is not None
+    batch.cache.pool.take(3)
+    batch.cache.tree.pin(next(iter(batch.cache.tree.nodes())))
+    async with asyncio.timeout(10):
+        while made[0].batch is batch:
+            await asyncio.sleep(0.02)
+    await world.submit(generate(2, [2] * 9, 4))
+    await world.until(world.idle)
+    assert made[0].audit() is None
+    assert made[0].stats.failed_audits == 1
+    assert context.failure is None

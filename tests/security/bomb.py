@@ -66,7 +66,7 @@ def bounded(path: str, *bodies: Any) -> Attack:
     return attack
 
 
-def raw(deployment: Deployment, *pieces: bytes, wait: float = 2.0, pause: float = 0.0) -> bytes:
+def raw(deployment: Deployment, *pieces: bytes, wait: float = 1.0, pause: float = 0.0) -> bytes:
     """Send bytes on a connection of their own; what comes back before it is closed, or nothing more comes."""
     with socket.create_connection(("127.0.0.1", deployment.port), timeout=wait) as connection:
         found = b""

@@ -23,7 +23,7 @@ from tests.security.deployment import Deployment
 from tokenizer_svc.openapi_operations import OPERATIONS
 
 _SETTINGS = settings(
-    max_examples=100,
+    max_examples=60,
     derandomize=True,
     deadline=None,
     database=None,
@@ -58,7 +58,7 @@ def tame(fields: Any, answer_tokens: int = 4) -> None:
         fields.pop(name, None)
     if not fields.get("stream"):
         fields.pop("stream_options", None)
-    for name in ("tools", "tool_choice", "stop_token_ids", "logit_bias"):
+    for name in ("resumable", "background", "timeout", "tools", "tool_choice", "stop_token_ids", "logit_bias"):
         fields.pop(name, None)
     fields["max_tokens"] = answer_tokens
     if isinstance(fields.get("sampling_params"), list):
@@ -66,6 +66,9 @@ def tame(fields: Any, answer_tokens: int = 4) -> None:
     if "prompt" not in fields and "messages" not in fields:
         fields["text"] = fields.get("text") or "hi"
         fields.pop("input_ids", None)
+    fields.pop("n", None)
+    if "prompt" in fields:
+        fields["prompt"] = _in_vocabulary(fields["prompt"])
     for message in fields.get("messages") or ():
         if isinstance(message, dict):
             for name in ("tool_calls", "tool_call_id", "function_call", "audio"):
@@ -73,6 +76,13 @@ def tame(fields: Any, answer_tokens: int = 4) -> None:
             message["content"] = message.get("content") or "hi"
     if isinstance(params := fields.get("sampling_params"), dict):
         tame(params)
+
+
+def _in_vocabulary(value: Any) -> Any:
+    """Token ids that there are, and nothing empty."""
+    if isinstance(value, list):
+        return [_in_vocabulary(item) for item in value] or "hi"
+    return int(value) % 320 if isinstance(value, (int, float)) else value or "hi"
 
 
 def call(case: Any, session: requests.Session) -> Any:
@@ -93,12 +103,17 @@ def test_good_requests_are_answered_as_the_document_says(
         def run(case: Any, is_tame: bool) -> None:
             if is_tame:
                 tame(case.body)
+                (case.headers or {}).clear()
             response = call(case, session)
             served[is_tame].append(response.status_code)
             case.validate_response(response, checks=_CONFORMS)
 
         run()
-    assert served[True].count(200) >= len(served[True]) / 5, served
+    if "{id}" in path:
+        assert {*served[True], *served[False]} == {404}, served
+    else:
+        good = [status for status in served[True] if status in (200, 202)]
+        assert len(good) >= len(served[True]) / 4, served
     assert max(served[True] + served[False]) < 500, served
 
 
