@@ -74,6 +74,7 @@ _MOVE_S = 3.0  # a detokenizer that is away for this long leaves its requests to
 _TEXTS_S = 600  # after which the stream of a process that is gone goes, too
 _GRAMMARS_S = 5.0  # between looks whether the grammars of live answers are where the worker finds them
 _GRAMMAR_PATIENCE_S = 1.0
+_SILENT_S = 1.5  # without a change of its pulse, a front door is suspected to be gone
 
 
 async def serve(context: Context) -> None:
@@ -545,9 +546,12 @@ class FrontDoor:
             await self._context.peers.refresh()
         except Unavailable as error:
             raise self._away() from error
-        peers = self._context.peers
-        fresh = [pulse for pulse in peers.pulses(Role.TOKENIZER) if peers.is_fresh(pulse)]
-        return owners - {Owner(pulse.replica, pulse.incarnation) for pulse in fresh}
+        heard: set[Owner] = set()
+        for name in {owner.replica for owner in owners}:
+            last = self._context.peers.last(Role.TOKENIZER, name)
+            if last is not None and last.silence < _SILENT_S:
+                heard.add(Owner(name, last.pulse.incarnation))
+        return owners - heard
 
     def _away(self) -> ApiError:
         return unavailable(
