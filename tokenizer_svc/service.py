@@ -560,7 +560,9 @@ class FrontDoor:
             await self._context.peers.refresh()
         except Unavailable as error:
             raise self._away() from error
-        return owners - {Owner(each.replica, each.incarnation) for each in self._context.peers.pulses(Role.TOKENIZER)}
+        peers = self._context.peers
+        fresh = [pulse for pulse in peers.pulses(Role.TOKENIZER) if peers.is_fresh(pulse)]
+        return owners - {Owner(pulse.replica, pulse.incarnation) for pulse in fresh}
 
     def _away(self) -> ApiError:
         return unavailable(

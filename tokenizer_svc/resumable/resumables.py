@@ -254,7 +254,7 @@ class Resumables:
 
     async def _adopt(self, id: int) -> None:
         """Go on with an answer whose writer is gone. Raises ApiError while a process is missing for that."""
-        tail = self._tails.get(id) or _tail_of(await self._logs.read(id, BEFORE_ALL))
+        tail = await self._tail(id)  # the one that readers here have, or will have
         if tail is not None:
             await self.refresh(tail)
         if tail is None or tail.is_over:

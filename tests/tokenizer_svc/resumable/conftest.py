@@ -113,6 +113,12 @@ class Doors:
         with contextlib.suppress(asyncio.CancelledError):
             await door.task
 
+    async def stop(self, name: str) -> None:
+        """An orderly stop."""
+        door = self._doors.pop(name)
+        door.context.stopping.set()
+        await door.task
+
     async def stop_in_its_tracks(self, name: str, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
         """Nothing comes from it any more until the event is set, and to the others it is gone."""
         context = self._doors[name].context

@@ -13,6 +13,8 @@ from shared.protocol import Abort, Generate, Track, Untrack
 from tests.tokenizer_svc.downstream import Downstream, silent
 from tests.tokenizer_svc.resumable.conftest import WORDS, Doors, Story, event_id, events, read_events
 from tokenizer_svc.limits import Limits
+from tokenizer_svc.resumable.entries import Placed
+from tokenizer_svc.resumable.service import RedisLogs
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -132,6 +134,53 @@ async def test_the_writer_is_killed(doors: Doors, downstream: Downstream, web: a
     assert (usage["completion_tokens"], usage["prompt_tokens_details"]["cached_tokens"]) == (22, 3)
     assert events_of_all[-1].endswith(b"data: [DONE]\n\n")
     assert len(downstream.received(Abort)) == 2  # in case that a scheduler has begun them anew, at their ends
+
+
+async def test_an_orderly_stop_leaves_it_to_others(
+    doors: Doors, downstream: Downstream, web: aiohttp.ClientSession
+) -> None:
+    """Where it takes longer than the stop may: no error in the log, no abort, and the rest elsewhere."""
+    story = downstream.script = downstream.again = Story(2)
+    first, second = await doors.start("t1", drain_timeout=0.1), await doors.start("t2")
+    response = await web.post(first + TEXT, json={"prompt": "a", **RESUMABLE})
+    seen = events(await read_events(response, 2))
+    await doors.stop("t1")
+    await downstream.until(lambda: len(downstream.received(Generate)) == 2)
+    assert not downstream.aborted
+    story.go_on()
+    left = await rest(web, second, event_id(seen[-1]))
+    assert [event_id(event) for event in left] == [
+        f"{event_id(seen[0])[:-2]}:{ordinal}" for ordinal in range(3, 3 + len(left))
+    ]
+    assert left[-1].endswith(b"[DONE]\n\n")
+    assert b"error" not in b"".join(left)
+
+
+async def test_read_where_it_is_being_taken_over(
+    doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes between the first look at a log and its claim reads on to the end."""
+    claim = RedisLogs.claim
+    claiming, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(logs: RedisLogs, id: int, placed: Placed) -> bool:
+        claiming.set()
+        await go_on.wait()
+        return await claim(logs, id, placed)
+
+    monkeypatch.setattr(RedisLogs, "claim", slow)
+    story = downstream.script = downstream.again = Story(2)
+    first, second = await doors.start("t1"), await doors.start("t2")
+    response = await web.post(first + TEXT, json={"prompt": "a", **RESUMABLE})
+    seen = events(await read_events(response, 2))
+    await doors.kill("t1")
+    await claiming.wait()
+    waiting = asyncio.create_task(rest(web, second, event_id(seen[-1])))
+    await asyncio.sleep(0.1)
+    go_on.set()
+    await downstream.until(lambda: len(downstream.received(Generate)) == 2)
+    story.go_on()
+    assert (await waiting)[-1].endswith(b"[DONE]\n\n")
 
 
 async def test_a_successor_of_the_same_name_goes_on(
