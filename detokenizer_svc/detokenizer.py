@@ -259,6 +259,7 @@ class Detokenizer:
             request.ahead.append(_Ahead(first, tokens, forced, finish))
             self._ask(request)
             return
+        request.asked = bool(request.ahead)
         new = tokens[have - first :]
         if not new and finish is Finish.NONE:
             return

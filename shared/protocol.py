@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from shared.errors import UNDECODABLE
 from shared.layout import INT32, ITEMS, UINT8, UINT64, Columns, flaw
 
 VERSION = 2
@@ -402,10 +403,6 @@ _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _card_decoder = msgspec.msgpack.Decoder(ModelCard)
 
 
-_FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""Whatever bytes may do to the decoder."""
-
-
 class ProtocolError(ValueError):
     """Bytes that are not a message of this version."""
 
@@ -420,7 +417,7 @@ def decode(payload: bytes) -> Message:
     _check_version(payload)
     try:
         message = _decoder.decode(memoryview(payload)[1:])
-    except _FAULTS as error:
+    except UNDECODABLE as error:
         raise ProtocolError(str(error)) from error
     _check_columns(message)
     if isinstance(message, Plan):
@@ -434,7 +431,7 @@ def decode_card(payload: bytes) -> ModelCard:
     _check_version(payload)
     try:
         return _card_decoder.decode(memoryview(payload)[1:])
-    except _FAULTS as error:
+    except UNDECODABLE as error:
         raise ProtocolError(str(error)) from error
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from shared.awake import AwakeClock
 from shared.bus import START, Bus, pairs
+from shared.errors import UNDECODABLE
 from shared.hearing import Hearing, Last
 
 BEAT_S = 0.5
@@ -129,5 +130,5 @@ def _decoded(value: bytes) -> Pulse | None:
     """None for what another release wrote: not one of ours."""
     try:
         return _decode(value)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None

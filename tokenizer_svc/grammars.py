@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import msgspec
 import structlog
 
+from shared.errors import UNDECODABLE
 from shared.grammar import Rejected, decode
 from shared.protocol import Failed, Failure
 from tokenizer_svc.answers import Answer, BadGrammar
@@ -162,7 +162,7 @@ class Grammars:
             return None
         try:
             compiled = decode(data)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             log.warning("unreadable grammar compiled again", key=key, error=str(error))
             return None
         self._metrics.grammar_hits.labels("redis").inc()

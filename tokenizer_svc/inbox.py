@@ -75,6 +75,10 @@ class Inbox:
         expected = self._expected.get(id)
         return None if expected is None else expected.answer
 
+    def choices(self) -> list[Choice]:
+        """All choices under way."""
+        return [expected.choice for expected in self._expected.values()]
+
     def answers(self) -> set[Answer]:
         return {expected.answer for expected in self._expected.values()}
 

@@ -54,6 +54,7 @@ from tokenizer_svc.limits import Limits
 from tokenizer_svc.listening import Port, listening
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.outlet import Outlets
+from tokenizer_svc.quiet import Quiet
 from tokenizer_svc.resumable.entries import Announced, Owner, Record
 from tokenizer_svc.resumable.fold import Fold
 from tokenizer_svc.resumable.resumables import Resumables
@@ -72,6 +73,7 @@ _IMPATIENT_S = 0.1  # between looks at the others while one of them is missing
 _STOP_GRACE_S = 2.0  # for answers under way at an orderly stop
 _MOVE_S = 3.0  # a detokenizer that is away for this long leaves its requests to another one
 _TEXTS_S = 600  # after which the stream of a process that is gone goes, too
+_QUIET_S = 5.0  # without a token, after which it is looked whether a request still lives
 _GRAMMARS_S = 5.0  # between looks whether the grammars of live answers are where the worker finds them
 _GRAMMAR_PATIENCE_S = 1.0
 _SILENT_S = 1.5  # without a change of its pulse, a front door is suspected to be gone
@@ -166,6 +168,7 @@ class FrontDoor:
         self._absent_since: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
         self._asking = Asking()
+        self._quiet = Quiet()
         self._refuses = False  # all that is new
         self._open: set[Answer] = set()  # somebody is being sent them
         self.metrics.open.set_function(lambda: len(self._inbox))
@@ -209,6 +212,7 @@ class FrontDoor:
         self._context.spawn(self._follow(reader))
         self._context.spawn(self._watch())
         self._context.spawn(self._mend())
+        self._context.spawn(self._keep_watch())
         self._context.spawn(self.outlets.watch())
         self._context.spawn(self._pool.run())
         self._context.spawn(self._keep_grammars())
@@ -258,6 +262,17 @@ class FrontDoor:
                 log.warning("redis away", error=str(error))
             self._fail_lost(time.monotonic())
             self._insist(time.monotonic())
+
+    async def _keep_watch(self) -> None:
+        """Nothing vanishes: whatever gets no further, and is live no more, has an end that did not reach us."""
+        while True:
+            await asyncio.sleep(_QUIET_S)
+            quiet = {str(choice.id): choice for choice in self._quiet.look(self._inbox.choices())}
+            try:
+                live = await self._bus.present(self._names.live, tuple(quiet))
+            except Unavailable:
+                continue
+            self._ask([choice for id, choice in quiet.items() if id not in live])
 
     async def _keep_grammars(self) -> None:
         while True:

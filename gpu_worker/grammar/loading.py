@@ -6,12 +6,12 @@ import threading
 from typing import NamedTuple
 
 import llguidance
-import msgspec
 
 from gpu_worker.grammar.automaton import Automaton
 from gpu_worker.grammar.guidance import GuidanceGrammar
 from gpu_worker.grammar.lexicon import Lexicon
 from gpu_worker.grammar.matcher import AutomatonGrammar, CompiledGrammar
+from shared.errors import UNDECODABLE
 from shared.grammar import Dfa, Guidance, Rejected, decode
 
 
@@ -34,7 +34,7 @@ class GrammarLoader:
         """Never raises: what cannot be used becomes its rows' error."""
         try:
             compiled = decode(data)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             return GrammarReady(key, f"the compiled grammar cannot be read: {error}")
         match compiled:
             case Dfa():

@@ -18,6 +18,7 @@ from tests.chaos.history import RETRIED, Ask, Connection, Event, Outcome, Stream
 from tests.chaos.sse import SseReader
 
 _CONNECT_S = 5.0
+_PROBE_S = 3.0
 _AGAIN_S = 0.4  # between attempts to reach a front door
 
 
@@ -51,11 +52,28 @@ class Client:
             await self._exchange(connection)
             connection.ended = time.time()
             if not self._may_go_on(connection):
+                if connection.outcome is Outcome.HUNG and self._last_id() is not None:
+                    connection.detail += f"; {await self._kept()}"
                 return self.stream
             if time.monotonic() > deadline:
                 connection.outcome, connection.detail = Outcome.HUNG, "no front door continued it"
                 return self.stream
             await asyncio.sleep(_AGAIN_S)
+
+    async def _kept(self) -> str:
+        """For people: what the server has of an answer whose stream stands still, asked from its start."""
+        answer = (self._last_id() or "").rpartition(":")[0]
+        reader, count = SseReader(), 0
+        try:
+            timeout = aiohttp.ClientTimeout(total=_PROBE_S)
+            async with self._http.get(f"{self._url}/v1/streams/{answer}", timeout=timeout) as response:
+                while data := await response.content.readany():
+                    count += len(reader.push(data))
+                return f"asked again it has {count} events and an end ({response.status})"
+        except TimeoutError:
+            return f"asked again it has {count} events and no end"
+        except (aiohttp.ClientError, OSError) as error:
+            return f"asked again it has {count} events: {error!r}"
 
     def _may_go_on(self, broken: Connection) -> bool:
         if not self._ask.resumable or self._last_id() is None:

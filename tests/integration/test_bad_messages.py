@@ -31,6 +31,8 @@ from shared.protocol import (
     Opened,
     Plan,
     ProtocolError,
+    Restate,
+    Restated,
     Sampling,
     Step,
     Texts,
@@ -69,7 +71,7 @@ def tokenizer(toy_model: Path) -> Tokenizer:
 
 
 @settings(max_examples=100)
-@given(entries=log(Track, Untrack, Opened, Step, Step, Step))
+@given(entries=log(Track, Untrack, Opened, Step, Step, Restated))
 def test_the_detokenizer_goes_on(tokenizer: Tokenizer, entries: list[Any]) -> None:
     detokenizer = Detokenizer(tokenizer.stream)
     for id in IDS:
@@ -82,6 +84,8 @@ def test_the_detokenizer_goes_on(tokenizer: Tokenizer, entries: list[Any]) -> No
                 detokenizer.untrack(entry.id)
             case Opened():
                 detokenizer.on_opened(entry, f"{number}-0")
+            case Restated():
+                detokenizer.on_restated(entry, f"{number}-0")
             case _:
                 detokenizer.on_step(entry, f"{number}-0")
     for texts in detokenizer.take().texts.values():
@@ -89,7 +93,7 @@ def test_the_detokenizer_goes_on(tokenizer: Tokenizer, entries: list[Any]) -> No
 
 
 @settings(max_examples=100)
-@given(entries=log(Generate, Abort, Flush, Step, Step, Step))
+@given(entries=log(Generate, Abort, Flush, Restate, Step, Step, Step))
 def test_the_scheduler_goes_on_and_its_accounts_stay_right(entries: list[Any]) -> None:
     scheduler = Scheduler(Limits(4, 8, Policy.LPM, True))
     scheduler.reopen(1, card())
@@ -105,6 +109,8 @@ def test_the_scheduler_goes_on_and_its_accounts_stay_right(entries: list[Any]) -
                 scheduler.abort(entry.id, notify=entry.notify)
             case Flush():
                 scheduler.flush(entry)
+            case Restate():
+                scheduler.restate(columns.longs(entry.ids))
             case _:
                 scheduler.on_step(entry, float(now))
         while (plan := scheduler.plan(float(now))) is not None:

@@ -24,6 +24,7 @@ from shared.protocol import (
     encode,
 )
 from tests.messages import KINDS, messages
+from tokenizer_svc.resumable import entries
 
 IDS = [1, 2, 2**62]
 
@@ -130,3 +131,10 @@ CONTRADICTIONS: list[tuple[type[Any], dict[str, Any], str]] = [
 def test_contradictions_are_named(kind: type[Any], values: dict[str, Any], reason: str) -> None:
     with pytest.raises(ProtocolError, match=reason):
         decode(encode(kind(**values)))
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"\x91" * 100_000, b"\x92\xa2\xff\xfe\x01", b"\x81\xa1x" * 50_000])
+def test_what_else_is_read_from_the_server_is_refused_alike(data: bytes) -> None:
+    for read_entry in (entries.decode, entries.decode_owner):
+        with pytest.raises(entries.Unreadable):
+            read_entry(data)

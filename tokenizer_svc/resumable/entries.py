@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from shared import columns, protocol
+from shared.errors import UNDECODABLE
 from shared.protocol import Finish
 from tokenizer_svc.answers import Choice, Piece
 
@@ -169,7 +170,7 @@ def decode(data: bytes) -> Entry:
     """Inverse of :func:`encode`. Raises Unreadable."""
     try:
         return _decode(data)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Unreadable(str(error)) from error
 
 
@@ -177,7 +178,7 @@ def decode_owner(data: bytes) -> Owner:
     """Inverse of :func:`encode`. Raises Unreadable."""
     try:
         return _decode_owner(data)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Unreadable(str(error)) from error
 
 
