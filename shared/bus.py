@@ -157,7 +157,7 @@ class Bus:
     def __init__(self, client: Any, prefix: str) -> None:
         self.client: Any = client  # redis.asyncio.Redis, whose annotations mix up bytes and text
         self.names = Names(prefix)
-        self.reconnected = asyncio.Event()  # set when a connection was opened, for who looks what became of the data
+        self.doubted = asyncio.Event()  # set when a connection was opened, or somebody misses data: see continuity.py
         self._lines: list[Line] = []
         self.writing = self.line()
 
@@ -181,7 +181,7 @@ class Bus:
 
     def line(self) -> Line:
         """A connection for one user, such as a reader that blocks."""
-        line = Line(self.client.connection_pool, self.reconnected.set)
+        line = Line(self.client.connection_pool, self.doubted.set)
         self._lines.append(line)
         return line
 

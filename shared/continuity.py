@@ -44,14 +44,14 @@ class DataLoss:
 
 
 async def watch(bus: Bus, loss: DataLoss) -> None:
-    """Look at the mark once a second, and at who answers whenever a connection was opened; sets ``loss``."""
+    """Look at the mark once a second, and at who answers whenever there is doubt; sets ``loss``."""
     mark: bytes | None = None
     server: str | None = None
     own = secrets.token_hex(8)
-    reconnected = True
+    is_doubted = True
     while True:
         try:
-            found_server = await _server(bus) if reconnected else server
+            found_server = await _server(bus) if is_doubted else server
             [_, found] = await bus.ask(("SET", bus.names.mark, own, "NX"), ("GET", bus.names.mark))
         except Unavailable:
             pass  # what happened is seen when it answers again
@@ -62,12 +62,12 @@ async def watch(bus: Bus, loss: DataLoss) -> None:
             elif server is not None and found_server != server:
                 log.warning("redis was started again")
                 loss.happened()
-            mark, server, reconnected = found, found_server, False
+            mark, server, is_doubted = found, found_server, False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_S):
-                await bus.reconnected.wait()
-                reconnected = True
-        bus.reconnected.clear()
+                await bus.doubted.wait()
+                is_doubted = True
+        bus.doubted.clear()
 
 
 async def _server(bus: Bus) -> str | None:

@@ -23,7 +23,7 @@ class _Expected(NamedTuple):
 class FollowUp(NamedTuple):
     """What is left to say after a message."""
 
-    aborts: tuple[int, ...] = ()  # siblings of an aborted choice, and what may be computed once more for nobody
+    aborts: tuple[int, ...] = ()  # siblings of an aborted choice
     untracks: tuple[tuple[str, int], ...] = ()  # (detokenizer, id): ended without its knowledge
     lacking: tuple[Choice, ...] = ()  # whose text came without what goes before it
 
@@ -120,7 +120,6 @@ class Inbox:
         )
         tokens = columns.as_int32(message.tokens).tolist()
         lacking: set[Choice] = set()
-        aborts: list[int] = []
         end = 0
         for id, first, count, offset, text, finish, matched, forced in rows:
             start, end = end, end + count
@@ -135,9 +134,7 @@ class Inbox:
             elif choice.finish is not Finish.NONE:
                 self._done(id, answer)
                 self.served += 1
-                if choice.request is not None and choice.request.track.again:
-                    aborts.append(id)  # a scheduler that did not remember it has begun it anew
-        return FollowUp(aborts=tuple(aborts), lacking=tuple(lacking))
+        return FollowUp(lacking=tuple(lacking))
 
     def _aborted(self, id: int) -> FollowUp:
         expected = self._expected.get(id)

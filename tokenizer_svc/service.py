@@ -496,6 +496,7 @@ class FrontDoor:
             answers = self._inbox.answers()
             log.warning("announcing again what is under way", answers=len(answers))
             self._do(self._grammars.refresh())
+            self._do(self.resumables.mend())
             self.reannounce(answers)
 
     def _pick_detokenizer(self) -> str:

@@ -56,6 +56,10 @@ class Logs(Protocol):
         """Wait a moment for what is beyond the cursors."""
         ...
 
+    def doubt(self) -> None:
+        """Have it looked soon whether the server lost what was written."""
+        ...
+
     async def missing(self, ids: Sequence[int]) -> set[int]:
         """Which of these logs are not there."""
         ...

@@ -8,6 +8,7 @@ nothing of HTTP or of the streams' server.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +18,7 @@ import structlog
 from shared.protocol import Failed, Failure
 from tokenizer_svc.access.tenants import Caller
 from tokenizer_svc.answers import Answer
-from tokenizer_svc.api_error import ApiError, invalid
+from tokenizer_svc.api_error import ApiError, invalid, unavailable
 from tokenizer_svc.asked import Asked
 from tokenizer_svc.engine import Draft, Keeping
 from tokenizer_svc.limits import Limits
@@ -43,6 +44,8 @@ from tokenizer_svc.timing import Timing
 log = structlog.get_logger("resumable")
 
 _LOOK_S = 0.5  # between looks at logs whose writer or readers may be gone
+_SECOND_LOOK_S = 0.3  # after which an answer is called unknown
+_MENDING_S = 5  # for which a log may be missing because all data was lost
 _SUSPECT_S = 2.0  # how long a writer must be missing: after a pause of the server, all pulses look old
 _FORGOTTEN_S = 60.0  # how long a log may be ours without being written
 _PROLONG_S = 20.0
@@ -126,6 +129,7 @@ class Resumables:
         self._orphans: set[int] = set()  # claimed, but not announced again
         self._absent: set[int] = set()  # followed logs that were not there at the last look
         self._prolonged = time.monotonic()
+        self._mended = -math.inf
         self._wanted = asyncio.Event()  # there is something to follow
 
     @property
@@ -199,10 +203,34 @@ class Resumables:
         """The log of a tenant's answer, to be read at once: unread ones are forgotten. Raises ApiError 404."""
         id = parse_answer_id(answer_id)
         tail = None if id is None else await self._tail(id)
+        if tail is None and id is not None:
+            tail = await self._second_look(id)
         if tail is None or tail.is_gone or (tail.record.tenant, tail.record.answer_id) != (tenant, answer_id):
             message = f"there is no answer {answer_id!r} of yours here: only requests with resumable or background are"
             raise ApiError(404, f"{message} kept, for {self._keep_s} s after their end", code="not_found")
         return tail
+
+    async def _second_look(self, id: int) -> Tail | None:
+        """What is not there may be about to be put back. Raises ApiError 503 where that is likely."""
+        self._logs.doubt()
+        await asyncio.sleep(_SECOND_LOOK_S)
+        tail = await self._tail(id)
+        if tail is None and self._is_mending:
+            raise unavailable("the server is putting back what it keeps: ask again in a few seconds", _MENDING_S)
+        return tail
+
+    async def mend(self) -> None:
+        """The server of the streams may have lost what was written: put back what is being written here."""
+        self._mended = time.monotonic()
+        try:
+            await asyncio.gather(*(writer.mend() for writer in self._writers.values()))
+        except ApiError as error:
+            log.warning("logs could not be looked at, the next entry puts back what is lost", error=error.body.message)
+
+    @property
+    def _is_mending(self) -> bool:
+        """Writers elsewhere may not have put their logs back yet."""
+        return time.monotonic() - self._mended < _MENDING_S
 
     async def refresh(self, tail: Tail) -> None:
         """Take what was written since, without waiting for it."""
@@ -347,7 +375,7 @@ class Resumables:
         away = [id for id in self._tails if id not in self._writers]
         await self._logs.note_readers(away, time.time())
         gone = await self._logs.missing(away)
-        for id in gone & self._absent:
+        for id in () if self._is_mending else gone & self._absent:
             if tail := self._tails.get(id):
                 tail.miss()
         self._absent = gone

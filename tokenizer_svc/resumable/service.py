@@ -115,6 +115,9 @@ class RedisLogs:
         if ids:
             await self._ask(*(("EXPIRE", self._names.answer(id), seconds) for id in ids))
 
+    def doubt(self) -> None:
+        self._bus.doubted.set()
+
     async def missing(self, ids: Sequence[int]) -> set[int]:
         found = await self._ask(*(("EXISTS", self._names.answer(id)) for id in ids)) if ids else []
         return {id for id, exists in zip(ids, found, strict=True) if not exists}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import structlog
 
@@ -10,7 +11,18 @@ from shared.protocol import Failed, Failure
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import of_failure
 from tokenizer_svc.limits import Limits
-from tokenizer_svc.resumable.entries import End, Entry, Owner, Place, Placed, Progress, Started, logged, size_of
+from tokenizer_svc.resumable.entries import (
+    BEFORE_ALL,
+    End,
+    Entry,
+    Owner,
+    Place,
+    Placed,
+    Progress,
+    Started,
+    logged,
+    size_of,
+)
 from tokenizer_svc.resumable.fold import fault_of
 from tokenizer_svc.resumable.log import Appended, Logs
 from tokenizer_svc.resumable.tail import Tail
@@ -40,6 +52,15 @@ class Writer:
     def is_replaced(self) -> bool:
         """Whether the log has entries of another process after the last one from here."""
         return self.tail.place > self._place
+
+    async def mend(self) -> None:
+        """Put the log back if it, or its end, is gone, though there may be nothing to add to it."""
+        tail = self.tail
+        there = await self._logs.read(tail.id, BEFORE_ALL)
+        is_replaced = self.is_replaced or (bool(there) and there[-1].place > self._place)  # or deleted
+        if not is_replaced and len(there) < len(tail.entries):
+            await self._restore(tail.entries)
+            await self._logs.own(tail.id, self._owner)
 
     async def run(self, timing: Timing) -> None:
         """Write to the end. Raises Fenced."""
@@ -79,13 +100,16 @@ class Writer:
             case Appended.FENCED:
                 raise Fenced
             case Appended.LOST:
-                log.warning("a log was lost, writing it again", answer=tail.record.answer_id)
-                await self._logs.restore(tail.id, [*tail.entries, placed], tail.record.keep_s)
+                await self._restore([*tail.entries, placed])
                 await self._logs.own(tail.id, self._owner)
             case Appended.DONE:
                 pass
         self._place = placed.place
         tail.push([placed])
+
+    async def _restore(self, entries: Sequence[Placed]) -> None:
+        log.warning("a log was lost, writing it again", answer=self.tail.record.answer_id)
+        await self._logs.restore(self.tail.id, entries, self.tail.record.keep_s)
 
 
 def next_term(place: Place) -> Place:

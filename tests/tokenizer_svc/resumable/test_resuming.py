@@ -379,6 +379,31 @@ async def test_a_log_that_got_lost_is_written_again(
     assert not downstream.aborted
 
 
+async def test_a_log_that_got_lost_is_there_before_anything_is_added(
+    doors: Doors, downstream: Downstream, web: aiohttp.ClientSession
+) -> None:
+    """Who asks for it meanwhile is told to come again, not that there is nothing."""
+    story = downstream.script = downstream.again = Story(5)
+    first, second = await doors.start("t1"), await doors.start("t2")
+    response = await web.post(first + TEXT, json={"prompt": "a", **RESUMABLE})
+    seen = events(await read_events(response, 5))
+    [id] = downstream.generates
+    names = downstream.bus.names
+    await downstream.bus.ask(("DEL", names.mark, names.answer(id), names.resumable))
+    url = f"{second}/v1/streams/{event_id(seen[0])[:-2]}"
+    async with asyncio.timeout(10):
+        while True:
+            async with web.get(url, headers={"Last-Event-ID": f"{event_id(seen[0])[:-2]}:5"}) as other:
+                assert other.status in {200, 503}, await other.read()
+                if other.status == 200:
+                    story.go_on()
+                    told = events(await other.read())
+                    break
+                assert "Retry-After" in other.headers
+    assert events(await response.read()) == told
+    assert not downstream.aborted
+
+
 async def test_refused_before_it_starts(doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
     """A resumable request that the scheduler refuses gets the refusal's status, as any other."""
     from shared.protocol import Failure
