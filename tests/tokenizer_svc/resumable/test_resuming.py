@@ -133,7 +133,7 @@ async def test_the_writer_is_killed(doors: Doors, downstream: Downstream, web: a
     usage = json.loads(events_of_all[-2].split(b"data: ", 1)[1])["usage"]
     assert (usage["completion_tokens"], usage["prompt_tokens_details"]["cached_tokens"]) == (22, 3)
     assert events_of_all[-1].endswith(b"data: [DONE]\n\n")
-    assert len(downstream.received(Abort)) == 2  # in case that a scheduler has begun them anew, at their ends
+    assert not downstream.received(Abort)
 
 
 async def test_an_orderly_stop_leaves_it_to_others(
@@ -224,7 +224,7 @@ async def test_a_writer_that_was_stopped_changes_nothing(
     async with asyncio.timeout(20):
         seen += await response.read()
     assert events(seen)[2:] == elsewhere
-    assert len(downstream.received(Abort)) == 1  # by the one that went on, at the end of what it announced again
+    assert not downstream.received(Abort)
     assert not downstream.received(Untrack)
 
 
