@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
-UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""Whatever bytes from elsewhere may do to msgspec's decoders."""
-
 
 class UserError(RuntimeError):
     """Something only the person who started the process can mend; shown without a traceback.

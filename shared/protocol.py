@@ -18,8 +18,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from shared.errors import UNDECODABLE
 from shared.layout import INT32, ITEMS, UINT8, UINT64, Columns, flaw
+from shared.undecodable import UNDECODABLE
 
 VERSION = 2
 

@@ -12,8 +12,8 @@ import msgspec
 
 from shared.awake import AwakeClock
 from shared.bus import START, Bus, pairs
-from shared.errors import UNDECODABLE
 from shared.hearing import Hearing, Last
+from shared.undecodable import UNDECODABLE
 
 BEAT_S = 0.5
 LOOK_S = 0.25  # between readings, for those who must know soon who has fallen silent

@@ -10,9 +10,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
-from shared.protocol import Failed, Failure, Finish, Generate, Track
+from shared.protocol import Failed, Failure, Finish
+from tokenizer_svc.announcements import Announcement
 
 _MERGE_FROM = 64  # pieces that wait for their client
 _TOKEN_BYTES = 8
@@ -34,22 +33,6 @@ class Piece(NamedTuple):
     finish: Finish
     completion_tokens: int  # of the choice, up to and with this piece
     forced_tokens: int  # likewise: of these, that a grammar left no choice about
-
-
-class Announcement(NamedTuple):
-    """What the others are told of a choice."""
-
-    generate: Generate
-    track: Track
-
-
-def again(announcement: Announcement, reply_to: str, detokenizer: str) -> Announcement:
-    """The same once more, perhaps by another front door and for another detokenizer: all text is to be sent again."""
-    generate, track = announcement
-    return Announcement(
-        msgspec.structs.replace(generate, reply_to=reply_to, detokenizer=detokenizer),
-        msgspec.structs.replace(track, reply_to=reply_to, again=True),
-    )
 
 
 class Row(NamedTuple):

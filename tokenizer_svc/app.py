@@ -84,9 +84,9 @@ class GenerationRoutes:
         wish = read_wish(request.headers, asked)
         caller = caller_of(request, asked.user)
         last = request.headers.get(LAST_EVENT_ID)
-        if not last:  # who comes back has its place
+        if last is None:  # who comes back has its place
             engine.check_room(caller)
-        if wish.resumable or wish.background or last:
+        if wish.resumable or wish.background or last is not None:
             return await self._keep(request, asked, wish, Opened(path, canonical(body), caller, arrived))
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
         _log_accepted(answer, asked.user)
@@ -99,7 +99,8 @@ class GenerationRoutes:
     async def _keep(self, request: web.Request, asked: Asked, wish: Wish, opened: Opened) -> web.StreamResponse:
         outlet = Outlet(request, self._engine.limits)
         with self._engine.outlets.using(outlet):
-            if last := request.headers.get(LAST_EVENT_ID):
+            last = request.headers.get(LAST_EVENT_ID)
+            if last is not None:
                 return await self._resuming.again(outlet, opened, last)
             return await self._resuming.begin(outlet, asked, wish, opened)
 

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from tokenizer_svc.answers import Answer
-from tokenizer_svc.engine import Draft, Engine
+from tokenizer_svc.draft import Draft
+from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import Generation, draft_generate, read_generate, values_of
 from tokenizer_svc.native_answers import NativeAnswers
 from tokenizer_svc.openai import ChatRequest, CompletionRequest, draft_chat, draft_completion, read_chat

@@ -6,38 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
-from shared.protocol import ModelCard, Sampling
+from shared.protocol import ModelCard
 from shared.tokenizer import Tokenizer
 from tokenizer_svc.access.tenants import Caller
 from tokenizer_svc.answers import Answer
+from tokenizer_svc.draft import Draft
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.outlet import Outlets
 from tokenizer_svc.resumable.entries import Record
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.formats import ToolFormat
-
-
-class Display(NamedTuple):
-    """How generated tokens become text."""
-
-    stop: tuple[str, ...] = ()
-    include_stop: bool = False
-    stop_token_ids: tuple[int, ...] = ()
-    skip_special_tokens: bool = True
-
-
-class Draft(NamedTuple):
-    """One sequence to generate, validated."""
-
-    prompt: int  # which prompt of the HTTP request
-    input_ids: Sequence[int]
-    sampling: Sampling
-    display: Display
-    namespace: str  # cache_salt; the caller's own namespace is made of it
-    priority: int
-    structure: Structure | None = None  # what its output obeys; ``sampling`` names it, too
-    timeout_s: float = 0.0  # after which nobody wants an answer; 0: never
 
 
 class Keeping(NamedTuple):

@@ -13,7 +13,8 @@ import msgspec
 from shared.protocol import Jump, ModelCard
 from tokenizer_svc import unsupported
 from tokenizer_svc.api_error import invalid, of_validation
-from tokenizer_svc.engine import Draft, Engine
+from tokenizer_svc.draft import Draft
+from tokenizer_svc.engine import Engine
 from tokenizer_svc.openai import check_model, check_sequences
 from tokenizer_svc.prompts import LengthNames, Prompts, answer_length, encode
 from tokenizer_svc.sampling import Bounds, SamplingFields, Vocabulary, resolve

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from shared.errors import UNDECODABLE
 from shared.grammar import Rejected, decode
 from shared.protocol import Failed, Failure
+from shared.undecodable import UNDECODABLE
 from tokenizer_svc.answers import Answer, BadGrammar
 from tokenizer_svc.api_error import bad_grammar
 from tokenizer_svc.grammar.cache import Cache, Entry

@@ -10,7 +10,8 @@ from tokenizer_svc import unsupported
 from tokenizer_svc.api_error import ApiError, invalid, of_validation
 from tokenizer_svc.api_error import unsupported as refused
 from tokenizer_svc.chat import Message, encode_chat
-from tokenizer_svc.engine import Draft, Engine
+from tokenizer_svc.draft import Draft
+from tokenizer_svc.engine import Engine
 from tokenizer_svc.prompts import LengthNames, RawPrompt, answer_length, encode, sort_out
 from tokenizer_svc.sampling import Bounds, SamplingFields, Vocabulary, resolve
 from tokenizer_svc.structure import Structure, check_structured

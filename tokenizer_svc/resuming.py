@@ -32,7 +32,7 @@ log = structlog.get_logger("http")
 
 LAST_EVENT_ID = "Last-Event-ID"
 _RESUMABLE = "X-Resumable"
-_YES, _NO = frozenset({"true", "1"}), frozenset({"false", "0", ""})
+_YES, _NO = frozenset({"true", "1"}), frozenset({"false", "0"})
 _PERIOD = 64  # entries folded without a pause for others
 _ASKING = ("resumable", "background")  # fields that say nothing of the answer
 
@@ -63,7 +63,7 @@ class Wish(NamedTuple):
 
 def read_wish(headers: Mapping[str, str], asked: Asked) -> Wish:
     """What a request says of it. Raises ApiError 400."""
-    header = headers.get(_RESUMABLE, "").lower()
+    header = headers.get(_RESUMABLE, "false").lower()
     if header not in _YES | _NO:
         raise invalid(f"the header {_RESUMABLE} must be true or false, not {header!r}", _RESUMABLE)
     wish = Wish(asked.resumable or header in _YES, asked.background)

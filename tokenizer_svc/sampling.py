@@ -13,7 +13,7 @@ import msgspec
 
 from shared.protocol import Grammar, Sampling
 from tokenizer_svc.api_error import invalid
-from tokenizer_svc.engine import Display
+from tokenizer_svc.draft import Display
 from tokenizer_svc.limits import SEED_MODULUS, Limits
 from tokenizer_svc.structure import StructureFields
 

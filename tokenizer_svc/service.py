@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from shared import columns, metrics
+from shared import metrics
 from shared.bus import Bus, Reader, Unavailable
 from shared.config import WORKER, Settings
 from shared.cursors import entry_key
@@ -25,27 +25,29 @@ from shared.protocol import (
     Flush,
     Generate,
     Hello,
+    Message,
     ModelCard,
     ProtocolError,
-    Track,
     Untrack,
     decode,
     encode,
     new_request_id,
 )
-from shared.registry import LOOK_S, Pulse, Role, State
+from shared.registry import LOOK_S, Role, State
 from shared.service import Context
 from shared.tokenizer import Tokenizer
 from tokenizer_svc.access.guard import Doors, doors
 from tokenizer_svc.access.tenants import Caller, tenant_of_account
-from tokenizer_svc.answers import Announcement, Answer, Choice, again
+from tokenizer_svc.announcements import Sender, again, announcement
+from tokenizer_svc.answers import Answer, Choice
 from tokenizer_svc.api_error import ApiError, internal, queue_full, unavailable
 from tokenizer_svc.app import build_admin_app, build_app
 from tokenizer_svc.asked import READERS
 from tokenizer_svc.asking import Asking
 from tokenizer_svc.backlog import Backlog
+from tokenizer_svc.draft import Draft
 from tokenizer_svc.draining import drain
-from tokenizer_svc.engine import Draft, Keeping
+from tokenizer_svc.engine import Keeping
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.grammar.pool import Pool
 from tokenizer_svc.grammars import Grammars
@@ -55,16 +57,16 @@ from tokenizer_svc.listening import Port, listening
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.outlet import Outlets
 from tokenizer_svc.quiet import Quiet
-from tokenizer_svc.resumable.entries import Announced, Owner, Record
+from tokenizer_svc.resumable.entries import Owner, Record, Unreadable, announcement_of
 from tokenizer_svc.resumable.fold import Fold
 from tokenizer_svc.resumable.resumables import Resumables
 from tokenizer_svc.resumable.service import RedisLogs
 from tokenizer_svc.structure import Structure
+from tokenizer_svc.surroundings import Surroundings
 from tokenizer_svc.tools.formats import choose
 
 log = structlog.get_logger("front door")
 
-_CONTEXT_IDS = 8  # prompt ids that a detokenizer looks back at
 _ANNOUNCE_PATIENCE_S = 5.0
 _FLUSH_PATIENCE_S = 10.0
 _TRIM_S = 1.0
@@ -150,6 +152,7 @@ class FrontDoor:
         self._bus = context.bus
         self._names = context.bus.names
         self._texts = self._names.texts(context.replica)
+        self._others = Surroundings(context.peers, context.replica)
         self._inbox = Inbox()
         self._backlog = Backlog()
         self._pool = Pool(LIMITS)
@@ -165,7 +168,6 @@ class FrontDoor:
             grace_s=context.settings.resume_grace,
             keep_s=context.settings.resume_keep,
         )
-        self._absent_since: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
         self._asking = Asking()
         self._quiet = Quiet()
@@ -185,7 +187,7 @@ class FrontDoor:
 
     @property
     def has_substitute(self) -> bool:
-        return any(pulse.replica != self._context.replica for pulse in self._context.peers.ready(Role.TOKENIZER))
+        return self._others.has_substitute
 
     def refuse(self) -> None:
         self._refuses = True
@@ -225,17 +227,11 @@ class FrontDoor:
         await self._bus.forget(self._texts, patience=1.0)
 
     def _is_own(self, live: bytes) -> bool:
-        try:
-            request = decode(live)
-        except ProtocolError:
-            return False
+        request = _read(live)
         return isinstance(request, Generate) and request.reply_to == self._context.replica
 
     def _is_of(self, live: bytes, tenant: str) -> bool:
-        try:
-            request = decode(live)
-        except ProtocolError:
-            return False
+        request = _read(live)
         return isinstance(request, Generate) and tenant_of_account(request.tenant) == tenant
 
     async def _follow(self, reader: Reader) -> None:
@@ -285,8 +281,7 @@ class FrontDoor:
             self._backlog.hear(pulse.waiting, pulse.at)
         for pulse in self._context.peers.pulses(Role.WORKER):
             if pulse.incarnation != self._card_of:
-                found = (await self._bus.hash(self._names.model)).get(WORKER)
-                hello = decode(found) if found else None
+                hello = _read((await self._bus.hash(self._names.model)).get(WORKER))
                 if isinstance(hello, Hello):
                     self._card, self._card_of = hello.card, hello.incarnation
                     if hello.card.structured:
@@ -294,20 +289,16 @@ class FrontDoor:
 
     def _fail_lost(self, now: float) -> None:
         """End the answers of processes that went away and did not come back."""
-        peers = self._context.peers
-        present = {pulse.replica for pulse in peers.pulses(Role.DETOKENIZER)}
-        has_scheduler = bool(peers.pulses(Role.SCHEDULER))
         answers = self._inbox.answers()
-        absent = {a.detokenizer for a in answers} - present | (set() if has_scheduler else {Role.SCHEDULER})
-        self._absent_since = {name: self._absent_since.get(name, now) for name in absent}
-        lost = {name for name, since in self._absent_since.items() if now - since > _LOST_S}
-        others = [pulse.replica for pulse in peers.ready(Role.DETOKENIZER)]
-        for answer in answers:
-            if others and now - self._absent_since.get(answer.detokenizer, now) > _MOVE_S:
+        away = self._others.miss({answer.detokenizer for answer in answers}, now)
+        substitutes = self._others.substitutes() if away else []
+        for answer in answers if away else ():
+            away_s = away.get(answer.detokenizer, 0.0)
+            if substitutes and away_s > _MOVE_S:
                 log.warning("a detokenizer is gone, another one goes on", request=f"{answer.id:016x}")
-                self._inbox.move(answer, min(others, key=lambda replica: self._inbox.load[replica]))
+                self._inbox.move(answer, min(substitutes, key=lambda replica: self._inbox.load[replica]))
                 self.reannounce([answer])
-            elif answer.detokenizer in lost or Role.SCHEDULER in lost:
+            elif max(away_s, away.get(Role.SCHEDULER, 0.0)) > _LOST_S:
                 message = "a process that this request needs went away: send it again"
                 answer.fail(Failed(answer.id, Failure.UNAVAILABLE, message))
 
@@ -324,18 +315,13 @@ class FrontDoor:
     # --- what is there
 
     def missing(self) -> list[str]:
-        peers = self._context.peers
         if self.is_stopping:
             return ["this front door is stopping"]
-        if not peers.hears:
-            return ["redis does not answer"]
-        roles = (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER)
-        lacking = [f"{role} is not ready" for role in roles if not peers.ready(role)]
+        lacking = self._others.lacking()
         return lacking if lacking or self._card is not None else ["the worker has not announced its model"]
 
     def ready_card(self) -> ModelCard:
-        peers = self._context.peers
-        dead = [role for role in (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER) if not peers.pulses(role)]
+        dead = self._others.dead()
         if self._refuses:
             seconds = self.limits.retry_after_s if self.has_substitute else self.limits.unready_retry_after_s
             raise unavailable("this front door is stopping: send the request again", seconds)
@@ -358,12 +344,7 @@ class FrontDoor:
             raise queue_full(reason, self.retry_after_s)
 
     def states(self) -> Mapping[str, object]:
-        return {role: [self._state(pulse) for pulse in self._context.peers.pulses(role)] for role in Role}
-
-    def _state(self, pulse: Pulse) -> dict[str, object]:
-        if self._context.peers.is_fresh(pulse):
-            return {"replica": pulse.replica, "state": pulse.state, "detail": pulse.detail}
-        return {"replica": pulse.replica, "state": "silent", "detail": "no pulse from it lately"}
+        return self._others.states()
 
     def info(self) -> Mapping[str, object]:
         card: dict[str, Any] | None = None
@@ -380,8 +361,7 @@ class FrontDoor:
         }
 
     async def exposition(self) -> bytes:
-        peers = self._context.peers
-        alive = {pulse.field for role in Role for pulse in peers.pulses(role)}
+        alive = self._others.alive()
         texts = {field: text for field, text in (await self._bus.hash(self._names.metrics)).items() if field in alive}
         texts[self._context.pulse.field] = metrics.exposition(self._context.metrics)
         return metrics.union(texts)
@@ -395,17 +375,13 @@ class FrontDoor:
         structures = tuple({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
         await self._grammars.screen(structures)
         detokenizer = self._pick_detokenizer()
-        grace_s = keeping.grace_s if keeping else 0.0
-        choices = [
-            Choice(
-                id := new_request_id(),
-                index,
-                draft.prompt,
-                len(draft.input_ids),
-                self._announcement(id, draft, detokenizer, caller, grace_s),
-            )
-            for index, draft in enumerate(drafts)
-        ]
+        sender = Sender(self._context.replica, detokenizer, caller.account, keeping.grace_s if keeping else 0.0)
+        choices: list[Choice] = []
+        for index, draft in enumerate(drafts):
+            id = new_request_id()
+            namespace = caller.namespace(draft.namespace, shared=self._context.settings.share_cache)
+            announced = announcement(id, draft, namespace, sender, time.time())
+            choices.append(Choice(id, index, draft.prompt, len(draft.input_ids), announced))
         answer = Answer(choices, detokenizer, shares_id=shares_id)
         self._inbox.expect(answer)
         self._note_backlog()
@@ -426,35 +402,6 @@ class FrontDoor:
             raise self._away() from error
         self.metrics.prompt_tokens.inc(sum(len(draft.input_ids) for draft in drafts))
         return answer
-
-    def _announcement(self, id: int, draft: Draft, detokenizer: str, caller: Caller, grace_s: float) -> Announcement:
-        now = time.time()
-        display = draft.display
-        ids = columns.int32(draft.input_ids)
-        generate = Generate(
-            id=id,
-            input_ids=ids,
-            sampling=draft.sampling,
-            namespace=caller.namespace(draft.namespace, shared=self._context.settings.share_cache),
-            priority=draft.priority,
-            reply_to=self._context.replica,
-            detokenizer=detokenizer,
-            arrived=now,
-            tenant=caller.account,
-            deadline=now + draft.timeout_s if draft.timeout_s else 0.0,
-            grace_s=grace_s,
-        )
-        track = Track(
-            id=id,
-            reply_to=self._context.replica,
-            context=ids[-4 * _CONTEXT_IDS :],
-            stop=display.stop,
-            include_stop=display.include_stop,
-            stop_token_ids=display.stop_token_ids,
-            skip_special_tokens=display.skip_special_tokens,
-            max_tokens=draft.sampling.max_tokens,
-        )
-        return Announcement(generate, track)
 
     async def _announce(self, choices: Sequence[Choice], detokenizer: str, record: Record | None = None) -> None:
         """Write the live record, Track and Generate of every sequence in one transaction."""
@@ -501,9 +448,7 @@ class FrontDoor:
 
     def _pick_detokenizer(self) -> str:
         """The one with the fewest of our own sequences."""
-        peers = self._context.peers
-        candidates = peers.ready(Role.DETOKENIZER) or peers.pulses(Role.DETOKENIZER)
-        return min((pulse.replica for pulse in candidates), key=lambda replica: self._inbox.load[replica])
+        return min(self._others.detokenizers(), key=lambda replica: self._inbox.load[replica])
 
     def compiled(self, key: str) -> bytes | None:
         return self._grammars.compiled(key)
@@ -524,10 +469,13 @@ class FrontDoor:
         self.ready_card()
         answer, record = fold.answer, fold.record
         structures = await self._structures_of(record)
-        present = {pulse.replica for pulse in self._context.peers.pulses(Role.DETOKENIZER)}
-        answer.detokenizer = fold.detokenizer if fold.detokenizer in present else self._pick_detokenizer()
+        is_there = self._others.has_detokenizer(fold.detokenizer)
+        answer.detokenizer = fold.detokenizer if is_there else self._pick_detokenizer()
         for choice, announced in zip(answer.choices, record.sequences, strict=True):
-            choice.request = again(_announcement_in(announced), self._context.replica, answer.detokenizer)
+            try:
+                choice.request = again(announcement_of(announced), self._context.replica, answer.detokenizer)
+            except Unreadable as error:
+                raise internal(str(error)) from error
             if choice.completion_tokens or choice.finish is not Finish.NONE:
                 answer.admitted(choice, choice.cached_tokens)
         self._inbox.expect(answer)
@@ -626,12 +574,9 @@ class FrontDoor:
             raise unavailable(message, self.limits.unready_retry_after_s) from error
 
 
-def _announcement_in(announced: Announced) -> Announcement:
-    """How a sequence was announced by another process. Raises ApiError 500 where that was one of another release."""
+def _read(record: bytes | None) -> Message | None:
+    """A message that is kept under a key; None where there is none, or none of this release."""
     try:
-        generate, track = decode(announced.generate), decode(announced.track)
-    except ProtocolError as error:
-        raise internal(str(error)) from error
-    if not isinstance(generate, Generate) or not isinstance(track, Track):
-        raise internal("the record of a request has another message in its place")
-    return Announcement(generate, track)
+        return None if record is None else decode(record)
+    except ProtocolError:
+        return None

@@ -11,8 +11,8 @@ from gpu_worker.grammar.automaton import Automaton
 from gpu_worker.grammar.guidance import GuidanceGrammar
 from gpu_worker.grammar.lexicon import Lexicon
 from gpu_worker.grammar.matcher import AutomatonGrammar, CompiledGrammar
-from shared.errors import UNDECODABLE
 from shared.grammar import Dfa, Guidance, Rejected, decode
+from shared.undecodable import UNDECODABLE
 
 
 class GrammarReady(NamedTuple):

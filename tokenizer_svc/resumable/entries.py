@@ -15,8 +15,9 @@ from typing import NamedTuple
 import msgspec
 
 from shared import columns, protocol
-from shared.errors import UNDECODABLE
 from shared.protocol import Finish
+from shared.undecodable import UNDECODABLE
+from tokenizer_svc.announcements import Announcement
 from tokenizer_svc.answers import Choice, Piece
 
 
@@ -160,6 +161,17 @@ class Placed(NamedTuple):
 
 class Unreadable(ValueError):
     """Bytes that are no entry of this release."""
+
+
+def announcement_of(announced: Announced) -> Announcement:
+    """How a choice was announced. Raises Unreadable where that was by another release."""
+    try:
+        generate, track = protocol.decode(announced.generate), protocol.decode(announced.track)
+    except protocol.ProtocolError as error:
+        raise Unreadable(str(error)) from error
+    if not isinstance(generate, protocol.Generate) or not isinstance(track, protocol.Track):
+        raise Unreadable("the record of a request has another message in its place")
+    return Announcement(generate, track)
 
 
 def encode(entry: Entry | Owner) -> bytes:

@@ -20,7 +20,8 @@ from tokenizer_svc.access.tenants import Caller
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, invalid, unavailable
 from tokenizer_svc.asked import Asked
-from tokenizer_svc.engine import Draft, Keeping
+from tokenizer_svc.draft import Draft
+from tokenizer_svc.engine import Keeping
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.resumable.entries import (

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from shared.chat_template import ChatTemplateError
-from tokenizer_svc.engine import Display, Engine
+from tokenizer_svc.draft import Display
+from tokenizer_svc.engine import Engine
 from tokenizer_svc.tools.formats import SYNTAX
 from tokenizer_svc.tools.toolbox import Toolbox
 from tokenizer_svc.tools.turns import Turn, have_tools, name_results, plain_turns

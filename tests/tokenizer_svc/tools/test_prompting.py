@@ -17,7 +17,7 @@ from shared.tokenizer import Tokenizer
 from tests.tokenizer_svc.tools.templates import LIKE_LLAMA3, LIKE_QWEN, WITHOUT_SYSTEM, WITHOUT_TOOLS
 from tests.toy import make_toy_model
 from tokenizer_svc.api_error import ApiError
-from tokenizer_svc.engine import Display
+from tokenizer_svc.draft import Display
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.tools.formats import ToolFormat, choose
 from tokenizer_svc.tools.prompting import render, shown

@@ -1,0 +1,31 @@
+"""A sequence to generate, as it comes out of validation. No logic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from shared.protocol import Sampling
+from tokenizer_svc.structure import Structure
+
+
+class Display(NamedTuple):
+    """How generated tokens become text."""
+
+    stop: tuple[str, ...] = ()
+    include_stop: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    skip_special_tokens: bool = True
+
+
+class Draft(NamedTuple):
+    """One sequence to generate, validated."""
+
+    prompt: int  # which prompt of the HTTP request
+    input_ids: Sequence[int]
+    sampling: Sampling
+    display: Display
+    namespace: str  # cache_salt; the caller's own namespace is made of it
+    priority: int
+    structure: Structure | None = None  # what its output obeys; ``sampling`` names it, too
+    timeout_s: float = 0.0  # after which nobody wants an answer; 0: never
