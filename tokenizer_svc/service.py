@@ -38,7 +38,8 @@ from shared.service import Context
 from shared.tokenizer import Tokenizer
 from tokenizer_svc.access.guard import Doors, doors
 from tokenizer_svc.access.tenants import Caller, tenant_of_account
-from tokenizer_svc.announcements import Sender, again, announcement
+from tokenizer_svc.announcements import again
+from tokenizer_svc.announcing import Sender, announcement
 from tokenizer_svc.answers import Answer, Choice
 from tokenizer_svc.api_error import ApiError, internal, queue_full, unavailable
 from tokenizer_svc.app import build_admin_app, build_app
