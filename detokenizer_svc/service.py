@@ -126,7 +126,8 @@ class _Service:
         watermark = self._detokenizer.watermark
         oldest = self._detokenizer.oldest_track or self._reader.cursors[self._detok]
         if oldest != START:
-            await self._bus.trim(self._detok, oldest)
+            # a Track that stayed would be tracked after a restart, and its steps may be gone
+            await self._bus.transaction().trim(self._detok, oldest, exactly=True).commit()
         self._context.watermark = watermark
 
     async def _sweep(self) -> None:

@@ -96,9 +96,9 @@ class Transaction:
         self._commands.append(("XADD", stream, "*", _FIELD, protocol.encode(message)))
         return self
 
-    def trim(self, stream: str, min_id: str) -> Transaction:
-        """Forget entries before ``min_id``: the caller knows that no reader needs them."""
-        self._commands.append(("XTRIM", stream, "MINID", "~", min_id))
+    def trim(self, stream: str, min_id: str, *, exactly: bool = False) -> Transaction:
+        """Forget entries before ``min_id``, which no reader needs, as the caller knows. Some stay, unless exactly."""
+        self._commands.append(("XTRIM", stream, "MINID", "=" if exactly else "~", min_id))
         return self
 
     def expire(self, key: str, seconds: int) -> Transaction:

@@ -71,6 +71,7 @@ class Deployment:
         runtime.mkdir()
         serve = [sys.executable, "-m", "rootstream", "serve", str(model), "--port", str(self.port)]
         serve += ["--dtype", "float32", "--lease", "1", "--threads", "1", "--cache-dir", str(cache)]
+        serve += ["--resume-keep", "90"]  # longer than any client is away, short enough for a soak to come to rest
         serve += ["--tokenizers", str(ROLES["tokenizer"]), "--detokenizers", str(ROLES["detokenizer"])]
         serve += ["--log-format", "text", *self._options]
         with self.log.open("wb") as out:
