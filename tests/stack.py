@@ -123,12 +123,19 @@ async def running(redis_url: str, namespace: str, model: Path, cache: Path, **ov
         **(defaults | overrides),
     )
     stack = Stack(settings)
+    async with started(stack):
+        yield stack
+
+
+@contextlib.asynccontextmanager
+async def started(stack: Stack) -> AsyncIterator[None]:
+    """One of each service of a stack, ready; whatever it runs at the end is stopped."""
     async with aiohttp.ClientSession() as stack.http:
         for role in SERVICES:
             stack.start(role)
         try:
             await stack.ready()
-            yield stack
+            yield
         finally:
             for name in tuple(stack.contexts):
                 role, _, replica = name.partition(":")

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import redis
 import redis.asyncio
@@ -26,7 +25,7 @@ from shared.config import Settings
 from shared.redis_url import connection_url
 from shared.registry import Role
 from shared.service import Context, run
-from tests.stack import SERVICES, Stack, free_port
+from tests.stack import SERVICES, Stack, free_port, started
 
 DOCKER = Path(__file__).parents[2] / "docker" / "redis"
 ROLES = ("tokenizer", "scheduler", "worker", "detokenizer")
@@ -94,16 +93,8 @@ async def stack(server: GuardedServer, secrets: Path, toy_model: Path, cache_dir
         dtype="float32", kv_memory="16MiB", threads=1,
     )  # fmt: skip
     stack = GuardedStack(settings, secrets)
-    async with aiohttp.ClientSession() as stack.http:
-        for role in SERVICES:
-            stack.start(role)
-        try:
-            await stack.ready()
-            yield stack
-        finally:
-            for name in tuple(stack.contexts):
-                role, _, replica = name.partition(":")
-                await stack.stop(Role(role), replica)
+    async with started(stack):
+        yield stack
 
 
 async def resumed(stack: GuardedStack) -> None:

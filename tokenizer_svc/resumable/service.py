@@ -96,11 +96,11 @@ class RedisLogs:
         writes = self._bus.transaction().command("DEL", key)
         for place, entry in entries:
             writes.command("XADD", key, str(place), _FIELD, encode(entry))
-        await self._surely(writes.command("EXPIRE", key, seconds))
+        await self._surely(writes.expire(key, seconds))
 
     async def close(self, id: int, seconds: int) -> None:
         field = f"{id:016x}"
-        writes = self._bus.transaction().command("EXPIRE", self._names.answer(id), seconds)
+        writes = self._bus.transaction().expire(self._names.answer(id), seconds)
         await self._surely(writes.remove(self._names.resumable, [field]).remove(self._names.readers, [field]))
 
     async def delete(self, id: int, placed: Placed) -> None:
@@ -108,7 +108,7 @@ class RedisLogs:
         writes = self._bus.transaction()
         writes.command("DEL", key)
         writes.command("XADD", key, str(placed.place), _FIELD, encode(placed.entry))
-        writes.command("EXPIRE", key, _TOMBSTONE_S)
+        writes.expire(key, _TOMBSTONE_S)
         await self._commit(writes.remove(self._names.resumable, [field]).remove(self._names.readers, [field]))
 
     async def prolong(self, ids: Sequence[int], seconds: int) -> None:
