@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-INT32, UINT64, UINT8, ITEMS = 4, 8, 1, 0
-"""What a column holds: packed values of so many bytes, or a tuple's items."""
+INT32, UINT64, UINT8, ITEMS, FLOAT32 = 4, 8, 1, 0, -4
+"""What a column holds: packed values of so many bytes, or a tuple's items; a minus tells floats from whole numbers."""
 
 _NONE: Mapping[str, int] = {}
 
@@ -28,11 +28,12 @@ class Columns(NamedTuple):
 def flaw(message: Any, columns: Columns) -> str | None:
     """What is wrong with a table of ``message``, None where nothing is."""
     size: int | None = None
-    for name, width in columns.rows.items():
+    for name, kind in columns.rows.items():
         column = getattr(message, name)
         if not column and name in columns.optional:
             continue
-        if width == INT32 and not _natural(column):
+        width = abs(kind)
+        if kind == INT32 and not _natural(column):
             return f"{name} is no column of whole numbers from 0"
         if width and len(column) % width:
             return f"{name} has {len(column)} bytes, no multiple of {width}"
@@ -48,11 +49,12 @@ def flaw(message: Any, columns: Columns) -> str | None:
 
 def _flaw_of_cells(message: Any, columns: Columns) -> str | None:
     size = sum(memoryview(getattr(message, columns.counts)).cast("i"))
-    for name, width in columns.cells.items():
+    for name, kind in columns.cells.items():
         column = getattr(message, name)
         if not column and name in columns.optional:
             continue
-        if width == INT32 and not _natural(column):
+        width = abs(kind)
+        if kind == INT32 and not _natural(column):
             return f"{name} is no column of whole numbers from 0"
         if len(column) != size * width:
             return f"{name} has {len(column)} bytes for {size} values of {width}"

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import enum
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import msgspec
 
-from shared.layout import INT32, ITEMS, UINT8, UINT64, Columns, flaw
+from shared.layout import FLOAT32, INT32, ITEMS, UINT8, UINT64, Columns, flaw
 from shared.undecodable import UNDECODABLE
 
-VERSION = 2
+VERSION = 3
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 """Fits a uint64, and so a column of them."""
@@ -69,6 +69,24 @@ class Jump(enum.StrEnum):
     OFF = "off"
 
 
+class Pooling(enum.IntEnum):
+    """How the vectors of a prompt's tokens become one."""
+
+    LAST = 1  # that of the last token
+    MEAN = 2
+
+
+class Scoring(Wire, frozen=True):
+    """Which log-probabilities a request wants: the model's own, before penalties, bias, temperature and grammar.
+
+    Positions count from the start of the prompt. The token at 0 has no score: nothing precedes it.
+    """
+
+    start: Positive  # position of the first token that is scored; the prompt's length: generated ones only
+    top: Count = 0  # so many of the likeliest tokens besides
+    ids: tuple[Count, ...] = ()  # and these, whatever they are
+
+
 class Grammar(Wire, frozen=True):
     """The grammar that a request's output obeys. The worker reads its compiled form from the streams' server."""
 
@@ -79,7 +97,7 @@ class Grammar(Wire, frozen=True):
 class Sampling(Wire, frozen=True):
     """How the worker picks tokens. All values are validated, all defaults resolved, at the door."""
 
-    max_tokens: Positive
+    max_tokens: Count  # 0: the prompt is computed, and nothing drawn
     temperature: Finite = 1.0  # 0 is greedy
     top_k: Count = 0  # 0 is off
     top_p: Ratio = 1.0
@@ -92,6 +110,30 @@ class Sampling(Wire, frozen=True):
     min_tokens: Count = 0  # stop tokens are masked before this many tokens
     stop_token_ids: tuple[Count, ...] = ()  # includes the model's end-of-sequence ids unless ignored
     grammar: Grammar | None = None
+    scoring: Scoring | None = None
+    pooling: Pooling | None = None  # the prompt's vector is wanted
+
+
+class Scores(Wire, frozen=True):
+    """Natural log-probabilities of N tokens of a request, at positions ``first``, ``first`` + 1, … of its sequence.
+
+    K is ``Scoring.top``, A the number of ``Scoring.ids``.
+    """
+
+    id: Natural
+    first: Count
+    chosen: bytes  # float32 [N]: of the tokens themselves
+    ranks: bytes  # int32 [N]: how many tokens are as likely or likelier, itself included
+    top_ids: bytes = b""  # int32 [N * K], likeliest first
+    top: bytes = b""  # float32 [N * K]
+    asked: bytes = b""  # float32 [N * A], in the order of the ids
+
+
+class Vector(Wire, frozen=True):
+    """What a prompt is to the model: its last hidden states, after the final norm, pooled."""
+
+    id: Natural
+    values: bytes  # float32 [hidden size]
 
 
 # --- `requests`: tokenizer_svc and detokenizer_svc -> scheduler_svc -----------------------------
@@ -156,6 +198,7 @@ class Admit(Wire, frozen=True):
     cached_len: Count
     sampling: Sampling
     pages: bytes  # int32: the page table up to cached_len (cached_len is a whole number of pages)
+    unscored: Count = 0  # position of the first token whose scores are wanted and not known; without scoring: 0
 
 
 class Open(Wire, frozen=True, tag=10):
@@ -258,6 +301,8 @@ class Step(Wire, frozen=True, tag=22):
     computed: Natural = 0  # tokens that went through the model
     forward_us: Natural = 0  # duration of the step
     gap_us: Natural = 0  # time since the previous step ended, while there was work
+    scores: tuple[Scores, ...] = ()  # of tokens in this or earlier steps, and of prompts; those of a row come in order
+    vectors: tuple[Vector, ...] = ()
 
 
 class Restated(Wire, frozen=True, tag=23):
@@ -269,6 +314,8 @@ class Restated(Wire, frozen=True, tag=23):
     id: Natural
     tokens: bytes  # int32
     finish: Annotated[int, msgspec.Meta(ge=0, le=int(max(Finish)))] = 0  # Finish
+    scores: Scores | None = None  # all of them
+    vector: Vector | None = None
 
 
 FromWorker = Hello | Opened | Step
@@ -320,6 +367,8 @@ class Texts(Wire, frozen=True, tag=40):
     matched: tuple[str | int | None, ...]
     offsets: bytes  # int32, per row: characters of the request's text before this row
     forced: bytes = b""  # int32, per row: tokens up to its end that the grammar forced; empty where none is
+    scores: tuple[Scores, ...] = ()  # of what the rows cover; a request's first row brings those of its prompt, too
+    vectors: tuple[Vector, ...] = ()  # come with the end of their request
 
 
 class Admitted(Wire, frozen=True, tag=41):
@@ -359,6 +408,12 @@ Message = (
 
 _FINISHES = {"finishes": max(Finish)}
 TABLES: Mapping[type, tuple[Columns, ...]] = {
+    Scores: (
+        Columns({"chosen": FLOAT32, "ranks": INT32}),
+        Columns({"top_ids": INT32, "top": FLOAT32}),
+        Columns({"asked": FLOAT32}),
+    ),
+    Vector: (Columns({"values": FLOAT32}),),
     Generate: (Columns({"input_ids": INT32}),),
     Restate: (Columns({"ids": UINT64}),),
     Admit: (Columns({"input_ids": INT32}), Columns({"pages": INT32})),
@@ -420,9 +475,8 @@ def decode(payload: bytes) -> Message:
     except UNDECODABLE as error:
         raise ProtocolError(str(error)) from error
     _check_columns(message)
-    if isinstance(message, Plan):
-        for admit in message.admits:
-            _check_columns(admit)
+    for part in _parts(message):
+        _check_columns(part)
     return message
 
 
@@ -439,6 +493,19 @@ def _check_version(payload: bytes) -> None:
     if not payload or payload[0] != VERSION:
         found = payload[0] if payload else "nothing"
         raise ProtocolError(f"message version {found}, expected {VERSION}: all processes must be of one release")
+
+
+def _parts(message: Message) -> Iterable[Wire]:
+    """What has columns of its own inside a message."""
+    match message:
+        case Plan():
+            return message.admits
+        case Step() | Texts():
+            return (*message.scores, *message.vectors)
+        case Restated():
+            return filter(None, (message.scores, message.vector))
+        case _:
+            return ()
 
 
 def _check_columns(message: Wire) -> None:

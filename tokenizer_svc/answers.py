@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from shared.protocol import Failed, Failure, Finish
+from shared.protocol import Failed, Failure, Finish, Scores, Vector
 from tokenizer_svc.announcements import Announcement
 
 _MERGE_FROM = 64  # pieces that wait for their client
@@ -33,6 +33,7 @@ class Piece(NamedTuple):
     finish: Finish
     completion_tokens: int  # of the choice, up to and with this piece
     forced_tokens: int  # likewise: of these, that a grammar left no choice about
+    scores: Scores | None = None  # of exactly these tokens, where the request wants any
 
 
 class Row(NamedTuple):
@@ -45,6 +46,8 @@ class Row(NamedTuple):
     finish: Finish
     matched: str | int | None
     forced: int  # of the choice's tokens up to the end of this row, by a grammar
+    scores: Scores | None = None  # of these tokens; with the first of them also of the prompt's
+    vector: Vector | None = None
 
 
 class Choice:
@@ -61,8 +64,10 @@ class Choice:
         "index",
         "matched",
         "prompt",
+        "prompt_scores",
         "prompt_tokens",
         "request",
+        "vector",
     )
 
     def __init__(
@@ -80,6 +85,8 @@ class Choice:
         self.forced_tokens = 0
         self.finish = Finish.NONE
         self.matched: str | int | None = None
+        self.prompt_scores: Scores | None = None  # from `Scoring.start` on; there before its first piece, if wanted
+        self.vector: Vector | None = None  # there before its last piece, if wanted
 
 
 class Answer:
