@@ -84,7 +84,7 @@ class Choice:
         self.characters = 0  # of text
         self.forced_tokens = 0
         self.finish = Finish.NONE
-        self.matched: str | int | None = None
+        self.matched: str | int | None = None  # what stopped it, or why it was aborted
         self.prompt_scores: Scores | None = None  # from `Scoring.start` on; there before its first piece, if wanted
         self.vector: Vector | None = None  # there before its last piece, if wanted
 
@@ -164,10 +164,10 @@ class Answer:
             self._tell()
         return True
 
-    def aborted(self, choice: Choice) -> None:
-        """The scheduler ended a choice on request."""
+    def aborted(self, choice: Choice, why: str = "") -> None:
+        """The scheduler ended a choice on request; ``why`` is for the client."""
         at = choice.completion_tokens
-        self.advance(choice, Row(at, (), choice.characters, "", Finish.ABORT, None, choice.forced_tokens))
+        self.advance(choice, Row(at, (), choice.characters, "", Finish.ABORT, why or None, choice.forced_tokens))
 
     def fail(self, failed: Failed | BadGrammar) -> None:
         """The whole answer ends in an error: in the first, but a bad grammar is the cause of any other."""

@@ -28,6 +28,7 @@ from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond
 from tokenizer_svc.resumable.resumables import Opened, Resumables
 from tokenizer_svc.resuming import LAST_EVENT_ID, Resuming, Wish, canonical, read_wish
+from tokenizer_svc.tokenising import TokenRoutes
 
 log = structlog.get_logger("http")
 
@@ -44,6 +45,7 @@ def build_app(engine: Engine, access: Access, resumables: Resumables, *, with_ad
         app.router.add_post(path, routes.post)
     resuming.add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
+    TokenRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
     if with_admin:
         OperatorRoutes(engine).add_to(app.router)
@@ -60,7 +62,7 @@ def build_admin_app(engine: Engine, access: Access) -> web.Application:
 
 
 def _bare_app(engine: Engine, access: Access) -> web.Application:
-    middlewares = [_errors_and_ids(engine), guard(access)]
+    middlewares = [_errors_and_ids(engine), guard(access), _furnished(engine)]
     app = web.Application(middlewares=middlewares, client_max_size=engine.limits.body_bytes)
     app.on_response_prepare.append(_name_request)
     app.on_response_prepare.append(sharing(access))
@@ -132,6 +134,18 @@ def _errors_and_ids(engine: Engine) -> Middleware:
             route = resource.canonical if resource is not None else "none"
             engine.metrics.requests.labels(route, str(status)).inc()
         return response
+
+    return middleware
+
+
+def _furnished(engine: Engine) -> Middleware:
+    """Who sends text before the tokenizer is there waits for it a while, and does not notice how new the process is."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == "POST":
+            await engine.furnished()
+        return await handler(request)
 
     return middleware
 

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from shared import columns
-from shared.protocol import Aborted, Admitted, Failed, Finish, Flushed, Message, Texts
+from shared.protocol import Aborted, Admitted, Failed, Finish, Flushed, Message, Paused, Texts
 from tokenizer_svc.answers import Answer, Choice, Row
 from tokenizer_svc.backlog import Waiting
 
@@ -33,7 +33,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._expected: dict[int, _Expected] = {}
-        self._flushes: dict[int, asyncio.Future[int]] = {}
+        self._asked: dict[int, asyncio.Future[Flushed | Paused]] = {}
         self.load: Counter[str] = Counter()  # choices under way by detokenizer
         self.waiting = Waiting()  # choices that have not started
         self.served = 0  # choices that have finished
@@ -56,11 +56,11 @@ class Inbox:
             self.waiting.discard(id)
         return waiting
 
-    def expect_flush(self, nonce: int) -> asyncio.Future[int]:
-        """The number of pages freed, when the answer to a Flush comes."""
+    def expect_reply(self, nonce: int) -> asyncio.Future[Flushed | Paused]:
+        """The answer to Flush, Pause or Resume, when it comes."""
         future = asyncio.get_running_loop().create_future()
-        self._flushes[nonce] = future
-        future.add_done_callback(lambda _: self._flushes.pop(nonce, None))
+        self._asked[nonce] = future
+        future.add_done_callback(lambda _: self._asked.pop(nonce, None))
         return future
 
     def move(self, answer: Answer, detokenizer: str) -> None:
@@ -92,16 +92,16 @@ class Inbox:
                     if expected := self._expected.get(id):
                         self.waiting.discard(id)
                         expected.answer.admitted(expected.choice, tokens)
-            case Aborted(id):
-                return self._aborted(id)
+            case Aborted(id, why):
+                return self._aborted(id, why)
             case Failed(id):
                 if expected := self._expected.get(id):
                     self._done(id, expected.answer)
                     expected.answer.fail(message)
                     return FollowUp(untracks=((expected.answer.detokenizer, id),))
-            case Flushed(nonce, pages):
-                if (future := self._flushes.get(nonce)) and not future.done():
-                    future.set_result(pages)
+            case Flushed(nonce) | Paused(nonce):
+                if (future := self._asked.get(nonce)) and not future.done():
+                    future.set_result(message)
             case _:
                 pass
         return FollowUp()
@@ -136,14 +136,14 @@ class Inbox:
                 self.served += 1
         return FollowUp(lacking=tuple(lacking))
 
-    def _aborted(self, id: int) -> FollowUp:
+    def _aborted(self, id: int, why: str) -> FollowUp:
         expected = self._expected.get(id)
         if expected is None:
             return FollowUp()
         answer, choice = expected
         ended = answer.unfinished if answer.shares_id else [choice]
         for sibling in ended:
-            answer.aborted(sibling)
+            answer.aborted(sibling, why)
             self._done(sibling.id, answer)
         return FollowUp(
             aborts=tuple(sibling.id for sibling in ended if sibling.id != id),

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from tokenizer_svc import unsupported
 from tokenizer_svc.access.gate import Audience, audience_of
-from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest
+from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest, PauseRequest
 from tokenizer_svc.api_error import ErrorDocument
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import GenerateRequest
@@ -27,6 +27,7 @@ from tokenizer_svc.openai_answers import Body, ChatChoice, TextChoice
 from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
 from tokenizer_svc.resuming import Deleted, Ticket
+from tokenizer_svc.tokenising import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 
 _PATH = "/openapi.json"
 _STRUCTS = (
@@ -42,12 +43,14 @@ _STRUCTS = (
         Output,
     ),
     *(Ticket, Deleted),
+    *(TokenizeRequest, Tokenized, DetokenizeRequest, Detokenized, PauseRequest),
 )
 _REFUSED = {
     "ChatRequest": unsupported.CHAT,
     "CompletionRequest": unsupported.COMPLETIONS,
     "GenerateRequest": unsupported.GENERATE,
     "SamplingParams": unsupported.SAMPLING_PARAMS,
+    "TokenizeRequest": unsupported.TOKENIZE,
 }
 
 _ERRORS = {
@@ -230,7 +233,7 @@ def _schemas(limits: Limits, model: str) -> dict[str, Any]:
 
 
 def _is_request(name: str) -> bool:
-    return name in _REFUSED or name in ("StructuredOutputs", "Message")
+    return name in _REFUSED or name in ("StructuredOutputs", "Message", "DetokenizeRequest", "AbortRequest")
 
 
 def _completion(body: Mapping[str, Any], kind: str, choice: str) -> dict[str, Any]:
@@ -260,11 +263,11 @@ _FLUSHED = {
     "properties": {"success": {"const": True}, "pages": {"type": "integer", "minimum": 0}},
 }
 _ID = {"type": "string", "pattern": f"^{EXTERNAL_ID}$"}
-_STRING, _NULL = {"type": "string"}, {"type": "null"}
+_NAME, _NULL = {"type": "string", "minLength": 1}, {"type": "null"}
 _ABORT_BY = {
-    "properties": {"request_id": {"anyOf": [_ID, _NULL]}, "rid": {"anyOf": [_ID, _NULL]}},
     "oneOf": [
-        {"required": ["request_id"], "properties": {"request_id": _STRING, "rid": _NULL}},
-        {"required": ["rid"], "properties": {"rid": _STRING, "request_id": _NULL}},
+        {"required": ["request_id"], "properties": {"request_id": _NAME, "rid": _NULL, "abort_all": {"const": False}}},
+        {"required": ["rid"], "properties": {"rid": _NAME, "request_id": _NULL, "abort_all": {"const": False}}},
+        {"required": ["abort_all"], "properties": {"request_id": _NULL, "rid": _NULL, "abort_all": {"const": True}}},
     ],
 }

@@ -76,6 +76,7 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "timeout": _above_zero(limits.max_timeout_s),
         "content": {"array": {"maxItems": limits.max_parts}},
         "cache_salt": _text(limits.max_label),
+        "abort_message": _text(limits.max_label),
         "user": _text(limits.max_label),
         "priority": _span(-limits.priority, limits.priority),
         "messages": {"array": {"minItems": 1, "maxItems": limits.max_messages}},
@@ -146,6 +147,8 @@ def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
     lists = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": _IDS}
     return {
         ("CompletionRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, _IDS, lists]},
+        ("TokenizeRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
+        ("DetokenizeRequest", "tokens"): {"anyOf": [_IDS, lists]},
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
     }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -16,18 +17,24 @@ from shared.bus import Bus, Reader, Unavailable
 from shared.config import WORKER, Settings
 from shared.cursors import entry_key
 from shared.exposure import check_exposure
-from shared.model_files import locate
+from shared.model_files import locate, name_of
 from shared.protocol import (
     Abort,
+    AbortMany,
     Failed,
     Failure,
     Finish,
     Flush,
+    Flushed,
     Generate,
     Hello,
     Message,
     ModelCard,
+    Pause,
+    Paused,
+    PauseMode,
     ProtocolError,
+    Resume,
     Untrack,
     decode,
     encode,
@@ -64,12 +71,14 @@ from tokenizer_svc.resumable.resumables import Resumables
 from tokenizer_svc.resumable.service import RedisLogs
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.surroundings import Surroundings
-from tokenizer_svc.tools.formats import choose
+from tokenizer_svc.tools.formats import ToolFormat, choose
 
 log = structlog.get_logger("front door")
 
+_LOADING = "loading the tokenizer"
+_FURNISH_PATIENCE_S = 5.0  # for it: it takes a tenth of that, if nothing has to be downloaded or converted
 _ANNOUNCE_PATIENCE_S = 5.0
-_FLUSH_PATIENCE_S = 10.0
+_REPLY_PATIENCE_S = 10.0
 _TRIM_S = 1.0
 _LOST_S = 30.0  # a process that does not come back for this long takes its requests with it
 _IMPATIENT_S = 0.1  # between looks at the others while one of them is missing
@@ -87,18 +96,22 @@ async def serve(context: Context) -> None:
     settings = context.settings
     check_exposure(settings)
     access = doors(settings)
-    await context.announce(State.LOADING, "loading the tokenizer")
-    files = await asyncio.to_thread(locate, settings.model, settings.cache_path, settings.load_format)
-    tokenizer = await asyncio.to_thread(Tokenizer.load, files, settings.cache_path)
-    door = FrontDoor(context, tokenizer, settings.served_model_name or files.name)
+    await context.announce(State.LOADING, _LOADING)
+    door = FrontDoor(context, settings.served_model_name or name_of(settings.model))
     await door.begin()
     async with listening(_ports(door, access, settings), door.limits) as listeners:
+        door.furnish(await asyncio.to_thread(_load, settings))
         await context.announce(State.READY, f"listening on {settings.host}:{settings.port}")
         await context.stopping.wait()
         context.say(State.STOPPING, "finishing answers")
         if context.failure is None:
             await drain(door, listeners, settings.drain_timeout)
     await door.end()
+
+
+def _load(settings: Settings) -> Tokenizer:
+    files = locate(settings.model, settings.cache_path, settings.load_format)
+    return Tokenizer.load(files, settings.cache_path)
 
 
 def _ports(door: FrontDoor, access: Doors, settings: Settings) -> list[Port]:
@@ -138,14 +151,21 @@ class GrammarStore:
         return {by_name[name] for name in gone}
 
 
+class _Language(NamedTuple):
+    """What is known of how the model reads and writes."""
+
+    tokenizer: Tokenizer
+    tool_format: ToolFormat
+
+
 class FrontDoor:
     """The engine behind the HTTP application, over the streams."""
 
-    def __init__(self, context: Context, tokenizer: Tokenizer, model: str) -> None:
+    def __init__(self, context: Context, model: str) -> None:
         self.model = model
         self.created = int(time.time())
-        self.tokenizer = tokenizer
-        self.tool_format = choose(context.settings.tool_format, tokenizer.tool_template)
+        self._language: _Language | None = None
+        self._furnished = asyncio.Event()
         self.limits = Limits.of(context.settings)
         self.metrics = Metrics(context.metrics)
         self.outlets = Outlets(self.limits, self.metrics)
@@ -175,6 +195,34 @@ class FrontDoor:
         self._refuses = False  # all that is new
         self._open: set[Answer] = set()  # somebody is being sent them
         self.metrics.open.set_function(lambda: len(self._inbox))
+
+    # --- the model's language: it is listened before it is known
+
+    def furnish(self, tokenizer: Tokenizer) -> None:
+        """From now on requests can be read."""
+        self._language = _Language(tokenizer, choose(self._context.settings.tool_format, tokenizer.tool_template))
+        self._furnished.set()
+
+    async def furnished(self) -> None:
+        if self._language is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FURNISH_PATIENCE_S):
+                    await self._furnished.wait()
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._known_language.tokenizer
+
+    @property
+    def tool_format(self) -> ToolFormat:
+        return self._known_language.tool_format
+
+    @property
+    def _known_language(self) -> _Language:
+        if self._language is None:
+            reason = f"this front door is still {_LOADING}: try again in a few seconds"
+            raise unavailable(reason, self.limits.unready_retry_after_s)
+        return self._language
 
     @property
     def is_stopping(self) -> bool:
@@ -319,7 +367,17 @@ class FrontDoor:
         if self.is_stopping:
             return ["this front door is stopping"]
         lacking = self._others.lacking()
-        return lacking if lacking or self._card is not None else ["the worker has not announced its model"]
+        if not lacking and self._card is None:
+            lacking = ["the worker has not announced its model"]
+        return lacking if self._language is not None else [f"this front door is {_LOADING}", *lacking]
+
+    @property
+    def is_loading(self) -> bool:
+        return self._card is None or bool(self.progress())
+
+    def progress(self) -> Mapping[str, str]:
+        own = {} if self._language is not None else {Role.TOKENIZER: _LOADING}
+        return own | self._others.progress()
 
     def ready_card(self) -> ModelCard:
         dead = self._others.dead()
@@ -329,6 +387,7 @@ class FrontDoor:
         if dead or self._card is None:
             reason = f"no {' and no '.join(dead)} is running" if dead else "the model is not ready yet"
             raise unavailable(f"{reason}: try again in a few seconds", self.limits.unready_retry_after_s)
+        assert self._known_language  # or it raises
         return self._card
 
     def _note_backlog(self) -> None:
@@ -355,6 +414,7 @@ class FrontDoor:
             "model": self.model,
             "replica": self._context.replica,
             "started": self.created,
+            "paused": self.paused or None,
             "model_card": card,
             "limits": self.limits,
             "grammar_limits": LIMITS,
@@ -555,24 +615,45 @@ class FrontDoor:
         except Unavailable as error:
             log.error("requests could not be aborted", requests=len(said.aborts), error=str(error))
 
-    async def abort(self, id: int, tenant: str | None) -> None:
+    async def abort(self, id: int, tenant: str | None, message: str = "") -> None:
         if tenant is not None:
             [live] = await self._bus.ask(("HGET", self._names.live, str(id)))
             if live is None or not self._is_of(live, tenant):
                 return  # over, or somebody else's: which of them is not told
-        await self._bus.append(self._names.requests, Abort(id, notify=True))
+        await self._bus.append(self._names.requests, Abort(id, notify=True, message=message))
+
+    async def abort_many(self, name: str | None, tenant: str | None, message: str = "") -> None:
+        await self._bus.append(self._names.requests, AbortMany(tenant, name, message))
 
     async def flush(self) -> int:
         self.ready_card()
-        nonce = new_request_id()
-        freed = self._inbox.expect_flush(nonce)
+        flushed = await self._asked(Flush(new_request_id(), self._context.replica))
+        return flushed.pages if isinstance(flushed, Flushed) else 0
+
+    # --- pausing
+
+    @property
+    def paused(self) -> str:
+        return self._others.paused
+
+    async def pause(self, mode: PauseMode) -> None:
+        await self._asked(Pause(new_request_id(), self._context.replica, mode))
+        await self._context.peers.refresh()
+
+    async def resume(self) -> None:
+        await self._asked(Resume(new_request_id(), self._context.replica))
+        await self._context.peers.refresh()
+
+    async def _asked(self, message: Flush | Pause | Resume) -> Flushed | Paused:
+        """What the scheduler answers. Raises ApiError 503 where it does not."""
+        reply = self._inbox.expect_reply(message.nonce)
         try:
-            await self._bus.append(self._names.requests, Flush(nonce, self._context.replica))
-            async with asyncio.timeout(_FLUSH_PATIENCE_S):
-                return await freed
-        except TimeoutError as error:
-            message = f"the scheduler did not answer within {_FLUSH_PATIENCE_S:g} s: try again"
-            raise unavailable(message, self.limits.unready_retry_after_s) from error
+            await self._bus.append(self._names.requests, message)
+            async with asyncio.timeout(_REPLY_PATIENCE_S):
+                return await reply
+        except (TimeoutError, Unavailable) as error:
+            reason = f"the scheduler did not answer within {_REPLY_PATIENCE_S:g} s: try again"
+            raise unavailable(reason, self.limits.unready_retry_after_s) from error
 
 
 def _read(record: bytes | None) -> Message | None:

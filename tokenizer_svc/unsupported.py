@@ -104,6 +104,12 @@ GENERATE = (
 
 SAMPLING_PARAMS = COMMON | {"stop_regex": "use stop", "stream_interval": "every token is sent as it comes"}
 
+TOKENIZE = {
+    "chat_template": "the model's own template is used",
+    "continue_final_message": "send the text as prompt",
+    "mm_processor_kwargs": _MEDIA,
+}
+
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "function_call": ("none",),
     "response_format": ({"type": "text"},),

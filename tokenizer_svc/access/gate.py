@@ -23,8 +23,13 @@ class Audience(enum.Enum):
     OPERATORS = enum.auto()
 
 
-FOR_ANYONE = frozenset({"/health", "/ready"})
-FOR_OPERATORS = frozenset({"/metrics", "/server_info", "/flush_cache"})
+FOR_ANYONE = frozenset({"/health", "/ready", "/ping"})
+FOR_OPERATORS = frozenset(
+    {
+        *("/metrics", "/server_info", "/get_server_info", "/flush_cache"),
+        *("/pause_generation", "/continue_generation"),
+    }
+)
 _UNDER_ADMIN = "/admin/"
 
 

@@ -104,7 +104,10 @@ async def test_every_operators_route_is_closed_to_tenants(
 ) -> None:
     [app] = apps
     closed = [(method, path) for method, path in routes(app) if audience_of(path) is Audience.OPERATORS]
-    assert {path for _, path in closed} == {"/metrics", "/server_info", "/flush_cache"}
+    assert {path for _, path in closed} == {
+        *("/metrics", "/server_info", "/get_server_info", "/flush_cache"),
+        *("/pause_generation", "/continue_generation"),
+    }
     for method, path in closed:
         async with http.request(method, path, headers=bearer(ALICE)) as response:
             assert response.status == 403, path
