@@ -336,7 +336,7 @@ async def test_503_while_a_process_is_missing(
         assert ready.status == 503
         assert (await ready.json())["missing"] == [f"{role} is not ready"]
     async with http.get("/health") as health:
-        assert health.status == 200
+        assert (health.status, (await health.json())["status"]) == (503, "unready")
     await downstream.set_state(role, replica, State.READY)
     async with asyncio.timeout(10):
         while (await http.get("/ready")).status != 200:
