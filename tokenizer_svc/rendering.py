@@ -6,6 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from tokenizer_svc.answers import Piece
+from tokenizer_svc.api_error import ApiError
+
+ANSWER_PREFIX = "(?:(?:chatcmpl|cmpl|gen)-|(?:msg|resp)_)"
+"""What the ids of answers begin with, as a pattern: the APIs' own words."""
 
 
 class Origin(NamedTuple):
@@ -29,6 +33,10 @@ class Rendering(Protocol):
 
     def closing(self) -> bytes:
         """The last events of a stream that went well."""
+        ...
+
+    def failing(self, error: ApiError) -> bytes:
+        """The last events of a stream that ends in an error."""
         ...
 
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
