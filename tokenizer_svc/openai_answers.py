@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from shared.protocol import Finish, Scores
 from tokenizer_svc.answers import Answer, Choice, Piece
+from tokenizer_svc.api_error import ApiError, error_event
 from tokenizer_svc.sse import DONE, event
 from tokenizer_svc.tools.answers import ToolAnswers, ToolCall, ToolCallDelta
 
@@ -119,7 +120,7 @@ class _Answers:
 
     def __init__(self, answer: Answer, model: str, created: int, *, include_usage: bool) -> None:
         self._answer = answer
-        self._id = f"{self.prefix}-{answer.id:016x}"
+        self._id = f"{self.prefix}{answer.id:016x}"
         self._model = model
         self._created = created
         self._include_usage = include_usage
@@ -132,6 +133,10 @@ class _Answers:
         body = Body(self._id, self.chunk_object, self._created, self._model, (), usage_of(self._answer))
         return event(_encode(body)) + DONE
 
+    def failing(self, error: ApiError) -> bytes:
+        """The end of a stream that went wrong."""
+        return error_event(error)
+
     def _chunk(self, choice: ChunkChoice | TextChoice) -> bytes:
         body = Body(self._id, self.chunk_object, self._created, self._model, (choice,), self._chunk_usage)
         return event(_encode(body))
@@ -143,7 +148,7 @@ class _Answers:
 class ChatAnswers(_Answers):
     """Answers of /v1/chat/completions."""
 
-    prefix = "chatcmpl"
+    prefix = "chatcmpl-"
     chunk_object = "chat.completion.chunk"
     whole_object = "chat.completion"
 
@@ -197,7 +202,7 @@ class ChatAnswers(_Answers):
 class CompletionAnswers(_Answers):
     """Answers of /v1/completions."""
 
-    prefix = "cmpl"
+    prefix = "cmpl-"
     chunk_object = "text_completion"
     whole_object = "text_completion"
 

@@ -20,6 +20,7 @@ from shared.scores import size_of as size_of_scores
 from shared.undecodable import UNDECODABLE
 from tokenizer_svc.announcements import Announcement
 from tokenizer_svc.answers import Choice, Piece
+from tokenizer_svc.rendering import ANSWER_PREFIX
 
 
 class Place(NamedTuple):
@@ -237,8 +238,8 @@ def _size_of(piece: LoggedPiece) -> int:
     return 32 + 2 * len(piece.text) + len(piece.tokens) + scores + vector
 
 
-_ANSWER_ID = re.compile(r"(?:chatcmpl|cmpl|gen)-(?P<id>[0-9a-f]{16})")
-_EVENT_ID = re.compile(r"(?P<answer>[a-z]+-[0-9a-f]{16}):(?P<ordinal>[0-9]{1,12})")
+_ANSWER_ID = re.compile(ANSWER_PREFIX + "(?P<id>[0-9a-f]{16})")
+_EVENT_ID = re.compile(f"(?P<answer>{ANSWER_PREFIX}[0-9a-f]{{16}}):(?P<ordinal>[0-9]{{1,12}})")
 
 
 class EventId(NamedTuple):
