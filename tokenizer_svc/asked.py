@@ -31,7 +31,7 @@ GENERATE = "/generate"
 class Asked(NamedTuple):
     """One request, valid as far as that can be said without its tokens."""
 
-    prefix: str  # of the answer's id
+    prefix: str  # of the answer's id, with what separates them
     stream: bool
     resumable: bool
     background: bool

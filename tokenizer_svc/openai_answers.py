@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from shared.protocol import Finish
+from shared.protocol import Finish, Scores
 from tokenizer_svc.answers import Answer, Choice, Piece
+from tokenizer_svc.api_error import ApiError, error_event
 from tokenizer_svc.parts import Arguments, Content, Ended, Part, Reasoning, Started
 from tokenizer_svc.reading import AnswerReader
 from tokenizer_svc.sse import DONE, event
@@ -124,7 +125,7 @@ class _Answers:
 
     def __init__(self, answer: Answer, model: str, created: int, *, include_usage: bool) -> None:
         self._answer = answer
-        self._id = f"{self.prefix}-{answer.id:016x}"
+        self._id = f"{self.prefix}{answer.id:016x}"
         self._model = model
         self._created = created
         self._include_usage = include_usage
@@ -143,6 +144,10 @@ class _Answers:
             self._id, self.chunk_object, self._created, self._model, (), usage_of(self._answer, self._reasoning_tokens)
         )
         return event(_encode(body)) + DONE
+
+    def failing(self, error: ApiError) -> bytes:
+        """The end of a stream that went wrong."""
+        return error_event(error)
 
     def _chunk(self, choice: ChunkChoice | TextChoice) -> bytes:
         body = Body(self._id, self.chunk_object, self._created, self._model, (choice,), self._chunk_usage)
@@ -164,7 +169,7 @@ class _Answers:
 class ChatAnswers(_Answers):
     """Answers of /v1/chat/completions."""
 
-    prefix = "chatcmpl"
+    prefix = "chatcmpl-"
     chunk_object = "chat.completion.chunk"
     whole_object = "chat.completion"
 
@@ -192,8 +197,9 @@ class ChatAnswers(_Answers):
         reason = self._reader.finish_reason(choice) or FINISH_REASONS[piece.finish]
         return chunks + self._chunk(ChunkChoice(choice.index, Delta(), None, reason))
 
-    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
+    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The answer of a request that is no stream."""
+        del scores
         choices = zip(self._answer.choices, texts, tokens, strict=True)
         return self._whole([self._choice(choice, text, ids) for choice, text, ids in choices])
 
@@ -224,7 +230,7 @@ def _delta(choice: Choice, part: Part) -> Delta | None:
 class CompletionAnswers(_Answers):
     """Answers of /v1/completions."""
 
-    prefix = "cmpl"
+    prefix = "cmpl-"
     chunk_object = "text_completion"
     whole_object = "text_completion"
 
@@ -240,9 +246,9 @@ class CompletionAnswers(_Answers):
             return text
         return text + self._chunk(TextChoice(index, "", None, FINISH_REASONS[piece.finish]))
 
-    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
+    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The answer of a request that is no stream."""
-        del tokens
+        del tokens, scores
         return self._whole(
             [
                 TextChoice(choice.index, text, None, FINISH_REASONS[choice.finish])
