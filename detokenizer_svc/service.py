@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from detokenizer_svc.detokenizer import Detokenizer, Output
+from detokenizer_svc.tracing import TextSpans
 from shared import columns
 from shared.bus import Entry, Reader
 from shared.config import WORKER
-from shared.cursors import START, entry_key
+from shared.cursors import START, entry_key, seconds_of
 from shared.metrics import MICROS, SECONDS
 from shared.model_files import locate
 from shared.protocol import Abort, Opened, Restate, Restated, Step, Track, Untrack
@@ -56,6 +58,7 @@ class _Service:
         self._detok = names.detok(context.replica)
         self._steps = names.steps(WORKER)
         self._reader = Reader(context.bus, [self._detok, self._steps])
+        self._spans = TextSpans(context.tracing) if context.tracing else None
         self._suspects: list[int] = []
         self._suspected_at = START
         self._metrics = _Metrics(context, detokenizer)
@@ -90,8 +93,12 @@ class _Service:
         match entry.message:
             case Track() as track:
                 self._detokenizer.track(track, entry.id)
+                if self._spans is not None:
+                    self._spans.tracked(track)
             case Untrack(id=request_id):
                 self._detokenizer.untrack(request_id)
+                if self._spans is not None:
+                    self._spans.untracked(request_id, time.time_ns())
             case Opened() as opened:
                 self._detokenizer.on_opened(opened, entry.id)
             case Step() as step:
@@ -104,8 +111,10 @@ class _Service:
     async def _write(self, output: Output, entries: list[Entry]) -> None:
         names = self._bus.names
         writes = self._bus.transaction()
+        steps = [entry.id for entry in entries if entry.stream == self._steps]
+        stepped = seconds_of(steps[-1]) if steps else 0.0
         for replica, texts in output.texts.items():
-            writes.append(names.texts(replica), texts)
+            writes.append(names.texts(replica), msgspec.structs.replace(texts, stepped=stepped))
         if output.restate:
             log.warning("tokens missing, asking the scheduler for them", requests=len(output.restate))
             writes.append(names.requests, Restate(columns.uint64(output.restate)))
@@ -114,7 +123,8 @@ class _Service:
         if len(writes) == 0:
             return
         await writes.commit()
-        steps = [entry.id for entry in entries if entry.stream == self._steps]
+        if self._spans is not None:
+            self._spans.wrote(output.texts.values(), time.time_ns())
         if steps:
             self._metrics.hop.observe(max(0.0, time.time() - entry_key(steps[0])[0] / 1000))
 

@@ -19,6 +19,7 @@ from scheduler_svc.limits import Limits
 from scheduler_svc.policy import Policy
 from scheduler_svc.recovery import StepLog
 from scheduler_svc.scheduler import Scheduler
+from scheduler_svc.tracing import RequestSpans
 from scheduler_svc.trimming import Trimming
 from shared import columns
 from shared.bus import Entry, Reader, Unavailable
@@ -79,6 +80,7 @@ class Service:
             Limits(settings.lease, settings.max_queue, Policy(settings.policy), settings.radix_cache)
         )
         self._instruments = Instruments(context.metrics, self._scheduler)
+        self._spans = RequestSpans(context.tracing) if context.tracing else None
         self._log = StepLog()
         self._trimming = Trimming()
         self._asked: int | None = None  # the epoch asked for and not opened yet
@@ -143,6 +145,8 @@ class Service:
         await self._recover_pause()
         for generate in _decoded(live):
             self._scheduler.submit(generate, now, restored=True)
+            if self._spans is not None:
+                self._spans.announced(generate, time.time_ns())
             self._trimming.started(generate.id, START)
         self._log.start(entry.message for entry in steps)
         for entry in steps:
@@ -224,6 +228,8 @@ class Service:
         match message:
             case Generate():
                 self._scheduler.submit(message, now)
+                if self._spans is not None:
+                    self._spans.announced(message, time.time_ns())
             case Abort(id, notify, why):
                 self._scheduler.abort(id, notify=notify, message=why)
             case AbortMany():
@@ -247,6 +253,8 @@ class Service:
             case Step():
                 if self._log.counts(message):
                     self._scheduler.on_step(message, now)
+                    if self._spans is not None:
+                        self._spans.stepped(message, time.time_ns())
                 return None
             case Opened():
                 self._log.on_opened(message)
@@ -290,6 +298,8 @@ class Service:
             with contextlib.suppress(Unavailable):
                 await self._context.beat(with_metrics=False)
         outgoing = self._scheduler.outbox.drain()
+        if self._spans is not None:
+            self._trace(self._spans, outgoing.ended, plans)
         transaction = self._bus.transaction()
         for to, message in outgoing.replies:
             transaction.append(self._bus.names.texts(to), message)
@@ -311,6 +321,12 @@ class Service:
         for id in outgoing.ended:
             self._trimming.ended(id)
         self._recorded_pause = pause
+
+    def _trace(self, spans: RequestSpans, ended: list[int], plans: list[Plan]) -> None:
+        now_ns = time.time_ns()
+        spans.ended(ended, now_ns)  # first: whose row is released otherwise goes back to the queue
+        for plan in plans:
+            spans.planned(plan, now_ns)
 
     # --- chores
 

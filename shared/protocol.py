@@ -161,6 +161,7 @@ class Generate(Wire, frozen=True, tag=1):
     tenant: str = ""  # who shares the machine fairly with others
     deadline: Finite = 0.0  # unix seconds after which nobody wants an answer; 0: never
     grace_s: Finite = 0.0  # how long it goes on after its front door is gone
+    trace: str = ""  # its place in a trace, as a W3C traceparent; empty: not traced
     names: tuple[str, ...] = ()  # by which its client may end it, besides the id
 
 
@@ -235,6 +236,7 @@ class Admit(Wire, frozen=True):
     sampling: Sampling
     pages: bytes  # int32: the page table up to cached_len (cached_len is a whole number of pages)
     unscored: Count = 0  # position of the first token whose scores are wanted and not known; without scoring: 0
+    trace: str = ""  # that of its Generate
 
 
 class Open(Wire, frozen=True, tag=10):
@@ -372,6 +374,7 @@ class Track(Wire, frozen=True, tag=30):
     skip_special_tokens: bool = True
     max_tokens: Count = 0
     again: bool = False  # text may have been lost: send all of it once more
+    trace: str = ""  # that of its Generate
 
 
 class Untrack(Wire, frozen=True, tag=31):
@@ -405,6 +408,7 @@ class Texts(Wire, frozen=True, tag=40):
     forced: bytes = b""  # int32, per row: tokens up to its end that the grammar forced; empty where none is
     scores: tuple[Scores, ...] = ()  # of what the rows cover; a request's first row brings those of its prompt, too
     vectors: tuple[Vector, ...] = ()  # come with the end of their request
+    stepped: Finite = 0.0  # unix seconds at which the last of the steps was written; 0: not known
 
 
 class Admitted(Wire, frozen=True, tag=41):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from shared.protocol import Failed, Failure, Finish, Scores, Vector
 from shared.scores import joined, part, size_of
 from tokenizer_svc.announcements import Announcement
+from tokenizer_svc.times import Times
 
 _MERGE_FROM = 64  # pieces that wait for their client
 _TOKEN_BYTES = 8
@@ -59,6 +60,7 @@ class Choice:
         "cached_tokens",
         "characters",
         "completion_tokens",
+        "context",
         "finish",
         "forced_tokens",
         "id",
@@ -68,17 +70,26 @@ class Choice:
         "prompt_scores",
         "prompt_tokens",
         "request",
+        "times",
         "vector",
     )
 
     def __init__(
-        self, id: int, index: int, prompt: int, prompt_tokens: int, request: Announcement | None = None
+        self,
+        id: int,
+        index: int,
+        prompt: int,
+        prompt_tokens: int,
+        request: Announcement | None = None,
+        context: Sequence[int] = (),
     ) -> None:
         self.id = id
         self.index = index  # among the choices of its HTTP request
         self.prompt = prompt  # which prompt of the HTTP request it continues
         self.prompt_tokens = prompt_tokens
+        self.context = context  # the last few ids of its prompt
         self.request = request  # how it is announced, and announced again where something got lost
+        self.times = Times()
         self.admitted = False
         self.cached_tokens = 0
         self.completion_tokens = 0

@@ -83,16 +83,17 @@ class Inbox:
     def answers(self) -> set[Answer]:
         return {expected.answer for expected in self._expected.values()}
 
-    def take(self, message: Message) -> FollowUp:
-        """Dispatch one message to the answers it concerns."""
+    def take(self, message: Message, written: float = 0.0) -> FollowUp:
+        """Dispatch one message, ``written`` at these unix seconds, to the answers it concerns."""
         match message:
             case Texts():
-                return self._texts(message)
+                return self._texts(message, written)
             case Admitted(ids, cached):
                 for id, tokens in zip(columns.as_uint64(ids).tolist(), columns.as_int32(cached).tolist(), strict=True):
                     if expected := self._expected.get(id):
                         self.waiting.discard(id)
                         expected.answer.admitted(expected.choice, tokens)
+                        expected.choice.times.admitted = expected.choice.times.admitted or written
             case Aborted(id, why):
                 return self._aborted(id, why)
             case Failed(id):
@@ -107,7 +108,7 @@ class Inbox:
                 pass
         return FollowUp()
 
-    def _texts(self, message: Texts) -> FollowUp:
+    def _texts(self, message: Texts, written: float) -> FollowUp:
         rows = zip(
             columns.as_uint64(message.ids).tolist(),
             columns.as_int32(message.firsts).tolist(),
@@ -135,6 +136,8 @@ class Inbox:
             row = Row(
                 first, tokens[start:end], offset, text, Finish(finish), matched, forced, scores.get(id), vectors.get(id)
             )
+            if count or finish:
+                choice.times.tokens(message.stepped, written)
             if not answer.advance(choice, row):
                 lacking.add(choice)
             elif choice.finish is not Finish.NONE:

@@ -15,7 +15,7 @@ import structlog
 from shared import metrics
 from shared.bus import Bus, Reader, Unavailable
 from shared.config import WORKER, Settings
-from shared.cursors import entry_key
+from shared.cursors import entry_key, seconds_of
 from shared.exposure import check_exposure
 from shared.model_files import locate, name_of
 from shared.protocol import (
@@ -45,7 +45,7 @@ from shared.service import Context
 from shared.tokenizer import Tokenizer
 from tokenizer_svc.access.guard import Doors, doors
 from tokenizer_svc.access.tenants import Caller, tenant_of_account
-from tokenizer_svc.announcements import again
+from tokenizer_svc.announcements import again, context_of
 from tokenizer_svc.announcing import Sender, announcement
 from tokenizer_svc.answers import Answer, Choice
 from tokenizer_svc.api_error import ApiError, internal, queue_full, unavailable
@@ -65,17 +65,22 @@ from tokenizer_svc.listening import Port, listening
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.outlet import Outlets
 from tokenizer_svc.quiet import Quiet
+from tokenizer_svc.reasoning.formats import Marks
+from tokenizer_svc.reasoning.formats import choose as choose_reasoning
 from tokenizer_svc.resumable.entries import Owner, Record, Unreadable, announcement_of
 from tokenizer_svc.resumable.fold import Fold
 from tokenizer_svc.resumable.resumables import Resumables
 from tokenizer_svc.resumable.service import RedisLogs
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.surroundings import Surroundings
-from tokenizer_svc.tools.formats import ToolFormat, choose
+from tokenizer_svc.tools.formats import ToolFormat
+from tokenizer_svc.tools.formats import choose as choose_tools
+from tokenizer_svc.tracing import current, part
 
 log = structlog.get_logger("front door")
 
 _LOADING = "loading the tokenizer"
+_LIVE_TRACK_GENERATE = 3  # writes to announce a sequence; the last one counts
 _FURNISH_PATIENCE_S = 5.0  # for it: it takes a tenth of that, if nothing has to be downloaded or converted
 _ANNOUNCE_PATIENCE_S = 5.0
 _REPLY_PATIENCE_S = 10.0
@@ -115,7 +120,8 @@ def _load(settings: Settings) -> Tokenizer:
 
 
 def _ports(door: FrontDoor, access: Doors, settings: Settings) -> list[Port]:
-    app = build_app(door, access.public, door.resumables, with_admin=access.admin is None)
+    with_admin, tracing = access.admin is None, door.tracing
+    app = build_app(door, access.public, door.resumables, with_admin=with_admin, tracing=tracing)
     ports = [Port(app, settings.host, settings.port)]
     if access.admin is not None and settings.admin_port is not None:
         app = build_admin_app(door, access.admin)
@@ -156,6 +162,7 @@ class _Language(NamedTuple):
 
     tokenizer: Tokenizer
     tool_format: ToolFormat
+    reasoning: Marks | None
 
 
 class FrontDoor:
@@ -168,6 +175,7 @@ class FrontDoor:
         self._furnished = asyncio.Event()
         self.limits = Limits.of(context.settings)
         self.metrics = Metrics(context.metrics)
+        self.tracing = context.tracing
         self.outlets = Outlets(self.limits, self.metrics)
         self._context = context
         self._bus = context.bus
@@ -200,7 +208,12 @@ class FrontDoor:
 
     def furnish(self, tokenizer: Tokenizer) -> None:
         """From now on requests can be read."""
-        self._language = _Language(tokenizer, choose(self._context.settings.tool_format, tokenizer.tool_template))
+        settings = self._context.settings
+        self._language = _Language(
+            tokenizer,
+            choose_tools(settings.tool_format, tokenizer.tool_template),
+            choose_reasoning(settings.reasoning_format, tokenizer.chat_template, tokenizer.tool_template),
+        )
         self._furnished.set()
 
     async def furnished(self) -> None:
@@ -216,6 +229,10 @@ class FrontDoor:
     @property
     def tool_format(self) -> ToolFormat:
         return self._known_language.tool_format
+
+    @property
+    def reasoning(self) -> Marks | None:
+        return self._known_language.reasoning
 
     @property
     def _known_language(self) -> _Language:
@@ -289,7 +306,7 @@ class FrontDoor:
             entries = await reader.next(block_ms=1000)
             for entry in entries:
                 self.metrics.delivery.observe(max(0.0, time.time() - entry_key(entry.id)[0] / 1000))
-                self._write(self._inbox.take(entry.message))
+                self._write(self._inbox.take(entry.message, seconds_of(entry.id)))
             if entries:
                 self._note_backlog()
             if time.monotonic() - trimmed > _TRIM_S:
@@ -436,14 +453,21 @@ class FrontDoor:
         structures = tuple({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
         await self._grammars.screen(structures)
         detokenizer = self._pick_detokenizer()
-        sender = Sender(self._context.replica, detokenizer, caller.account, keeping.grace_s if keeping else 0.0)
+        trace = current()
+        grace_s = keeping.grace_s if keeping else 0.0
+        place = trace.traceparent if trace else ""
+        sender = Sender(self._context.replica, detokenizer, caller.account, grace_s, place)
         choices: list[Choice] = []
         for index, draft in enumerate(drafts):
             id = new_request_id()
             namespace = caller.namespace(draft.namespace, shared=self._context.settings.share_cache)
             announced = announcement(id, draft, namespace, sender, time.time())
-            choices.append(Choice(id, index, draft.prompt, len(draft.input_ids), announced))
+            choices.append(
+                Choice(id, index, draft.prompt, len(draft.input_ids), announced, context_of(announced.track))
+            )
         answer = Answer(choices, detokenizer, shares_id=shares_id)
+        if trace is not None:
+            trace.announced(drafts, answer)
         self._inbox.expect(answer)
         self._note_backlog()
         if keeping is None:
@@ -469,13 +493,17 @@ class FrontDoor:
         started = time.perf_counter()
         names = self._names
         writes = self._bus.transaction()
-        for generate, track in (choice.request for choice in choices if choice.request is not None):
+        announced = [choice for choice in choices if choice.request is not None]
+        for generate, track in (choice.request for choice in announced if choice.request is not None):
             writes.put(names.live, str(generate.id), encode(generate))
             writes.append(names.detok(detokenizer), track)
             writes.append(names.requests, generate)
         if record is not None:
             self._logs.announce(writes, record)
-        await writes.commit(_ANNOUNCE_PATIENCE_S)
+        with part("door.announce"):
+            written = await writes.commit(_ANNOUNCE_PATIENCE_S)
+        for choice, entry_id in zip(announced, written[_LIVE_TRACK_GENERATE - 1 :: _LIVE_TRACK_GENERATE], strict=False):
+            choice.times.announced = choice.times.announced or seconds_of(entry_id)
         self.metrics.announce.observe(time.perf_counter() - started)
 
     # --- asking again

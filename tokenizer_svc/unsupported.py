@@ -87,7 +87,7 @@ COMPLETIONS = OPENAI | {
 }
 
 GENERATE = (
-    COMMON
+    {name: instead for name, instead in COMMON.items() if name != "rid"}
     | dict.fromkeys(StructureFields.__struct_fields__, "put it into sampling_params")
     | {
         "image_data": _MEDIA,
@@ -95,10 +95,14 @@ GENERATE = (
         "video_data": _MEDIA,
         "modalities": _MEDIA,
         "input_embeds": "send text or input_ids",
-        "return_logprob": _LOGPROBS,
-        "logprob_start_len": _LOGPROBS,
-        "top_logprobs_num": _LOGPROBS,
-        "token_ids_logprob": _LOGPROBS,
+        "return_sampling_mask": "use return_logprob and top_logprobs_num",
+        "return_flat_raw_top_logprobs": "use top_logprobs_num",
+        "return_routed_experts": _INTERNAL,
+        "return_entropy": "use return_logprob and top_logprobs_num",
+        "lora_id": _ADAPTERS,
+        "extra_key": "use cache_salt",
+        "max_thinking_tokens": "use a template with a bounded part",
+        "positional_embed_overrides": "send text or input_ids",
     }
 )
 
@@ -118,8 +122,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "service_tier": ("auto", "default"),
     "length_penalty": (1, 1.0),
     "top_logprobs": (0,),
-    "top_logprobs_num": (0,),
-    "logprob_start_len": (-1,),
 }
 """Values beyond null, false and empty ones that ask for nothing."""
 

@@ -125,7 +125,9 @@ async def test_a_pause_ends_what_it_should_not_hold(stack: Stack) -> None:
     body = {"input_ids": [1, 2], "sampling_params": params, "timeout": 0.2}
     async with stack.http.post(f"{stack.url}/generate", json=body) as response:
         assert response.status == 408
-    asking = asyncio.create_task(stack.post("/generate", {"input_ids": [1, 2], "sampling_params": params, "rid": "mine"}))
+    asking = asyncio.create_task(
+        stack.post("/generate", {"input_ids": [1, 2], "sampling_params": params, "rid": "mine"})
+    )
     await asyncio.sleep(0.1)
     await stack.post("/abort_request", {"rid": "mine", "abort_message": "no more"})
     assert (await asking)["meta_info"]["finish_reason"] == {"type": "abort", "message": "no more"}

@@ -14,7 +14,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from shared.errors import UserError
-from shared.protocol import Abort, Flush, Generate
+from shared.protocol import Flush, Generate
 from shared.service import Context
 from tests.stack import free_port
 from tests.tokenizer_svc.conftest import StartDoor
