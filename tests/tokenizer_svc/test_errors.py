@@ -75,7 +75,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str, str]] = [
     (NATIVE, {"input_ids": [5, 999]}, "input_ids", "vocabulary"),
     (NATIVE, {"text": ["a", "b"], "sampling_params": [{}]}, "sampling_params", "1 entries for 2"),
     (NATIVE, {"text": "a", "sampling_params": {"temperature": "x"}}, "sampling_params.temperature", "str"),
-    (NATIVE, {"text": "a", "sampling_params": {"max_new_tokens": 0}}, "sampling_params.max_new_tokens", "at least 1"),
+    (NATIVE, {"text": "a", "sampling_params": {"max_new_tokens": -1}}, "sampling_params.max_new_tokens", "at least 0"),
     (NATIVE, {"text": ["a"], "sampling_params": [{"top_p": 2}]}, "sampling_params[0].top_p", "at most 1"),
 ]
 
