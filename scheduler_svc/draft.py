@@ -53,6 +53,7 @@ class Draft:
                 sampling=_sampling(request),
                 pages=request.pages[: request.shared].tobytes(),
                 unscored=0 if request.scores is None else request.scores.end,
+                trace=request.generate.trace,
             )
         )
         self.grant(request, request.pages[request.shared :])

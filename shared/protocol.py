@@ -153,6 +153,7 @@ class Generate(Wire, frozen=True, tag=1):
     tenant: str = ""  # who shares the machine fairly with others
     deadline: Finite = 0.0  # unix seconds after which nobody wants an answer; 0: never
     grace_s: Finite = 0.0  # how long it goes on after its front door is gone
+    trace: str = ""  # its place in a trace, as a W3C traceparent; empty: not traced
 
 
 class Abort(Wire, frozen=True, tag=2):
@@ -199,6 +200,7 @@ class Admit(Wire, frozen=True):
     sampling: Sampling
     pages: bytes  # int32: the page table up to cached_len (cached_len is a whole number of pages)
     unscored: Count = 0  # position of the first token whose scores are wanted and not known; without scoring: 0
+    trace: str = ""  # that of its Generate
 
 
 class Open(Wire, frozen=True, tag=10):
@@ -339,6 +341,7 @@ class Track(Wire, frozen=True, tag=30):
     prompt_len: Count = 0
     scored_from: Count = 0  # position of the first token that is scored; 0: none is
     wants_vector: bool = False
+    trace: str = ""  # that of its Generate
 
 
 class Untrack(Wire, frozen=True, tag=31):

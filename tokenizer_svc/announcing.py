@@ -10,7 +10,7 @@ from shared.scores import first_scored
 from tokenizer_svc.announcements import Announcement
 from tokenizer_svc.draft import Draft
 
-_CONTEXT_IDS = 8  # prompt ids that a detokenizer looks back at
+_CONTEXT_IDS = 32  # prompt ids that a detokenizer looks back at, and whoever wants to know how a prompt ends
 
 
 class Sender(NamedTuple):
@@ -20,6 +20,7 @@ class Sender(NamedTuple):
     detokenizer: str
     tenant: str
     grace_s: float  # how long it goes on without its front door
+    trace: str = ""  # see Generate
 
 
 def announcement(id: int, draft: Draft, namespace: str, sender: Sender, now: float) -> Announcement:
@@ -38,6 +39,7 @@ def announcement(id: int, draft: Draft, namespace: str, sender: Sender, now: flo
         tenant=sender.tenant,
         deadline=now + draft.timeout_s if draft.timeout_s else 0.0,
         grace_s=sender.grace_s,
+        trace=sender.trace,
     )
     prompt_len, scoring = len(draft.input_ids), draft.sampling.scoring
     track = Track(
@@ -52,5 +54,6 @@ def announcement(id: int, draft: Draft, namespace: str, sender: Sender, now: flo
         prompt_len=prompt_len,
         scored_from=0 if scoring is None else first_scored(scoring, prompt_len),
         wants_vector=draft.sampling.pooling is not None,
+        trace=sender.trace,
     )
     return Announcement(generate, track)

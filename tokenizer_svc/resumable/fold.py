@@ -14,7 +14,7 @@ from tokenizer_svc.answers import Answer, Choice, Piece
 from tokenizer_svc.api_error import ApiError
 from tokenizer_svc.rendering import Rendering, whole_from
 from tokenizer_svc.resumable.entries import Claim, End, Entry, Fault, Gone, LoggedPiece, Progress, Record, Started
-from tokenizer_svc.sse import event, split
+from tokenizer_svc.sse import split
 
 
 class Fold:
@@ -25,7 +25,8 @@ class Fold:
         self.owner = record.owner
         self.detokenizer = record.detokenizer
         choices = [
-            Choice(each.id, index, each.prompt, each.prompt_tokens) for index, each in enumerate(record.sequences)
+            Choice(each.id, index, each.prompt, each.prompt_tokens, context=columns.ints(each.context))
+            for index, each in enumerate(record.sequences)
         ]
         self.answer = Answer(choices, record.detokenizer, shares_id=record.shares_id)
         self.at = record.arrived  # when the last entry was written
@@ -90,7 +91,7 @@ def events_of(fold: Fold, rendering: Rendering, entry: Entry) -> list[bytes]:
         case End(fault=None):
             return split(rendering.closing())
         case End(fault=Fault() as fault) if was_started:
-            return split(event(error_of(fault).json()))
+            return split(rendering.failing(error_of(fault)))
         case _:
             return []
 
