@@ -22,6 +22,7 @@ from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, internal
 from tokenizer_svc.asked import READERS, Asked
 from tokenizer_svc.body import read_object
+from tokenizer_svc.embeddings import EmbeddingRoutes
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openapi import OpenApiRoute
 from tokenizer_svc.outlet import Outlet
@@ -29,6 +30,7 @@ from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond
 from tokenizer_svc.resumable.resumables import Opened, Resumables
 from tokenizer_svc.resuming import LAST_EVENT_ID, Resuming, Wish, canonical, read_wish
+from tokenizer_svc.scoring import ScoreRoutes
 from tokenizer_svc.tokenising import TokenRoutes
 from tokenizer_svc.tracing import traced
 
@@ -55,6 +57,8 @@ def build_app(
     resuming.add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
     TokenRoutes(engine).add_to(app.router)
+    EmbeddingRoutes(engine).add_to(app.router)
+    ScoreRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
     if with_admin:
         OperatorRoutes(engine).add_to(app.router)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from shared.protocol import ModelCard, PauseMode
 from shared.tokenizer import Tokenizer
@@ -39,6 +39,11 @@ class Engine(Protocol):
     limits: Limits
     metrics: Metrics
     outlets: Outlets
+
+    @property
+    def pooling(self) -> Literal["last", "mean"]:
+        """How vectors are pooled where a request does not say."""
+        ...
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -28,6 +28,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_parts: int = 1024  # of one message
     max_sequences: int = 128  # answers to one HTTP request: prompts times n
     max_n: int = 64
+    max_inputs: int = 2048  # texts of one request for vectors or scores
     max_native_logprobs: int = 128  # likeliest tokens beside each token
     max_logprob_ids: int = 1024  # tokens whose log-probabilities are wanted whatever they are
     max_stop_strings: int = 16

@@ -120,7 +120,7 @@ class NativeAnswers:
         if self._shape.is_incremental:
             self._said[choice.index] = rest = _Said()
             if wanted is not None:
-                rest.prompt = rest.scores = Lists(wanted, self._shape.text_of)
+                rest.prompt = Lists(wanted, self._shape.text_of)
                 rest.scores = Lists(wanted, self._shape.text_of)
         return output
 

@@ -17,6 +17,7 @@ from tokenizer_svc import unsupported
 from tokenizer_svc.access.gate import Audience, audience_of
 from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest, PauseRequest
 from tokenizer_svc.api_error import ErrorDocument
+from tokenizer_svc.embeddings import EmbeddingRequest, Embeddings
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import GenerateRequest
 from tokenizer_svc.grammar.limits import LIMITS
@@ -27,6 +28,7 @@ from tokenizer_svc.openai_answers import Body, ChatChoice, TextChoice
 from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
 from tokenizer_svc.resuming import Deleted, Ticket
+from tokenizer_svc.scoring import LabelScores, ScoreRequest, TextScores
 from tokenizer_svc.tokenising import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 
 _PATH = "/openapi.json"
@@ -44,6 +46,7 @@ _STRUCTS = (
     ),
     *(Ticket, Deleted),
     *(TokenizeRequest, Tokenized, DetokenizeRequest, Detokenized, PauseRequest),
+    *(EmbeddingRequest, Embeddings, ScoreRequest, LabelScores, TextScores),
 )
 _REFUSED = {
     "ChatRequest": unsupported.CHAT,
@@ -51,6 +54,8 @@ _REFUSED = {
     "GenerateRequest": unsupported.GENERATE,
     "SamplingParams": unsupported.SAMPLING_PARAMS,
     "TokenizeRequest": unsupported.TOKENIZE,
+    "EmbeddingRequest": unsupported.EMBEDDINGS,
+    "ScoreRequest": unsupported.SCORE,
 }
 
 _ERRORS = {

@@ -147,10 +147,14 @@ _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 
 
 def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
     """Fields whose type allows mixtures that are refused: the schemas of what is taken, by struct and field."""
+    many_texts = {"type": "array", "minItems": 1, "maxItems": limits.max_inputs, "items": {"type": "string"}}
+    many_lists = {"type": "array", "minItems": 1, "maxItems": limits.max_inputs, "items": _IDS}
     texts = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": {"type": "string"}}
     lists = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": _IDS}
     return {
         ("CompletionRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, _IDS, lists]},
+        ("EmbeddingRequest", "input"): {"anyOf": [{"type": "string"}, many_texts, _IDS, many_lists]},
+        ("ScoreRequest", "items"): {"anyOf": [{"type": "string"}, many_texts, many_lists, {"type": "null"}]},
         ("TokenizeRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("DetokenizeRequest", "tokens"): {"anyOf": [_IDS, lists]},
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},

@@ -166,6 +166,22 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "TokenizeRequest",
         example={"prompt": "The capital of France is"},
     ),
+    ("POST", "/v1/embeddings"): Operation(
+        "embed",
+        "Vectors of texts",
+        "vectors",
+        ref("Embeddings"),
+        "EmbeddingRequest",
+        example={"input": ["The capital of France is", "Paris"]},
+    ),
+    ("POST", "/v1/score"): Operation(
+        "score",
+        "How likely tokens follow a query with each item, or how alike texts are",
+        "vectors",
+        {"anyOf": [ref("LabelScores"), ref("TextScores")]},
+        "ScoreRequest",
+        example={"query": "Is Paris in France? ", "items": ["Yes or no: "], "label_token_ids": [57, 46]},
+    ),
     ("POST", "/detokenize"): Operation(
         "detokenize",
         "The text of token ids",

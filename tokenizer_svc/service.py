@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import structlog
@@ -221,6 +221,10 @@ class FrontDoor:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FURNISH_PATIENCE_S):
                     await self._furnished.wait()
+
+    @property
+    def pooling(self) -> Literal["last", "mean"]:
+        return self._context.settings.embedding_pooling
 
     @property
     def tokenizer(self) -> Tokenizer:

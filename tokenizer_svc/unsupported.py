@@ -108,6 +108,23 @@ GENERATE = (
 
 SAMPLING_PARAMS = COMMON | {"stop_regex": "use stop", "stream_interval": "every token is sent as it comes"}
 
+EMBEDDINGS = {
+    "dimensions": "vectors of this model cannot be cut: leave it out",
+    "truncate_prompt_tokens": "shorten the texts before sending them",
+    "messages": "send the text of the conversation as input",
+    "additional_data": "put it into the texts",
+    "lora_path": _ADAPTERS,
+}
+
+SCORE = {
+    "queries": "send text_1 and text_2",
+    "documents": "send text_1 and text_2",
+    "data_1": "send text_1 and text_2",
+    "data_2": "send text_1 and text_2",
+    "truncate_prompt_tokens": "shorten the texts before sending them",
+    "lora_path": _ADAPTERS,
+}
+
 TOKENIZE = {
     "chat_template": "the model's own template is used",
     "continue_final_message": "send the text as prompt",
