@@ -146,7 +146,7 @@ def _written(vector: columns.Float32, form: str) -> list[float] | str:
 
 def similarity(first: columns.Float32, second: columns.Float32) -> float:
     """The cosine between two vectors of length 1."""
-    return float(np.dot(first.astype(np.float64), second.astype(np.float64)))
+    return min(1.0, max(-1.0, float(np.dot(first.astype(np.float64), second.astype(np.float64)))))
 
 
 def each_with_each(first: Sequence[columns.Float32], second: Sequence[columns.Float32]) -> list[float]:
