@@ -209,10 +209,12 @@ def _name_to_abort(asked: AbortRequest) -> str | None:
     given = [name for name in ("request_id", "rid") if getattr(asked, name) is not None]
     if len(given) > 1:
         raise invalid("request_id and rid are the same field: send one of them", "rid")
-    if asked.abort_all:
-        return None  # SGLang's own client sends an empty rid with it
     name = given[0] if given else "rid"
     found: str = getattr(asked, name) or ""
+    if asked.abort_all:
+        if found or name == "request_id":
+            raise invalid(f"abort_all ends all requests, and {name} some: send one of them", name)
+        return None  # SGLang's own client sends an empty rid with it
     if not found:
         message = f"{name} must be the id of an answer, such as chatcmpl-0123456789abcdef, or the rid of a request"
         raise invalid(f"{message}; abort_all ends all", name)

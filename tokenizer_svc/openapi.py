@@ -269,10 +269,11 @@ _FLUSHED = {
 }
 _ID = {"type": "string", "pattern": f"^{EXTERNAL_ID}$"}
 _NAME, _NULL = {"type": "string", "minLength": 1}, {"type": "null"}
+_NONE, _NOT = {"enum": [None, ""]}, {"enum": [None, False]}
 _ABORT_BY = {
     "oneOf": [
-        {"required": ["request_id"], "properties": {"request_id": _NAME, "rid": _NULL, "abort_all": {"const": False}}},
-        {"required": ["rid"], "properties": {"rid": _NAME, "request_id": _NULL, "abort_all": {"const": False}}},
-        {"required": ["abort_all"], "properties": {"request_id": _NULL, "rid": _NULL, "abort_all": {"const": True}}},
+        {"required": ["request_id"], "properties": {"request_id": _NAME, "rid": _NULL, "abort_all": _NOT}},
+        {"required": ["rid"], "properties": {"rid": _NAME, "request_id": _NULL, "abort_all": _NOT}},
+        {"required": ["abort_all"], "properties": {"request_id": _NULL, "rid": _NONE, "abort_all": {"const": True}}},
     ],
 }
