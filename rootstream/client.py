@@ -35,20 +35,26 @@ def explained(refused: Refused) -> str:
     return f"{refused}{hint}"
 
 
+def connections(api_key: str | None) -> aiohttp.ClientSession:
+    """As many as are asked for at once; ``api_key`` goes with every request. Use it as a context."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+        connector=aiohttp.TCPConnector(limit=0),
+        read_bufsize=_EVENT_BYTES,
+        headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+    )
+
+
 class Client:
     """Connections to one server; use as an async context manager. ``api_key`` goes with every request."""
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
-        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._api_key = api_key
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
-        connector = aiohttp.TCPConnector(limit=0)
-        self._session = aiohttp.ClientSession(
-            timeout=timeout, connector=connector, read_bufsize=_EVENT_BYTES, headers=self._headers
-        )
+        self._session = connections(self._api_key)
         return self
 
     async def __aexit__(
@@ -60,7 +66,7 @@ class Client:
     async def get(self, path: str) -> Any:
         """The JSON at a path. Raises NoServer or Refused."""
         async with self._opened("GET", path) as response:
-            return await response.json()
+            return await _json(response)
 
     async def get_text(self, path: str) -> str:
         """The text at a path. Raises NoServer or Refused."""
@@ -70,7 +76,7 @@ class Client:
     async def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON answer to a JSON request. Raises NoServer or Refused."""
         async with self._opened("POST", path, json=body) as response:
-            return await response.json()
+            return await _json(response)
 
     async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """The events of a streamed answer, up to `[DONE]` or the end. Raises NoServer or Refused.
@@ -124,6 +130,14 @@ class _Opened:
             self._response.release()
         else:
             self._response.close()
+
+
+async def _json(response: aiohttp.ClientResponse) -> Any:
+    """What is no JSON comes from no server of this kind, whatever its status."""
+    try:
+        return json.loads(await response.read())
+    except ValueError as error:
+        raise Refused(response.status, f"{response.url} answers with something that is not JSON") from error
 
 
 async def _body(response: aiohttp.ClientResponse) -> Any:
