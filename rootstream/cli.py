@@ -96,6 +96,10 @@ def serve(
 
 
 def chat(
+    prompt: Annotated[
+        str | None, Parameter(show_default=False, help="A question to answer and leave; nothing for a conversation.")
+    ] = None,
+    /,
     *,
     url: _Url = DEFAULT_URL,
     api_key: _ApiKey = None,
@@ -112,13 +116,14 @@ def chat(
 ) -> None:
     """Talk to a running server in the terminal, streaming.
 
-    Ctrl-C stops an answer, Ctrl-D ends. Questions can also come through a pipe, one a line.
+    Ctrl-C stops an answer, Ctrl-D ends, `/help` lists commands. What comes through a pipe is one question, or belongs
+    to the one that is given: `rootstream chat "What is this about?" < letter.txt`. Its answer is printed plain.
     """
-    from rootstream import chat as terminal_chat
+    from rootstream.chat import session
 
     options = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
-    raise SystemExit(terminal_chat.run(url, system, given, api_key=api_key))
+    raise SystemExit(session.run(session.Server(url, api_key), system, given, prompt))
 
 
 def bench(

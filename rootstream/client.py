@@ -5,15 +5,23 @@ Knows the wire format, nothing of what is asked.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 
 _CONNECT_S = 5.0
 _EVENT_BYTES = 2**20
+
+
+class Event(NamedTuple):
+    """A server-sent event; ``id`` is None where the server gives none."""
+
+    id: str | None
+    data: dict[str, Any]
 
 
 class NoServer(ConnectionError):
@@ -84,22 +92,46 @@ class Client:
         An error in the middle of a stream is Refused too. Closing the generator closes the connection,
         which makes the server stop.
         """
-        async with self._opened("POST", path, json=body) as response:
+        async with contextlib.aclosing(self.events("POST", path, json=body)) as events:
+            async for event in events:
+                yield event.data
+
+    async def events(self, method: str, path: str, **more: Any) -> AsyncGenerator[Event]:
+        """The same with the id of each event. ``more`` is what aiohttp makes a request of."""
+        async with self._opened(method, path, **more) as response:
+            id: str | None = None
             async for line in response.content:
-                if not line.startswith(b"data:"):
+                field, _, value = line.partition(b":")
+                if field == b"id":
+                    id = value.strip().decode()
+                if field != b"data":
                     continue
-                data = line[5:].strip()
-                if data == b"[DONE]":
+                if value.strip() == b"[DONE]":
                     return
-                event: dict[str, Any] = json.loads(data)
-                if event.get("error"):
-                    raise Refused(response.status, _message(event))
-                yield event
+                data: dict[str, Any] = json.loads(value)
+                if data.get("error"):
+                    raise Refused(response.status, _message(data))
+                yield Event(id, data)
+
+    async def delete(self, path: str) -> None:
+        """Raises NoServer or Refused."""
+        async with self._opened("DELETE", path):
+            pass
+
+    async def models(self) -> list[str]:
+        """The names of what the server offers; at least one. Raises NoServer or Refused."""
+        found = await self.get("/v1/models")
+        try:
+            names = [str(model["id"]) for model in found["data"]]
+        except (KeyError, TypeError):
+            names = []
+        if not names:
+            raise Refused(200, f"{self.url} offers no model at /v1/models")
+        return names
 
     async def first_model(self) -> str:
         """The name of the first model that the server offers."""
-        models = await self.get("/v1/models")
-        return str(models["data"][0]["id"])
+        return (await self.models())[0]
 
     def _opened(self, method: str, path: str, **more: Any) -> _Opened:
         assert self._session is not None, "use the client in `async with`"
