@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -61,7 +61,7 @@ async def test_a_batch_lives_through_the_deaths_of_processes(server: Server, tmp
         before = lines(output)
         while lines(output) < before + 20:
             assert process.returncode is None
-            time.sleep(0.01)
+            await asyncio.sleep(0.01)
         kill(server, package)
     run = await ended(process)
     assert run.code == 0, run.err
