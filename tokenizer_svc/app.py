@@ -25,6 +25,7 @@ from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openapi import OpenApiRoute
 from tokenizer_svc.outlet import Outlet
+from tokenizer_svc.pages.routes import PageRoutes
 from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond
 from tokenizer_svc.resumable.resumables import Opened, Resumables
@@ -54,6 +55,7 @@ def build_app(
     resuming.add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
+    PageRoutes().add_to(app.router)
     if with_admin:
         OperatorRoutes(engine).add_to(app.router)
     return app
@@ -64,6 +66,7 @@ def build_admin_app(engine: Engine, access: Access) -> web.Application:
     app = _bare_app(engine, access)
     PublicRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
+    PageRoutes().add_to(app.router, with_chat=False)
     OperatorRoutes(engine).add_to(app.router)
     return app
 

@@ -26,6 +26,7 @@ from tokenizer_svc.openai import ChatRequest, CompletionRequest
 from tokenizer_svc.openai_answers import Body, ChatChoice, TextChoice
 from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
+from tokenizer_svc.pages.routes import files
 from tokenizer_svc.resuming import Deleted, Ticket
 
 _PATH = "/openapi.json"
@@ -102,7 +103,7 @@ class OpenApiRoute:
 def document(routes: Routes, limits: Limits, model: str) -> dict[str, Any]:
     """The whole document of a server of one model. Raises KeyError for a route that openapi_operations.py lacks."""
     paths: dict[str, dict[str, Any]] = {}
-    parameters = {"model": {"type": "string", "enum": [model]}, "id": _ID}
+    parameters = {"model": {"type": "string", "enum": [model]}, "id": _ID, "name": _PAGE_FILE}
     for method, path in sorted(routes, key=lambda route: (route[1], route[0])):
         paths.setdefault(path, {})[method.lower()] = _operation(OPERATIONS[method, path], path, parameters)
     return {
@@ -259,6 +260,7 @@ _FLUSHED = {
     "required": ["success", "pages"],
     "properties": {"success": {"const": True}, "pages": {"type": "integer", "minimum": 0}},
 }
+_PAGE_FILE = {"type": "string", "enum": sorted(files())}
 _ID = {"type": "string", "pattern": f"^{EXTERNAL_ID}$"}
 _STRING, _NULL = {"type": "string"}, {"type": "null"}
 _ABORT_BY = {
