@@ -100,6 +100,12 @@ class Settings:
     tool_format: Annotated[Literal["auto", "hermes", "llama3-json"], Parameter(group=_SERVER)] = "auto"
     """How the model writes calls of tools; auto goes by its chat template, and takes hermes where that says nothing."""
 
+    reasoning_format: Annotated[Literal["auto", "none", "think", "mistral", "seed-oss"], Parameter(group=_SERVER)] = (
+        "auto"
+    )
+    """Between which marks the model thinks aloud, which becomes `reasoning_content` of its answers; auto goes by its
+    chat template, none leaves it in their content."""
+
     resume_grace: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 60
     """Seconds for which a resumable request goes on after its client was cut off, waiting for it to come back."""
 

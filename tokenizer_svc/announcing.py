@@ -9,7 +9,7 @@ from shared.protocol import Generate, Track
 from tokenizer_svc.announcements import Announcement
 from tokenizer_svc.draft import Draft
 
-_CONTEXT_IDS = 8  # prompt ids that a detokenizer looks back at
+_CONTEXT_IDS = 32  # prompt ids that a detokenizer looks back at, and whoever wants to know how a prompt ends
 
 
 class Sender(NamedTuple):

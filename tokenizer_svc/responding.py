@@ -9,12 +9,12 @@ from __future__ import annotations
 import structlog
 from aiohttp import web
 
-from tokenizer_svc.answers import Answer
-from tokenizer_svc.api_error import ApiError, internal, of_failure
+from tokenizer_svc.answers import Answer, Piece
+from tokenizer_svc.api_error import internal, of_failure
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.outlet import Outlet
-from tokenizer_svc.rendering import Rendering
-from tokenizer_svc.sse import HEADERS, event
+from tokenizer_svc.rendering import Rendering, whole_from
+from tokenizer_svc.sse import HEADERS
 from tokenizer_svc.timing import Timing
 
 log = structlog.get_logger("http")
@@ -43,19 +43,16 @@ async def respond(
 async def _whole(
     outlet: Outlet, engine: Engine, answer: Answer, rendering: Rendering, timing: Timing
 ) -> web.StreamResponse:
-    texts: list[list[str]] = [[] for _ in answer.choices]
-    tokens: list[list[int]] = [[] for _ in answer.choices]
+    gathered: list[Piece] = []
     over = False
     while not over:
         pieces = await answer.pieces()
         over = answer.is_over
         timing.received(pieces)
-        for piece in pieces:
-            texts[piece.choice.index].append(piece.text)
-            tokens[piece.choice.index] += piece.tokens
+        gathered += pieces
     if answer.failed is not None:
         raise of_failure(answer.failed, engine.retry_after_s)
-    return await send_json(outlet, rendering.whole(["".join(parts) for parts in texts], tokens))
+    return await send_json(outlet, whole_from(answer, rendering, gathered))
 
 
 async def send_json(outlet: Outlet, body: bytes) -> web.StreamResponse:
@@ -89,16 +86,11 @@ async def _stream(
         log.debug("client left", request=f"{answer.id:016x}")
     except Exception:
         log.exception("stream failed", request=f"{answer.id:016x}")
-        await response.write(error_event(internal("the stream failed inside the server: send the request again")))
+        await response.write(rendering.failing(internal("the stream failed inside the server: send the request again")))
     return response
 
 
 def _end(engine: Engine, answer: Answer, rendering: Rendering) -> bytes:
     if answer.failed is None:
         return rendering.closing()
-    return error_event(of_failure(answer.failed, engine.retry_after_s))
-
-
-def error_event(error: ApiError) -> bytes:
-    """How a stream ends that had begun."""
-    return event(error.json())
+    return rendering.failing(of_failure(answer.failed, engine.retry_after_s))

@@ -56,7 +56,7 @@ class Origins:
 
 
 def is_visit(headers: Mapping[str, str]) -> bool:
-    """Whether somebody follows a link, or types an address: what comes is shown by itself, and read by no other page."""
+    """Whether somebody follows a link or types an address: what comes is shown by itself, no other page reads it."""
     return headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
 
 

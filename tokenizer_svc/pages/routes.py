@@ -1,7 +1,7 @@
 """Routes of the pages: files of this package, read once. What they show they ask of the API, like any other client.
 
-They hold nothing of the server, so they are for anyone: see access/gate.py. The policy that goes with them lets them load
-and call nothing but this server, and lets no text become markup.
+They hold nothing of the server, so they are for anyone: see access/gate.py. The policy that goes with them lets them
+load and call nothing but this server, and lets no text become markup.
 """
 
 from __future__ import annotations

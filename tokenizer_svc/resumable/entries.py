@@ -15,10 +15,12 @@ from typing import NamedTuple
 import msgspec
 
 from shared import columns, protocol
-from shared.protocol import Finish
+from shared.protocol import Finish, Scores, Vector
+from shared.scores import size_of as size_of_scores
 from shared.undecodable import UNDECODABLE
 from tokenizer_svc.announcements import Announcement
 from tokenizer_svc.answers import Choice, Piece
+from tokenizer_svc.rendering import ANSWER_PREFIX
 
 
 class Place(NamedTuple):
@@ -64,6 +66,7 @@ class Announced(_Entry, frozen=True):
     prompt_tokens: int
     generate: bytes  # as shared.protocol encodes it
     track: bytes
+    context: bytes = b""  # int32: the last few ids of its prompt
 
 
 class Record(_Entry, frozen=True, tag=1):
@@ -114,6 +117,9 @@ class LoggedPiece(_Entry, frozen=True):
     completion_tokens: int
     forced_tokens: int
     cached_tokens: int
+    scores: Scores | None = None
+    prompt_scores: Scores | None = None  # comes with the first piece of its choice
+    vector: Vector | None = None  # with the last
 
 
 class Progress(_Entry, frozen=True, tag=4):
@@ -199,31 +205,49 @@ def announced(choice: Choice) -> Announced:
     if choice.request is None:
         raise ValueError("a choice that was not announced cannot be kept")
     generate, track = choice.request
-    return Announced(choice.id, choice.prompt, choice.prompt_tokens, protocol.encode(generate), protocol.encode(track))
+    return Announced(
+        choice.id,
+        choice.prompt,
+        choice.prompt_tokens,
+        protocol.encode(generate),
+        protocol.encode(track),
+        track.context,
+    )
 
 
 def logged(piece: Piece) -> LoggedPiece:
     """A piece as the log keeps it."""
     choice = piece.choice
+    is_first = piece.completion_tokens == len(piece.tokens)
+    is_last = piece.finish is not Finish.NONE
     return LoggedPiece(
         choice=choice.index,
         text=piece.text,
         tokens=columns.int32(piece.tokens),
         finish=piece.finish,
-        matched=choice.matched if piece.finish is not Finish.NONE else None,
+        matched=choice.matched if is_last else None,
         completion_tokens=piece.completion_tokens,
         forced_tokens=piece.forced_tokens,
         cached_tokens=choice.cached_tokens,
+        scores=piece.scores,
+        prompt_scores=choice.prompt_scores if is_first else None,
+        vector=choice.vector if is_last else None,
     )
 
 
 def size_of(entry: Progress) -> int:
     """About how many bytes it takes."""
-    return 16 + sum(32 + 2 * len(piece.text) + len(piece.tokens) for piece in entry.pieces)
+    return 16 + sum(map(_size_of, entry.pieces))
 
 
-_ANSWER_ID = re.compile(r"(?:chatcmpl|cmpl|gen)-(?P<id>[0-9a-f]{16})")
-_EVENT_ID = re.compile(r"(?P<answer>[a-z]+-[0-9a-f]{16}):(?P<ordinal>[0-9]{1,12})")
+def _size_of(piece: LoggedPiece) -> int:
+    scores = size_of_scores(piece.scores) + size_of_scores(piece.prompt_scores)
+    vector = 0 if piece.vector is None else len(piece.vector.values)
+    return 32 + 2 * len(piece.text) + len(piece.tokens) + scores + vector
+
+
+_ANSWER_ID = re.compile(ANSWER_PREFIX + "(?P<id>[0-9a-f]{16})")
+_EVENT_ID = re.compile(f"(?P<answer>{ANSWER_PREFIX}[0-9a-f]{{16}}):(?P<ordinal>[0-9]{{1,12}})")
 
 
 class EventId(NamedTuple):

@@ -12,9 +12,9 @@ from shared import columns
 from shared.protocol import Finish
 from tokenizer_svc.answers import Answer, Choice, Piece
 from tokenizer_svc.api_error import ApiError
-from tokenizer_svc.rendering import Rendering
+from tokenizer_svc.rendering import Rendering, whole_from
 from tokenizer_svc.resumable.entries import Claim, End, Entry, Fault, Gone, LoggedPiece, Progress, Record, Started
-from tokenizer_svc.sse import event, split
+from tokenizer_svc.sse import split
 
 
 class Fold:
@@ -25,7 +25,8 @@ class Fold:
         self.owner = record.owner
         self.detokenizer = record.detokenizer
         choices = [
-            Choice(each.id, index, each.prompt, each.prompt_tokens) for index, each in enumerate(record.sequences)
+            Choice(each.id, index, each.prompt, each.prompt_tokens, context=columns.ints(each.context))
+            for index, each in enumerate(record.sequences)
         ]
         self.answer = Answer(choices, record.detokenizer, shares_id=record.shares_id)
         self.at = record.arrived  # when the last entry was written
@@ -62,8 +63,12 @@ class Fold:
         choice.finish = Finish(logged.finish)
         choice.matched = logged.matched
         choice.characters += len(logged.text)
+        choice.prompt_scores = logged.prompt_scores or choice.prompt_scores
+        choice.vector = logged.vector or choice.vector
         tokens = columns.as_int32(logged.tokens).tolist()
-        return Piece(choice, logged.text, tokens, choice.finish, choice.completion_tokens, choice.forced_tokens)
+        return Piece(
+            choice, logged.text, tokens, choice.finish, choice.completion_tokens, choice.forced_tokens, logged.scores
+        )
 
 
 def folded(record: Record, entries: Iterable[Entry]) -> Fold:
@@ -86,20 +91,14 @@ def events_of(fold: Fold, rendering: Rendering, entry: Entry) -> list[bytes]:
         case End(fault=None):
             return split(rendering.closing())
         case End(fault=Fault() as fault) if was_started:
-            return split(event(error_of(fault).json()))
+            return split(rendering.failing(error_of(fault)))
         case _:
             return []
 
 
 def whole_of(fold: Fold, rendering: Rendering, entries: Iterable[Entry]) -> bytes:
     """The body of a complete answer that is no stream."""
-    texts: list[list[str]] = [[] for _ in fold.answer.choices]
-    tokens: list[list[int]] = [[] for _ in fold.answer.choices]
-    for entry in entries:
-        for piece in fold.take(entry):
-            texts[piece.choice.index].append(piece.text)
-            tokens[piece.choice.index] += piece.tokens
-    return rendering.whole(["".join(parts) for parts in texts], tokens)
+    return whole_from(fold.answer, rendering, [piece for entry in entries for piece in fold.take(entry)])
 
 
 def error_of(fault: Fault) -> ApiError:

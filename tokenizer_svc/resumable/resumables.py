@@ -170,7 +170,7 @@ class Resumables:
         def record(answer: Answer) -> Record:
             made.append(
                 Record(
-                    answer_id=f"{asked.prefix}-{answer.id:016x}",
+                    answer_id=f"{asked.prefix}{answer.id:016x}",
                     path=opened.path,
                     body=opened.body,
                     tenant=opened.caller.tenant,

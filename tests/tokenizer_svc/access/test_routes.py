@@ -94,7 +94,18 @@ async def test_every_route_is_closed_without_a_key(apps: list[web.Application], 
     assert {path for _, path in routes(app)} >= {"/v1/chat/completions", "/v1/completions", "/generate", "/metrics"}
 
 
-@pytest.mark.parametrize("path", ["/docs/", "/pages/", "/pages/../metrics", "/nothing/here", "/health/", "/ready/../metrics", "/v1/models/../../metrics"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/docs/",
+        "/pages/",
+        "/pages/../metrics",
+        "/nothing/here",
+        "/health/",
+        "/ready/../metrics",
+        "/v1/models/../../metrics",
+    ],
+)
 async def test_what_is_no_route_is_closed_too(http: aiohttp.ClientSession, path: str) -> None:
     async with http.get(path) as response:
         assert response.status == 401
