@@ -100,6 +100,7 @@ function endOfList(lines, at) {
   return end;
 }
 
+const indentOf = (line) => (line.startsWith("\t") ? 4 : line.length - line.trimStart().length);
 const isOrdered = (line) => /^\s*\d/.test(line);
 
 // --- one block to an element
@@ -144,12 +145,14 @@ function codeBlock(lines, fence) {
 function list(lines, depth) {
   const ordered = isOrdered(lines[0]);
   const items = [];
-  let loose = false, fence = null;
+  let loose = false, fence = null, width = 0;
   for (const line of lines) {
-    const item = fence ? null : ITEM.exec(line);
-    if (item) items.push([item[3]]);
-    else {
-      const inner = line.replace(/^(?: {1,4}|\t)/, "");
+    const item = fence || (items.length && indentOf(line) >= width) ? null : ITEM.exec(line);
+    if (item) {
+      items.push([item[3]]);
+      width = item[1].length + item[2].length + 1; // what stands this far in belongs to the item
+    } else {
+      const inner = line.startsWith("\t") ? line.slice(1) : line.slice(Math.min(indentOf(line), width));
       fence = fence ? (closes(inner, fence) ? null : fence) : (fenceOf(inner.trimStart())?.mark ?? null);
       if (!line.trim()) loose = true;
       items.at(-1).push(inner);
