@@ -45,7 +45,7 @@ class File(NamedTuple):
 
 def files() -> dict[str, File]:
     """All files by their name."""
-    folder = resources.files(__package__).joinpath("static")
+    folder = resources.files("tokenizer_svc.pages").joinpath("static")
     return {path.name: _file(path.name, path.read_bytes()) for path in folder.iterdir()}
 
 
