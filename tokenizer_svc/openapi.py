@@ -22,8 +22,8 @@ from tokenizer_svc.generate import GenerateRequest
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.native_answers import Output
-from tokenizer_svc.openai import ChatRequest, CompletionRequest
-from tokenizer_svc.openai_answers import Body, ChatChoice, TextChoice
+from tokenizer_svc.openai_bodies import Body, ChatChoice, TextChoice
+from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest
 from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
 from tokenizer_svc.resuming import Deleted, Ticket

@@ -177,7 +177,7 @@ class Resumables:
                     client=opened.caller.turn,
                     owner=self._owner,
                     detokenizer=answer.detokenizer,
-                    model=self._door.model,
+                    model=asked.model or self._door.model,
                     arrived=time.time() - (time.perf_counter() - opened.arrived),
                     stream=asked.stream,
                     background=asked.background,
