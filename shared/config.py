@@ -10,13 +10,13 @@ import dataclasses
 import os
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import cyclopts
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
 ENV_PREFIX = "ROOTSTREAM_"
@@ -31,6 +31,12 @@ _ACCESS = Group("Access", sort_key=3)
 
 Quantization = Literal["auto", "none", "q8", "q4"]
 
+
+def _names(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Names from a flag, however often it is there, from a variable or a list, comma separated or not."""
+    return tuple(name for token in tokens for part in token.value.split(",") if (name := part.strip()))
+
+
 _POSITIVE = Number(gte=1)
 _NATURAL = Number(gte=0)
 
@@ -43,8 +49,9 @@ class Settings:
     model: Annotated[str, Parameter(group=_MODEL)] = DEFAULT_MODEL
     """What to serve: the packaged default, a Hugging Face directory, a GGUF file, or a hub id."""
 
-    served_model_name: Annotated[str | None, Parameter(group=_MODEL)] = None
-    """The name clients use in `model`; the model's own name by default."""
+    served_model_name: Annotated[tuple[str, ...], Parameter(group=_MODEL, converter=_names, negative="")] = ()
+    """The name that clients use in `model`; several times, or comma separated, for several names; the model's own name
+    by default."""
 
     device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(group=_MODEL)] = "auto"
     """Where the model runs; auto takes a GPU where there is one."""
@@ -99,6 +106,12 @@ class Settings:
 
     tool_format: Annotated[Literal["auto", "hermes", "llama3-json"], Parameter(group=_SERVER)] = "auto"
     """How the model writes calls of tools; auto goes by its chat template, and takes hermes where that says nothing."""
+
+    reasoning_format: Annotated[Literal["auto", "none", "think", "mistral", "seed-oss"], Parameter(group=_SERVER)] = (
+        "auto"
+    )
+    """Between which marks the model thinks aloud, which becomes `reasoning_content` of its answers; auto goes by its
+    chat template, none leaves it in their content."""
 
     resume_grace: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 60
     """Seconds for which a resumable request goes on after its client was cut off, waiting for it to come back."""
@@ -196,6 +209,10 @@ class Settings:
     """Seconds after which a process whose work does not move ends itself, to be started again: never before 16 times
     what such work took lately."""
 
+    otel_endpoint: Annotated[str | None, Parameter(group=_DEPLOYMENT)] = None
+    """Where traces go: an OpenTelemetry collector that takes OTLP over HTTP, such as http://localhost:4318. By default
+    what OTEL_EXPORTER_OTLP_ENDPOINT says; without either there are none."""
+
     pulse_file: Annotated[Path | None, Parameter(group=_DEPLOYMENT, show=False)] = None
     """Touched with every pulse while this process is ready: a container's health check looks at its age."""
 
@@ -244,8 +261,44 @@ def to_environment(settings: Settings) -> dict[str, str]:
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if value != getattr(defaults, field.name):
-            environment[ENV_PREFIX + field.name.upper()] = str(value)
+            environment[ENV_PREFIX + field.name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
     return environment
+
+
+class TraceTarget(NamedTuple):
+    """Where traces are sent."""
+
+    url: str
+    protocol: str
+    is_setting: bool  # of ours; the environment may speak to all programs of a machine
+
+
+_OTLP = "OTEL_EXPORTER_OTLP_"
+
+
+def trace_target(settings: Settings, environment: Mapping[str, str] | None = None) -> TraceTarget | None:
+    """Where traces go, None for nowhere: by the setting, then by the variables that OpenTelemetry defines.
+
+    https://opentelemetry.io/docs/specs/otel/protocol/exporter/ says what they mean.
+    """
+    given = os.environ if environment is None else environment
+    if given.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    protocol = given.get(_OTLP + "TRACES_PROTOCOL") or given.get(_OTLP + "PROTOCOL") or "http/protobuf"
+    if settings.otel_endpoint:
+        return TraceTarget(_traces_of(settings.otel_endpoint), "http/protobuf", is_setting=True)
+    if "otlp" not in given.get("OTEL_TRACES_EXPORTER", "otlp"):
+        return None
+    if url := given.get(_OTLP + "TRACES_ENDPOINT"):
+        return TraceTarget(url, protocol, is_setting=False)
+    if base := given.get(_OTLP + "ENDPOINT"):
+        return TraceTarget(_traces_of(base), protocol, is_setting=False)
+    return None
+
+
+def _traces_of(base: str) -> str:
+    path = "/v1/traces"
+    return base if base.rstrip("/").endswith(path) else base.rstrip("/") + path
 
 
 def runtime_base() -> Path:

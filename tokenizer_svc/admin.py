@@ -15,9 +15,10 @@ from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openai import check_model
 from tokenizer_svc.prompts import context_of
+from tokenizer_svc.rendering import ANSWER_PREFIX
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-EXTERNAL_ID = "(?:chatcmpl-|cmpl-|gen-)?(?:[0-9a-f]{16})"
+EXTERNAL_ID = f"{ANSWER_PREFIX}?(?:[0-9a-f]{{16}})"
 """The id of an answer, as a pattern: all of it, so that no id is the beginning of another."""
 
 _EXTERNAL_ID = re.compile(EXTERNAL_ID)

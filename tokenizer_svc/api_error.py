@@ -12,6 +12,7 @@ import msgspec
 from shared.grammar import EXHAUSTED
 from shared.protocol import Failed, Failure
 from tokenizer_svc.answers import BadGrammar
+from tokenizer_svc.sse import event
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -58,6 +59,11 @@ class ApiError(Exception):
 
     def json(self) -> bytes:
         return msgspec.json.encode(ErrorDocument(self.body))
+
+
+def error_event(error: ApiError) -> bytes:
+    """How a stream of OpenAI's or of the native API ends that had begun."""
+    return event(error.json())
 
 
 def invalid(message: str, param: str | None, code: str | None = None) -> ApiError:

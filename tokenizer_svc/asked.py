@@ -23,10 +23,11 @@ from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest, OpenAIFi
 from tokenizer_svc.openai_scores import Wanted
 from tokenizer_svc.openai_shown import Showing
 from tokenizer_svc.prompts import sort_out
+from tokenizer_svc.reading import AnswerReader, HowRead, how_read
+from tokenizer_svc.reasoning.wish import read_wish
 from tokenizer_svc.rendering import Origin, Rendering
 from tokenizer_svc.structure import Structure
-from tokenizer_svc.tools.answers import ToolAnswers
-from tokenizer_svc.tools.toolbox import Toolbox, read_tools
+from tokenizer_svc.tools.toolbox import read_tools
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -36,7 +37,7 @@ GENERATE = "/generate"
 class Asked(NamedTuple):
     """One request, valid as far as that can be said without its tokens."""
 
-    prefix: str  # of the answer's id
+    prefix: str  # of the answer's id, with what separates them
     stream: bool
     resumable: bool
     background: bool
@@ -55,7 +56,7 @@ Read = Callable[[dict[str, Any], Engine], Asked]
 
 def _chat(body: dict[str, Any], engine: Engine) -> Asked:
     request = read_chat(body, engine)
-    toolbox = read_tools(request, engine.limits)
+    how = how_read(engine, read_tools(request, engine.limits), read_wish(request))
     return Asked(
         prefix=ChatAnswers.prefix,
         stream=bool(request.stream),
@@ -63,18 +64,16 @@ def _chat(body: dict[str, Any], engine: Engine) -> Asked:
         background=bool(request.background),
         shares_id=True,
         user=request.user or request.safety_identifier,
-        draft=partial(draft_chat, request, engine, toolbox),
-        rendering=partial(_chat_answers, request, engine, toolbox),
+        draft=partial(draft_chat, request, engine, how),
+        rendering=partial(_chat_answers, request, engine, how),
         model=request.model,
         metadata=request.metadata or {},
     )
 
 
-def _chat_answers(
-    request: ChatRequest, engine: Engine, toolbox: Toolbox | None, answer: Answer, origin: Origin
-) -> Rendering:
-    tools = None if toolbox is None else ToolAnswers(answer, engine.tool_format, toolbox)
-    return ChatAnswers(answer, origin, _showing(request, engine, chat_wants(request, engine.limits)), tools)
+def _chat_answers(request: ChatRequest, engine: Engine, how: HowRead, answer: Answer, origin: Origin) -> Rendering:
+    showing = _showing(request, engine, chat_wants(request, engine.limits))
+    return ChatAnswers(answer, AnswerReader(answer, how), origin, showing)
 
 
 def _completion(body: dict[str, Any], engine: Engine) -> Asked:

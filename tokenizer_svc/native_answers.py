@@ -8,6 +8,7 @@ import msgspec
 
 from shared.protocol import Finish, Scores
 from tokenizer_svc.answers import Answer, Choice, Piece
+from tokenizer_svc.api_error import ApiError, error_event
 from tokenizer_svc.sse import DONE, event
 from tokenizer_svc.values import Values
 
@@ -48,7 +49,7 @@ _encode = msgspec.json.Encoder().encode
 class NativeAnswers:
     """Answers of /generate."""
 
-    prefix = "gen"
+    prefix = "gen-"
 
     def __init__(
         self,
@@ -89,6 +90,10 @@ class NativeAnswers:
         """The end of a stream that went well."""
         return DONE
 
+    def failing(self, error: ApiError) -> bytes:
+        """The end of a stream that went wrong."""
+        return error_event(error)
+
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The answer of a request that is no stream."""
         del scores
@@ -115,7 +120,7 @@ class NativeAnswers:
 
     def _meta(self, choice: Choice, completion_tokens: int, forced_tokens: int, finish: Finish) -> MetaInfo:
         return MetaInfo(
-            id=f"{self.prefix}-{choice.id:016x}",
+            id=f"{self.prefix}{choice.id:016x}",
             finish_reason=_finish_reason(choice, finish),
             prompt_tokens=choice.prompt_tokens,
             completion_tokens=completion_tokens,

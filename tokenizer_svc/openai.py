@@ -17,11 +17,11 @@ from tokenizer_svc.limits import Limits
 from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest, OpenAIFields
 from tokenizer_svc.openai_scores import Wanted
 from tokenizer_svc.prompts import LengthNames, Truncation, answer_length, encode, sort_out
+from tokenizer_svc.reading import HowRead
 from tokenizer_svc.sampling import Bounds, Vocabulary, resolve
 from tokenizer_svc.structure import Structure, check_structured
 from tokenizer_svc.template_variables import variables_of
 from tokenizer_svc.tools.grammar import read_structure_with
-from tokenizer_svc.tools.prompting import shown
 from tokenizer_svc.tools.toolbox import Toolbox
 
 _COMPLETION_TOKENS = 16  # OpenAI's default for completions
@@ -51,8 +51,9 @@ def read_completion(body: dict[str, Any], engine: Engine) -> CompletionRequest:
     return request
 
 
-async def draft_chat(request: ChatRequest, engine: Engine, toolbox: Toolbox | None) -> list[Draft]:
+async def draft_chat(request: ChatRequest, engine: Engine, how: HowRead) -> list[Draft]:
     """The sequences that a chat request asks for. Raises ApiError."""
+    toolbox = how.toolbox
     structure = _structure(request, engine, toolbox)
     continues = bool(request.continue_final_message)
     asked, name = request.max_tokens, "max_tokens"
@@ -71,7 +72,7 @@ async def draft_chat(request: ChatRequest, engine: Engine, toolbox: Toolbox | No
     )
     length = _Length(asked, None, 1, LengthNames("messages", name))
     drafts = _drafts(request, engine, [ids], length, truncation, chat_wants(request, engine.limits), structure)
-    return drafts if toolbox is None else [d._replace(display=shown(engine, d.display)) for d in drafts]
+    return [draft._replace(display=how.shown(draft.display)) for draft in drafts]
 
 
 async def draft_completion(request: CompletionRequest, engine: Engine) -> list[Draft]:

@@ -15,24 +15,29 @@ from msgspec import UNSET
 from shared.protocol import Finish, Scores
 from tokenizer_svc.alignment import Shown, echoed
 from tokenizer_svc.answers import Answer, Choice, Piece
-from tokenizer_svc.openai_bodies import ChatChoice, ChunkChoice, Delta, ReplyMessage, TextChoice, usage_of
+from tokenizer_svc.openai_bodies import ChatChoice, ChunkChoice, Delta, ReplyMessage, TextChoice
 from tokenizer_svc.openai_scores import chat_logprobs, text_logprobs
 from tokenizer_svc.openai_shown import FINISH_REASONS, OpenAIAnswers, Showing, encode, prompt_ids
+from tokenizer_svc.parts import Arguments, Content, Ended, Part, Reasoning, Started
+from tokenizer_svc.reading import AnswerReader
 from tokenizer_svc.rendering import Origin
-from tokenizer_svc.tools.answers import ToolAnswers
+from tokenizer_svc.tools.answers import call_delta, tool_calls
 
 
 class ChatAnswers(OpenAIAnswers):
     """Answers of /v1/chat/completions."""
 
-    prefix = "chatcmpl"
+    prefix = "chatcmpl-"
     chunk_object = "chat.completion.chunk"
     whole_object = "chat.completion"
 
-    def __init__(self, answer: Answer, origin: Origin, showing: Showing, tools: ToolAnswers | None = None) -> None:
-        """``tools``: reads calls out of the text; without it all of it is content."""
+    def __init__(self, answer: Answer, reader: AnswerReader, origin: Origin, showing: Showing) -> None:
         super().__init__(answer, origin, showing)
-        self._tools = tools
+        self._reader = reader
+
+    @property
+    def _reasoning_tokens(self) -> int:
+        return self._reader.reasoning_tokens
 
     def opening(self) -> bytes:
         """The first chunks of a stream: the role of every choice."""
@@ -43,21 +48,18 @@ class ChatAnswers(OpenAIAnswers):
     def piece(self, piece: Piece) -> bytes:
         """The chunks for one piece: none where it has no text yet."""
         self._take(piece)
-        reason: str | None = None
-        if self._tools is None:
-            deltas = [Delta(content=piece.text)] if piece.text else []
-        else:
-            parts, reason = self._tools.push(piece.choice, piece.text, piece.finish)
-            deltas = [Delta(content=p) if isinstance(p, str) else Delta(tool_calls=(p,)) for p in parts]
-        chunks = [self._chunk(self._delta(piece.choice, delta)) for delta in deltas]
+        choice = piece.choice
+        parts = self._reader.push(choice, piece.text, piece.tokens, piece.finish)
+        deltas = [delta for part in parts if (delta := _delta(choice, part)) is not None]
+        chunks = [self._chunk(self._added(choice, delta)) for delta in deltas]
         if piece.finish is not Finish.NONE:
-            chunks.append(self._chunk(self._finish(piece.choice, reason or FINISH_REASONS[piece.finish])))
+            chunks.append(self._chunk(self._finish(choice)))
         return b"".join(chunks)
 
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The answer of a request that is no stream."""
         parts = zip(self._answer.choices, texts, tokens, scores, strict=True)
-        body = self._body(self.whole_object, [self._choice(*part) for part in parts], usage_of(self._answer))
+        body = self._body(self.whole_object, [self._choice(*part) for part in parts], self._whole_usage)
         prompt = self._answer.choices[0]
         return encode(
             msgspec.structs.replace(
@@ -65,40 +67,56 @@ class ChatAnswers(OpenAIAnswers):
             )
         )
 
-    def _delta(self, choice: Choice, delta: Delta) -> ChunkChoice:
+    def _added(self, choice: Choice, delta: Delta) -> ChunkChoice:
         tokens = self._due(choice)
         logprobs = chat_logprobs(tokens, self._names, self._showing.scores)
         return ChunkChoice(choice.index, delta, logprobs, token_ids=self._ids(tokens))
 
-    def _finish(self, choice: Choice, reason: str) -> ChunkChoice:
+    def _finish(self, choice: Choice) -> ChunkChoice:
         tokens = self._rest(choice)
         logprobs = chat_logprobs(tokens, self._names, self._showing.scores)
         stops = self._stop_reason(choice), choice.matched
-        return ChunkChoice(choice.index, Delta(), logprobs, reason, *stops, self._ids(tokens))
+        return ChunkChoice(choice.index, Delta(), logprobs, self._reason(choice), *stops, self._ids(tokens))
+
+    def _reason(self, choice: Choice) -> str:
+        return self._reader.finish_reason(choice) or FINISH_REASONS[choice.finish]
 
     def _choice(self, choice: Choice, text: str, tokens: Sequence[int], scores: Scores | None) -> ChatChoice:
-        reason: str | None = None
-        if self._tools is None:
-            message = ReplyMessage("assistant", text)
-        else:
-            content, calls, reason = self._tools.whole(choice, text)
-            message = ReplyMessage("assistant", content, tool_calls=calls or UNSET)
+        reply = self._reader.whole(choice, text, tokens)
+        message = ReplyMessage(
+            "assistant",
+            reply.content or (None if reply.calls or reply.reasoning else ""),
+            reasoning_content=reply.reasoning or UNSET,
+            tool_calls=tool_calls(choice, reply.calls) or UNSET,
+        )
         shown = self._all(choice, tokens, scores)
         return ChatChoice(
             choice.index,
             message,
             chat_logprobs(shown, self._names, self._showing.scores),
-            reason or FINISH_REASONS[choice.finish],
+            self._reason(choice),
             self._stop_reason(choice),
             choice.matched,
             self._ids(shown),
         )
 
 
+def _delta(choice: Choice, part: Part) -> Delta | None:
+    match part:
+        case Content(text):
+            return Delta(content=text)
+        case Reasoning(text):
+            return Delta(reasoning_content=text)
+        case Started() | Arguments():
+            return Delta(tool_calls=(call_delta(choice, part),))
+        case Ended():
+            return None
+
+
 class CompletionAnswers(OpenAIAnswers):
     """Answers of /v1/completions."""
 
-    prefix = "cmpl"
+    prefix = "cmpl-"
     chunk_object = "text_completion"
     whole_object = "text_completion"
 
@@ -133,7 +151,7 @@ class CompletionAnswers(OpenAIAnswers):
         """The answer of a request that is no stream."""
         parts = zip(self._answer.choices, texts, tokens, scores, strict=True)
         choices = [self._choice(*part) for part in parts]
-        return encode(self._body(self.whole_object, choices, usage_of(self._answer)))
+        return encode(self._body(self.whole_object, choices, self._whole_usage))
 
     def _text(self, choice: Choice, text: str, tokens: Sequence[Shown], own: Sequence[Shown]) -> TextChoice:
         """A chunk's part of a choice: ``own`` are the tokens of the answer among those that it shows."""

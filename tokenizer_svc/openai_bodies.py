@@ -26,6 +26,7 @@ class CompletionTokensDetails(Struct, frozen=True):
     """How generated tokens came about."""
 
     forced_tokens: int  # a grammar left no choice about them
+    reasoning_tokens: int = 0
 
 
 class Usage(Struct, frozen=True):
@@ -38,14 +39,14 @@ class Usage(Struct, frozen=True):
     completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
 
 
-def usage_of(answer: Answer) -> Usage:
+def usage_of(answer: Answer, reasoning_tokens: int = 0) -> Usage:
     """Of a complete answer."""
     first = {choice.prompt: choice for choice in reversed(answer.choices)}.values()
     prompt = sum(choice.prompt_tokens for choice in first)
     completion = sum(choice.completion_tokens for choice in answer.choices)
     cached = sum(choice.cached_tokens for choice in first)
     forced = sum(choice.forced_tokens for choice in answer.choices)
-    details = PromptTokensDetails(cached), CompletionTokensDetails(forced)
+    details = PromptTokensDetails(cached), CompletionTokensDetails(forced, reasoning_tokens)
     return Usage(prompt, completion, prompt + completion, *details)
 
 
@@ -54,6 +55,7 @@ class Delta(Struct, frozen=True, omit_defaults=True):
 
     role: str | None = None
     content: str | None = None
+    reasoning_content: str | None = None
     refusal: UnsetType | None = UNSET
     tool_calls: Sequence[ToolCallDelta] | None = None
 
@@ -76,6 +78,7 @@ class ReplyMessage(Struct, frozen=True):
     role: str
     content: str | None
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
     tool_calls: Sequence[ToolCall] | UnsetType = UNSET
 
 

@@ -64,6 +64,9 @@ class ChatRequest(OpenAIFields, kw_only=True):
     tools: list[Any] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    separate_reasoning: bool | None = None
+    include_reasoning: bool | None = None
+    stream_reasoning: bool | None = None
 
 
 class CompletionRequest(OpenAIFields, kw_only=True):

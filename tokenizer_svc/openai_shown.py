@@ -14,6 +14,7 @@ from shared.tokenizer import Tokenizer
 from tokenizer_svc.alignment import Alignment, Shown
 from tokenizer_svc.announcements import Announcement
 from tokenizer_svc.answers import Answer, Choice, Piece
+from tokenizer_svc.api_error import ApiError, error_event
 from tokenizer_svc.openai_bodies import Body, ChatChoice, ChunkChoice, TextChoice, Usage, usage_of
 from tokenizer_svc.openai_scores import PromptLogprobs, TokenNames, Wanted, prompt_logprobs
 from tokenizer_svc.rendering import Origin
@@ -49,18 +50,31 @@ class OpenAIAnswers:
 
     def __init__(self, answer: Answer, origin: Origin, showing: Showing) -> None:
         self._answer = answer
-        self._id = f"{self.prefix}-{answer.id:016x}"
+        self._id = f"{self.prefix}{answer.id:016x}"
         self._origin = origin
         self._showing = showing
         self._names = TokenNames(showing.tokenizer.token_bytes, as_ids=showing.tokens_as_ids)
         self._alignments: dict[int, Alignment] = {}
         self._completion_tokens = [0] * len(answer.choices)  # in what was rendered so far
 
+    @property
+    def _reasoning_tokens(self) -> int:
+        """Of the whole answer, as far as they are told apart."""
+        return 0
+
+    @property
+    def _whole_usage(self) -> Usage:
+        return usage_of(self._answer, self._reasoning_tokens)
+
+    def failing(self, error: ApiError) -> bytes:
+        """The end of a stream that went wrong."""
+        return error_event(error)
+
     def closing(self) -> bytes:
         """The end of a stream that went well."""
         if not self._showing.include_usage:
             return DONE
-        return event(encode(self._body(self.chunk_object, (), usage_of(self._answer)))) + DONE
+        return event(encode(self._body(self.chunk_object, (), self._whole_usage))) + DONE
 
     def _chunk(self, choice: ChunkChoice | TextChoice, prompt_ids: Sequence[int] | UnsetType = UNSET) -> bytes:
         body = self._body(self.chunk_object, (choice,), self._usage())

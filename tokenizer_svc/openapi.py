@@ -7,7 +7,7 @@ what a route is for. Knows nothing of streams.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -94,15 +94,17 @@ class OpenApiRoute:
         """The document of the application that is asked."""
         if self._document is None:
             self._document = msgspec.json.encode(
-                document(routes_of(request.app), self._engine.limits, self._engine.model)
+                document(routes_of(request.app), self._engine.limits, self._engine.models)
             )
         return web.Response(body=self._document, content_type=JSON)
 
 
-def document(routes: Routes, limits: Limits, model: str) -> dict[str, Any]:
-    """The whole document of a server of one model. Raises KeyError for a route that openapi_operations.py lacks."""
+def document(routes: Routes, limits: Limits, models: Sequence[str]) -> dict[str, Any]:
+    """The whole document of a server of a model of these names. Raises KeyError for a route that openapi_operations.py
+    lacks.
+    """
     paths: dict[str, dict[str, Any]] = {}
-    parameters = {"model": {"type": "string", "enum": [model]}, "id": _ID}
+    parameters = {"model": {"type": "string", "enum": [*models]}, "id": _ID}
     for method, path in sorted(routes, key=lambda route: (route[1], route[0])):
         paths.setdefault(path, {})[method.lower()] = _operation(OPERATIONS[method, path], path, parameters)
     return {
@@ -119,7 +121,7 @@ def document(routes: Routes, limits: Limits, model: str) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": _schemas(limits, model),
+            "schemas": _schemas(limits, models),
             "responses": {status: _error(text) for status, text in _ERRORS.items()},
             "securitySchemes": {scheme: _bearer(whose) for scheme, whose in _KEYS.values()},
         },
@@ -204,9 +206,9 @@ def _error(text: str) -> dict[str, Any]:
     }
 
 
-def _schemas(limits: Limits, model: str) -> dict[str, Any]:
+def _schemas(limits: Limits, models: Sequence[str]) -> dict[str, Any]:
     _, found = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
-    by_field = {**bounds(limits, LIMITS), "model": {"string": {"enum": [model]}}}
+    by_field = {**bounds(limits, LIMITS), "model": {"string": {"enum": [*models]}}}
     by_place = forms(limits)
     for name, schema in found.items():
         for field, value in schema.get("properties", {}).items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from tokenizer_svc.rendering import ANSWER_PREFIX
+
 JSON, TEXT, EVENTS = "application/json", "text/plain", "text/event-stream"
 
 
@@ -32,7 +34,7 @@ def ref(name: str) -> dict[str, str]:
 
 
 _LAST_EVENT = "The id of the last event that arrived: those after it are sent"
-_LAST_EVENT_ID = {"type": "string", "pattern": "^(chatcmpl|cmpl|gen)-[0-9a-f]{16}:[0-9]{1,12}$"}
+_LAST_EVENT_ID = {"type": "string", "pattern": f"^{ANSWER_PREFIX}[0-9a-f]{{16}}:[0-9]{{1,12}}$"}
 _AGAIN: tuple[Mapping[str, Any], ...] = (
     {"name": "Last-Event-ID", "in": "header", "description": _LAST_EVENT, "schema": _LAST_EVENT_ID},
 )

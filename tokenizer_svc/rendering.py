@@ -7,6 +7,10 @@ from typing import NamedTuple, Protocol
 
 from shared.protocol import Scores
 from tokenizer_svc.answers import Answer, Piece, merged
+from tokenizer_svc.api_error import ApiError
+
+ANSWER_PREFIX = "(?:(?:chatcmpl|cmpl|gen)-|(?:msg|resp)_)"
+"""What the ids of answers begin with, as a pattern: the APIs' own words."""
 
 
 class Origin(NamedTuple):
@@ -30,6 +34,10 @@ class Rendering(Protocol):
 
     def closing(self) -> bytes:
         """The last events of a stream that went well."""
+        ...
+
+    def failing(self, error: ApiError) -> bytes:
+        """The last events of a stream that ends in an error."""
         ...
 
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:

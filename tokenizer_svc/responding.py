@@ -10,11 +10,11 @@ import structlog
 from aiohttp import web
 
 from tokenizer_svc.answers import Answer, Piece
-from tokenizer_svc.api_error import ApiError, internal, of_failure
+from tokenizer_svc.api_error import internal, of_failure
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.outlet import Outlet
 from tokenizer_svc.rendering import Rendering, whole_from
-from tokenizer_svc.sse import HEADERS, event
+from tokenizer_svc.sse import HEADERS
 from tokenizer_svc.timing import Timing
 
 log = structlog.get_logger("http")
@@ -86,16 +86,11 @@ async def _stream(
         log.debug("client left", request=f"{answer.id:016x}")
     except Exception:
         log.exception("stream failed", request=f"{answer.id:016x}")
-        await response.write(error_event(internal("the stream failed inside the server: send the request again")))
+        await response.write(rendering.failing(internal("the stream failed inside the server: send the request again")))
     return response
 
 
 def _end(engine: Engine, answer: Answer, rendering: Rendering) -> bytes:
     if answer.failed is None:
         return rendering.closing()
-    return error_event(of_failure(answer.failed, engine.retry_after_s))
-
-
-def error_event(error: ApiError) -> bytes:
-    """How a stream ends that had begun."""
-    return event(error.json())
+    return rendering.failing(of_failure(answer.failed, engine.retry_after_s))

@@ -21,7 +21,7 @@ from tokenizer_svc.asked import READERS, Asked
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.outlet import Outlet
 from tokenizer_svc.rendering import Origin, Rendering
-from tokenizer_svc.responding import error_event, send_json
+from tokenizer_svc.responding import send_json
 from tokenizer_svc.resumable.entries import End, EventId, Gone, Placed, Started, parse_event_id
 from tokenizer_svc.resumable.fold import Fold, error_of, events_of, whole_of
 from tokenizer_svc.resumable.resumables import Opened, Resumables
@@ -197,10 +197,12 @@ class Resuming:
         except ConnectionError:
             log.debug("client left", answer=source.answer_id)
         except Missing:
-            await response.write(error_event(_lost(source.tail)))
+            await response.write(source.failing(_lost(source.tail)))
         except Exception:
             log.exception("stream failed", answer=source.answer_id)
-            await response.write(error_event(internal("the stream failed inside the server: ask for the rest of it")))
+            await response.write(
+                source.failing(internal("the stream failed inside the server: ask for the rest of it"))
+            )
 
     def _rendering(self, fold: Fold) -> tuple[Rendering, Any]:
         record = fold.record
@@ -224,6 +226,10 @@ class _Events:
     @property
     def is_over(self) -> bool:
         return self._fold.ended is not None and not self._ahead
+
+    def failing(self, error: ApiError) -> bytes:
+        """The last events where the rest cannot be had."""
+        return self._rendering.failing(error)
 
     async def skip(self, count: int) -> int:
         """Pass over the first ``count`` events, as far as they are there; returns how many."""
@@ -250,7 +256,7 @@ class _Events:
                 self._ordinal += 1
                 found.append(named(event, str(EventId(self.answer_id, self._ordinal))))
             if isinstance(placed.entry, Gone):
-                found.append(error_event(_lost(self.tail)))
+                found.append(self.failing(_lost(self.tail)))
         return found
 
 

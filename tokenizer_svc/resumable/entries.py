@@ -20,6 +20,7 @@ from shared.scores import size_of as size_of_scores
 from shared.undecodable import UNDECODABLE
 from tokenizer_svc.announcements import Announcement
 from tokenizer_svc.answers import Choice, Piece
+from tokenizer_svc.rendering import ANSWER_PREFIX
 
 
 class Place(NamedTuple):
@@ -65,6 +66,7 @@ class Announced(_Entry, frozen=True):
     prompt_tokens: int
     generate: bytes  # as shared.protocol encodes it
     track: bytes
+    context: bytes = b""  # int32: the last few ids of its prompt
 
 
 class Record(_Entry, frozen=True, tag=1):
@@ -203,7 +205,14 @@ def announced(choice: Choice) -> Announced:
     if choice.request is None:
         raise ValueError("a choice that was not announced cannot be kept")
     generate, track = choice.request
-    return Announced(choice.id, choice.prompt, choice.prompt_tokens, protocol.encode(generate), protocol.encode(track))
+    return Announced(
+        choice.id,
+        choice.prompt,
+        choice.prompt_tokens,
+        protocol.encode(generate),
+        protocol.encode(track),
+        track.context,
+    )
 
 
 def logged(piece: Piece) -> LoggedPiece:
@@ -237,8 +246,8 @@ def _size_of(piece: LoggedPiece) -> int:
     return 32 + 2 * len(piece.text) + len(piece.tokens) + scores + vector
 
 
-_ANSWER_ID = re.compile(r"(?:chatcmpl|cmpl|gen)-(?P<id>[0-9a-f]{16})")
-_EVENT_ID = re.compile(r"(?P<answer>[a-z]+-[0-9a-f]{16}):(?P<ordinal>[0-9]{1,12})")
+_ANSWER_ID = re.compile(ANSWER_PREFIX + "(?P<id>[0-9a-f]{16})")
+_EVENT_ID = re.compile(f"(?P<answer>{ANSWER_PREFIX}[0-9a-f]{{16}}):(?P<ordinal>[0-9]{{1,12}})")
 
 
 class EventId(NamedTuple):

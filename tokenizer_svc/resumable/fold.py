@@ -28,7 +28,7 @@ from tokenizer_svc.resumable.entries import (
     Unreadable,
     announcement_of,
 )
-from tokenizer_svc.sse import event, split
+from tokenizer_svc.sse import split
 
 
 class Fold:
@@ -39,7 +39,9 @@ class Fold:
         self.owner = record.owner
         self.detokenizer = record.detokenizer
         choices = [
-            Choice(each.id, index, each.prompt, each.prompt_tokens, _announcement(each))
+            Choice(
+                each.id, index, each.prompt, each.prompt_tokens, _announcement(each), context=columns.ints(each.context)
+            )
             for index, each in enumerate(record.sequences)
         ]
         self.answer = Answer(choices, record.detokenizer, shares_id=record.shares_id)
@@ -113,7 +115,7 @@ def events_of(fold: Fold, rendering: Rendering, entry: Entry) -> list[bytes]:
         case End(fault=None):
             return split(rendering.closing())
         case End(fault=Fault() as fault) if was_started:
-            return split(event(error_of(fault).json()))
+            return split(rendering.failing(error_of(fault)))
         case _:
             return []
 

@@ -59,7 +59,9 @@ class Door(Protocol):
 
     limits: Limits
     metrics: Metrics
-    model: str
+
+    @property
+    def model(self) -> str: ...
 
     async def submit(
         self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller, keeping: Keeping | None = None
@@ -170,7 +172,7 @@ class Resumables:
         def record(answer: Answer) -> Record:
             made.append(
                 Record(
-                    answer_id=f"{asked.prefix}-{answer.id:016x}",
+                    answer_id=f"{asked.prefix}{answer.id:016x}",
                     path=opened.path,
                     body=opened.body,
                     tenant=opened.caller.tenant,
