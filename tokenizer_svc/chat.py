@@ -40,7 +40,7 @@ class Message(msgspec.Struct):
     content: str | list[Part] | None = None
     name: str | None = None
     reasoning_content: str | None = None
-    reasoning: str | None = None  # as vLLM calls it
+    reasoning: str | None = None  # the same, as vLLM and OpenRouter call it
     refusal: str | None = None
     tool_calls: Any = None
     tool_call_id: str | None = None
@@ -146,8 +146,8 @@ def _turn(message: Message, path: str, roles: Mapping[str, str], limits: Limits)
         turn[field] = read_calls(value, f"{path}.{field}", limits) if field == "tool_calls" else value
     if message.name is not None:
         turn["name"] = message.name
-    if (thoughts := message.reasoning_content or message.reasoning or content.thoughts) is not None:
-        turn["reasoning_content"] = thoughts
+    if (reasoning := message.reasoning_content or message.reasoning or content.thoughts) is not None:
+        turn["reasoning_content"] = reasoning
     return turn
 
 

@@ -71,7 +71,8 @@ async def draft_chat(request: ChatRequest, engine: Engine, how: HowRead) -> list
         may_be_long=truncation is not None,
     )
     length = _Length(asked, None, 1, LengthNames("messages", name))
-    drafts = _drafts(request, engine, [ids], length, truncation, chat_wants(request, engine.limits), structure)
+    wanted = chat_wants(request, engine.limits)
+    drafts = _drafts(request, engine, [ids], length, truncation, wanted, how.obeyed(structure, ids))
     return [draft._replace(display=how.shown(draft.display)) for draft in drafts]
 
 
