@@ -132,10 +132,11 @@ class CompletionAnswers(OpenAIAnswers):
     def piece(self, piece: Piece) -> bytes:
         """The chunks for one piece: none where it has no text yet."""
         choice = piece.choice
+        first = b""
+        if self._showing.echo is not None and choice.index not in self._begun:
+            first = self._chunk(self._text(choice, self._prompt(choice), self._echo(choice), ()))
         self._take(piece)
         chunks: list[TextChoice] = []
-        if self._showing.echo is not None and choice.index not in self._begun:
-            chunks.append(self._text(choice, self._prompt(choice), self._echo(choice), ()))
         if piece.text:
             due = self._due(choice)
             chunks.append(self._text(choice, piece.text, self._placed(choice, due), due))
@@ -145,7 +146,7 @@ class CompletionAnswers(OpenAIAnswers):
             stops = {"stop_reason": self._stop_reason(choice), "matched_stop": choice.matched}
             reason = FINISH_REASONS[piece.finish]
             chunks.append(msgspec.structs.replace(last, finish_reason=reason, **stops))
-        return b"".join(map(self._chunk, chunks))
+        return first + b"".join(map(self._chunk, chunks))
 
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The answer of a request that is no stream."""

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 from shared.tokenizer import Tokenizer
 from tokenizer_svc.api_error import invalid, unsupported
 
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _THOUGHTLESS = ("none", "minimal")
 _SWITCHES = ("enable_thinking", "thinking")
-_VERBOSITIES = ("low", "medium", "high")
+VERBOSITIES = ("low", "medium", "high")
 _USUAL_VERBOSITY = "medium"
 
 
@@ -52,16 +52,16 @@ def variables_of(fields: VariableFields, tokenizer: Tokenizer) -> dict[str, Any]
 
 def _effort(effort: str | float, known: frozenset[str]) -> dict[str, Any]:
     """The variable, and the switch where the template has one."""
-    is_level = effort in _EFFORTS if isinstance(effort, str) else 0 <= effort < 1
+    is_level = effort in EFFORTS if isinstance(effort, str) else 0 <= effort < 1
     if not is_level:
-        raise invalid(f"reasoning_effort must be {_options(_EFFORTS)}, not {effort!r:.50}", "reasoning_effort")
+        raise invalid(f"reasoning_effort must be {_options(EFFORTS)}, not {effort!r:.50}", "reasoning_effort")
     thinks = effort not in _THOUGHTLESS
     return {"reasoning_effort": effort, **{switch: thinks for switch in _SWITCHES if switch in known}}
 
 
 def _verbosity(verbosity: str, known: frozenset[str]) -> dict[str, Any]:
-    if verbosity not in _VERBOSITIES:
-        raise invalid(f"verbosity must be {_options(_VERBOSITIES)}, not {verbosity!r:.50}", "verbosity")
+    if verbosity not in VERBOSITIES:
+        raise invalid(f"verbosity must be {_options(VERBOSITIES)}, not {verbosity!r:.50}", "verbosity")
     if "verbosity" not in known and verbosity != _USUAL_VERBOSITY:
         raise unsupported("verbosity", "this model's chat template knows none: say it in a message")
     return {"verbosity": verbosity} if "verbosity" in known else {}

@@ -62,7 +62,6 @@ COMMON = {
     "return_routed_experts": _EXPERTS,
     "routed_experts_start_len": _EXPERTS,
     "routed_experts_prompt_start": _EXPERTS,
-    "spaces_between_special_tokens": "there is no space between tokens",
     "watermarking": "watermarks are not served",
     "repetition_detection": "use repetition_penalty",
     "stream_interval": "every token is sent as it comes",
@@ -150,9 +149,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
 }
 """Values beyond null, false and empty ones that ask for nothing."""
 
-_ALWAYS_TRUE = frozenset({"spaces_between_special_tokens"})
-"""Fields whose true, their default elsewhere, asks for nothing."""
-
 
 def refuse(body: Mapping[str, Any], fields: Mapping[str, str], prefix: str = "") -> None:
     """Raises ApiError 400 naming the first field that asks for what is not served."""
@@ -166,5 +162,5 @@ def refuse(body: Mapping[str, Any], fields: Mapping[str, str], prefix: str = "")
 
 def _is_neutral(name: str, value: object, body: Mapping[str, Any]) -> bool:
     if isinstance(value, bool):
-        return name in _ALWAYS_TRUE
+        return False
     return value in _NEUTRAL.get(name, ()) or (name == "best_of" and value == (body.get("n") or 1))
