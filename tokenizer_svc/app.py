@@ -101,8 +101,8 @@ class GenerationRoutes:
         if wish.resumable or wish.background or last is not None:
             return await self._keep(request, asked, wish, Opened(path, canonical(body), caller, arrived))
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
-        _log_accepted(answer, asked.user)
-        origin = Origin(engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
+        _log_accepted(answer, asked)
+        origin = Origin(asked.model or engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
         rendering = asked.rendering(answer, origin)
         outlet = Outlet(request, engine.limits, lambda: answer.unsent)
         with engine.outlets.using(outlet):
@@ -117,14 +117,15 @@ class GenerationRoutes:
             return await self._resuming.begin(outlet, asked, wish, opened)
 
 
-def _log_accepted(answer: Answer, user: str | None) -> None:
+def _log_accepted(answer: Answer, asked: Asked) -> None:
     """Say who asked for what, without a word of the prompt."""
     log.debug(
         "accepted",
         request=_request_id.get(),
         ids=[f"{choice.id:016x}" for choice in answer.choices],
         prompt_tokens=answer.choices[0].prompt_tokens,
-        user=user,
+        user=asked.user,
+        metadata=asked.metadata,
     )
 
 
