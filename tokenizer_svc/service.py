@@ -71,6 +71,7 @@ from tokenizer_svc.resumable.entries import Owner, Record, Unreadable, announcem
 from tokenizer_svc.resumable.fold import Fold
 from tokenizer_svc.resumable.resumables import Resumables
 from tokenizer_svc.resumable.service import RedisLogs
+from tokenizer_svc.served import fingerprint
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.surroundings import Surroundings
 from tokenizer_svc.tools.formats import ToolFormat
@@ -102,7 +103,7 @@ async def serve(context: Context) -> None:
     check_exposure(settings)
     access = doors(settings)
     await context.announce(State.LOADING, _LOADING)
-    door = FrontDoor(context, settings.served_model_name or name_of(settings.model))
+    door = FrontDoor(context, settings.served_model_name or (name_of(settings.model),))
     await door.begin()
     async with listening(_ports(door, access, settings), door.limits) as listeners:
         door.furnish(await asyncio.to_thread(_load, settings))
@@ -168,8 +169,9 @@ class _Language(NamedTuple):
 class FrontDoor:
     """The engine behind the HTTP application, over the streams."""
 
-    def __init__(self, context: Context, model: str) -> None:
-        self.model = model
+    def __init__(self, context: Context, models: tuple[str, ...]) -> None:
+        self.models = models
+        self.fingerprint = fingerprint(context.settings)
         self.created = int(time.time())
         self._language: _Language | None = None
         self._furnished = asyncio.Event()
@@ -244,6 +246,10 @@ class FrontDoor:
             reason = f"this front door is still {_LOADING}: try again in a few seconds"
             raise unavailable(reason, self.limits.unready_retry_after_s)
         return self._language
+
+    @property
+    def model(self) -> str:
+        return self.models[0]
 
     @property
     def is_stopping(self) -> bool:
@@ -433,6 +439,7 @@ class FrontDoor:
             card = {**msgspec.structs.asdict(self._card), "kv_tokens": self._card.kv_tokens}
         return {
             "model": self.model,
+            "models": self.models,
             "replica": self._context.replica,
             "started": self.created,
             "paused": self.paused or None,
