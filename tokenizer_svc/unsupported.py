@@ -105,8 +105,8 @@ COMPLETIONS = OPENAI | {
     "prompt_embeds": "send text or token ids",
 }
 
-_OPENAI_ONLY = {
-    "prompt_logprobs": "use return_logprob with logprob_start_len 0",
+_OF_OTHER_APIS = {
+    "prompt_logprobs": "use return_logprob and logprob_start_len",
     "truncate_prompt_tokens": "shorten the prompt before sending it",
     "return_token_ids": "answers have output_ids",
     "return_tokens_as_token_ids": "answers have output_ids",
@@ -114,7 +114,7 @@ _OPENAI_ONLY = {
 
 GENERATE = (
     {name: instead for name, instead in COMMON.items() if name != "rid"}
-    | _OPENAI_ONLY
+    | _OF_OTHER_APIS
     | dict.fromkeys(StructureFields.__struct_fields__, "put it into sampling_params")
     | {
         "image_data": _MEDIA,
@@ -133,7 +133,7 @@ GENERATE = (
     }
 )
 
-SAMPLING_PARAMS = COMMON | _OPENAI_ONLY
+SAMPLING_PARAMS = COMMON | _OF_OTHER_APIS
 
 EMBEDDINGS = {
     "dimensions": "vectors of this model cannot be cut: leave it out",
