@@ -52,6 +52,11 @@ class Toolbox(NamedTuple):
         return tuple(tool for tool in self.tools if tool.name in self.allowed)
 
     @property
+    def functions(self) -> dict[str, Mapping[str, Any]]:
+        """Those that may be called, with the schemas of their arguments."""
+        return {tool.name: tool.parameters for tool in self.callable_tools}
+
+    @property
     def needs_grammar(self) -> bool:
         """Whether the request asks for what the model alone cannot promise."""
         is_strict = any(tool.is_strict for tool in self.callable_tools)
