@@ -1,7 +1,7 @@
 """Whether an exchange is as the published descriptions say, and as clients rely on.
 
-The descriptions are the typed models of the openai and anthropic packages, made from these APIs' OpenAPI documents. They
-are read strictly: no number for a string, no unknown value of an enumeration, nothing required left out. Unknown
+The descriptions are the typed models of the openai and anthropic packages, made from these APIs' OpenAPI documents.
+They are read strictly: no number for a string, no unknown value of an enumeration, nothing required left out. Unknown
 fields are allowed, as clients allow them. What no model can say (the order of chunks) is written out here.
 """
 

@@ -16,6 +16,11 @@ ROOT = Path(__file__).parents[2]
 MODEL = "smollm2-135m-instruct"
 """The packaged model: with an instruct template, and held by grammars it answers with tools and JSON right."""
 
+SCRIPTED = "scripted"
+"""The model of scripted.py."""
+PLACES = ("San Francisco, CA", "Oslo", "Lima, Peru")
+"""Where it asks for the weather. A grammar (strict tools) writes what is certain in tokens of its own, after which any place may follow."""
+
 _OWN_ENVIRONMENT = Path(os.environ.get("ROOTSTREAM_ENVIRONMENT", ROOT / ".venv"))
 
 

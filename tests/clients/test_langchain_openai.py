@@ -45,3 +45,11 @@ class TestChatOpenAI(ChatModelIntegrationTests):
     @property
     def has_tool_choice(self) -> bool:
         return True
+
+
+class TestChatOpenAIWithScript(TestChatOpenAI):
+    """The tests that leave it to the model whether it calls a tool, with a model that does."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, scripted_url: str) -> None:
+        self._base_url = scripted_url
