@@ -6,6 +6,7 @@ what a route is for. Knows nothing of streams.
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from tokenizer_svc.native_answers import Output
 from tokenizer_svc.openai_bodies import Body, ChatChoice, TextChoice
 from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest
 from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
+from tokenizer_svc.openapi_meanings import explain
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
 from tokenizer_svc.pages.routes import files
 from tokenizer_svc.resuming import Deleted, Ticket
@@ -230,14 +232,16 @@ def _schemas(limits: Limits, models: Sequence[str]) -> dict[str, Any]:
         if refused := _REFUSED.get(name):
             schema["x-refused-fields"] = dict(refused)
     body = found.pop("Body")
-    return {
+    schemas = {
         **found,
         "ChatCompletion": _completion(body, "chat.completion", "ChatChoice"),
         "TextCompletion": _completion(body, "text_completion", "TextChoice"),
         "Model": _MODEL,
         "Flushed": _FLUSHED,
-        "AbortRequest": {**found["AbortRequest"], **_ABORT_BY},
+        "AbortRequest": {**found["AbortRequest"], **copy.deepcopy(_ABORT_BY)},
     }
+    explain(schemas, {operation.request for operation in OPERATIONS.values() if operation.request})
+    return schemas
 
 
 def _is_request(name: str) -> bool:
