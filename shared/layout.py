@@ -23,6 +23,7 @@ class Columns(NamedTuple):
     counts: str = ""
     optional: tuple[str, ...] = ()  # may be empty where the others are not
     codes: Mapping[str, int] = _NONE  # columns of bytes, and the largest value of each
+    wide: tuple[Mapping[str, int], ...] = ()  # as many values for each row as for any other, alike in each group
 
 
 def flaw(message: Any, columns: Columns) -> str | None:
@@ -44,7 +45,24 @@ def flaw(message: Any, columns: Columns) -> str | None:
     for name, most in columns.codes.items():
         if max(getattr(message, name), default=0) > most:
             return f"{name} has a code above {most}"
+    for group in columns.wide:
+        if reason := _flaw_of_wide(message, group, size or 0):
+            return reason
     return _flaw_of_cells(message, columns) if columns.cells else None
+
+
+def _flaw_of_wide(message: Any, group: Mapping[str, int], rows: int) -> str | None:
+    count: int | None = None
+    for name, kind in group.items():
+        column, width = getattr(message, name), abs(kind)
+        if kind == INT32 and not _natural(column):
+            return f"{name} is no column of whole numbers from 0"
+        if len(column) % (width * (rows or 1)) or (column and not rows):
+            return f"{name} has {len(column)} bytes, not as many for each of {rows} rows"
+        if count is not None and len(column) // width != count:
+            return f"{name} has {len(column) // width} values for {count} of its group"
+        count = len(column) // width
+    return None
 
 
 def _flaw_of_cells(message: Any, columns: Columns) -> str | None:

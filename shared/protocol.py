@@ -409,9 +409,9 @@ Message = (
 _FINISHES = {"finishes": max(Finish)}
 TABLES: Mapping[type, tuple[Columns, ...]] = {
     Scores: (
-        Columns({"chosen": FLOAT32, "ranks": INT32}),
-        Columns({"top_ids": INT32, "top": FLOAT32}),
-        Columns({"asked": FLOAT32}),
+        Columns(
+            {"chosen": FLOAT32, "ranks": INT32}, wide=({"top_ids": INT32, "top": FLOAT32}, {"asked": FLOAT32})
+        ),
     ),
     Vector: (Columns({"values": FLOAT32}),),
     Generate: (Columns({"input_ids": INT32}),),

@@ -5,6 +5,7 @@ For tests of whoever reads them: of what :func:`shared.protocol.decode` lets thr
 
 from __future__ import annotations
 
+import itertools
 import typing
 from typing import Any
 
@@ -31,7 +32,7 @@ def _struct(kind: type[Any], ids: list[int]) -> st.SearchStrategy[Any]:
     tables = protocol.TABLES.get(kind, ())
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
-    packed = {name for table in tables for name in (*table.rows, *table.cells)}
+    packed = {name for table in tables for name in (*table.rows, *table.cells, *itertools.chain(*table.wide))}
     fields = {field.encode_name: _value(field.type, field.encode_name, ids) for field in info.fields}
     loose = st.fixed_dictionaries(fields)
     if not tables:
@@ -61,6 +62,9 @@ def _table(draw: st.DrawFn, table: Any, ids: list[int]) -> dict[str, Any]:
             found[name] = b""
         else:
             found[name] = draw(_column(width, size, ids))
+    for group in table.wide:
+        count = size * draw(st.integers(0, 2))
+        found |= {name: draw(_column(width, count, ids)) for name, width in group.items()}
     cells = sum(columns.ints(found[table.counts])) if table.cells else 0
     for name, width in table.cells.items():
         found[name] = b"" if name in table.optional and draw(st.booleans()) else draw(_column(width, cells, ids))

@@ -7,10 +7,11 @@ or clocks; the one who waits and the one who fills share an event.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from shared.protocol import Failed, Failure, Finish, Scores, Vector
+from shared.scores import joined, part, size_of
 from tokenizer_svc.announcements import Announcement
 
 _MERGE_FROM = 64  # pieces that wait for their client
@@ -33,7 +34,7 @@ class Piece(NamedTuple):
     finish: Finish
     completion_tokens: int  # of the choice, up to and with this piece
     forced_tokens: int  # likewise: of these, that a grammar left no choice about
-    scores: Scores | None = None  # of exactly these tokens, where the request wants any
+    scores: Scores | None = None  # of exactly these tokens, where there are some and the request wants any
 
 
 class Row(NamedTuple):
@@ -150,19 +151,34 @@ class Answer:
         if known > len(row.tokens) or (known == len(row.tokens) and row.finish is Finish.NONE):
             return True
         tokens, text = row.tokens[known:], row.text[choice.characters - row.offset :]
+        scores = self._take_scores(choice, row, len(tokens))
         choice.completion_tokens += len(tokens)
         choice.characters += len(text)
         choice.forced_tokens = row.forced
         choice.finish = row.finish
         choice.matched = row.matched
         if text or tokens or row.finish is not Finish.NONE:
-            self._pieces.append(Piece(choice, text, tokens, row.finish, choice.completion_tokens, choice.forced_tokens))
-            self.unsent += len(text) + _TOKEN_BYTES * len(tokens)
+            self._pieces.append(
+                Piece(choice, text, tokens, row.finish, choice.completion_tokens, choice.forced_tokens, scores)
+            )
+            self.unsent += len(text) + _TOKEN_BYTES * len(tokens) + size_of(scores)
             if len(self._pieces) >= self._merge_at:
                 self._pieces = merged(self._pieces)
                 self._merge_at = max(_MERGE_FROM, 2 * len(self._pieces))
             self._tell()
         return True
+
+    def _take_scores(self, choice: Choice, row: Row, count: int) -> Scores | None:
+        """Those of a row's ``count`` new tokens; those of the prompt go to the choice."""
+        if row.vector is not None:
+            choice.vector = row.vector
+        if row.scores is None:
+            return None
+        prompt, at = choice.prompt_tokens, choice.prompt_tokens + choice.completion_tokens
+        if choice.prompt_scores is None and row.scores.first < prompt:
+            choice.prompt_scores = part(row.scores, 0, prompt)
+            self.unsent += size_of(choice.prompt_scores)
+        return part(row.scores, at, at + count) if count else None
 
     def aborted(self, choice: Choice) -> None:
         """The scheduler ended a choice on request."""
@@ -208,14 +224,16 @@ class Answer:
         return pieces
 
 
-def merged(pieces: Sequence[Piece]) -> list[Piece]:
+def merged(pieces: Iterable[Piece]) -> list[Piece]:
     """One piece for each choice, in the order of their first."""
     by_choice: dict[int, list[Piece]] = {}
     for piece in pieces:
         by_choice.setdefault(piece.choice.index, []).append(piece)
     return [
         each[-1]._replace(
-            text="".join([piece.text for piece in each]), tokens=[token for piece in each for token in piece.tokens]
+            text="".join([piece.text for piece in each]),
+            tokens=[token for piece in each for token in piece.tokens],
+            scores=joined(piece.scores for piece in each),
         )
         for each in by_choice.values()
     ]

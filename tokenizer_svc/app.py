@@ -1,4 +1,4 @@
-"""The HTTP application: routes for generation, errors in OpenAI's shape, request ids.
+"""The HTTP application: routes for generation, errors in the shape of each API, request ids.
 
 Knows nothing of streams: everything goes through :class:`~tokenizer_svc.engine.Engine`.
 """
@@ -18,6 +18,8 @@ from aiohttp.typedefs import Handler, Middleware
 from tokenizer_svc.access.guard import Access, caller_of, guard, sharing
 from tokenizer_svc.admin import OperatorRoutes, PublicRoutes
 from tokenizer_svc.answers import Answer
+from tokenizer_svc.anthropic_api.errors import error_json, is_anthropic
+from tokenizer_svc.anthropic_api.routes import MessagesRoutes
 from tokenizer_svc.api_error import ApiError, internal
 from tokenizer_svc.asked import READERS, Asked
 from tokenizer_svc.body import read_object
@@ -43,6 +45,7 @@ def build_app(engine: Engine, access: Access, resumables: Resumables, *, with_ad
     for path in READERS:
         app.router.add_post(path, routes.post)
     resuming.add_to(app.router)
+    MessagesRoutes(engine).add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
     if with_admin:
@@ -117,7 +120,7 @@ def _log_accepted(answer: Answer, user: str | None) -> None:
 
 
 def _errors_and_ids(engine: Engine) -> Middleware:
-    """Give every request an id, every error OpenAI's shape, and count both."""
+    """Give every request an id, every error the shape of its API, and count both."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -140,17 +143,19 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except ApiError as error:
-        return _error_response(error)
+        return _error_response(error, request)
     except web.HTTPException as refused:
-        return _error_response(_of_http(refused, request), refused.headers.get("Allow"))
+        return _error_response(_of_http(refused, request), request, refused.headers.get("Allow"))
     except Exception:
         log.exception("request failed", request=_request_id.get(), path=request.path)
-        return _error_response(internal(f"the server failed; its log has the reason under {_request_id.get()}"))
+        error = internal(f"the server failed; its log has the reason under {_request_id.get()}")
+        return _error_response(error, request)
 
 
-def _error_response(error: ApiError, allow: str | None = None) -> web.Response:
+def _error_response(error: ApiError, request: web.Request, allow: str | None = None) -> web.Response:
     headers = error.headers if allow is None else {**error.headers, "Allow": allow}
-    return web.Response(status=error.status, body=error.json(), content_type="application/json", headers=headers)
+    body = error_json(error, _request_id.get()) if is_anthropic(request.path) else error.json()
+    return web.Response(status=error.status, body=body, content_type="application/json", headers=headers)
 
 
 def _of_http(refused: web.HTTPException, request: web.Request) -> ApiError:
@@ -178,6 +183,7 @@ def _closing(engine: Engine) -> Callable[[web.Request, web.StreamResponse], Awai
 
 
 async def _name_request(request: web.Request, response: web.StreamResponse) -> None:
-    del request
     response.headers["X-Request-Id"] = _request_id.get()
+    if is_anthropic(request.path):
+        response.headers["request-id"] = _request_id.get()  # Anthropic's clients look for it
     response.headers["Server"] = "rootstream"

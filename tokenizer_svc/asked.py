@@ -10,6 +10,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from tokenizer_svc.answers import Answer
+from tokenizer_svc.anthropic_api.answers import MessageAnswers
+from tokenizer_svc.anthropic_api.drafting import draft_messages, read_as_chat
+from tokenizer_svc.anthropic_api.request import MessagesRequest, read_messages
 from tokenizer_svc.draft import Draft
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import Generation, draft_generate, read_generate, values_of
@@ -18,6 +21,7 @@ from tokenizer_svc.openai import ChatRequest, CompletionRequest, draft_chat, dra
 from tokenizer_svc.openai import read_completion as read_completion_body
 from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
 from tokenizer_svc.rendering import Origin, Rendering
+from tokenizer_svc.reply_parts import ReplyParts
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.answers import ToolAnswers
 from tokenizer_svc.tools.toolbox import Toolbox, read_tools
@@ -25,6 +29,7 @@ from tokenizer_svc.tools.toolbox import Toolbox, read_tools
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 GENERATE = "/generate"
+MESSAGES = "/v1/messages"
 
 
 class Asked(NamedTuple):
@@ -106,5 +111,30 @@ def _native_answers(generation: Generation, engine: Engine, answer: Answer, orig
     return NativeAnswers(answer, origin.elapsed, is_single=generation.is_single, open_values=values)
 
 
-READERS: dict[str, Read] = {CHAT: _chat, COMPLETIONS: _completion, GENERATE: _generate}
+def _messages(body: dict[str, Any], engine: Engine) -> Asked:
+    request = read_messages(body)
+    chat = read_as_chat(request, engine)
+    toolbox = read_tools(chat, engine.limits)
+    return Asked(
+        prefix=MessageAnswers.prefix,
+        stream=bool(request.stream),
+        resumable=bool(request.resumable),
+        background=bool(request.background),
+        shares_id=True,
+        user=chat.user,
+        draft=partial(draft_messages, request, chat, engine, toolbox),
+        rendering=partial(_message_answers, request, engine, toolbox),
+    )
+
+
+def _message_answers(
+    request: MessagesRequest, engine: Engine, toolbox: Toolbox | None, answer: Answer, origin: Origin
+) -> Rendering:
+    tools = None if toolbox is None else ToolAnswers(answer, engine.tool_format, toolbox)
+    parts = ReplyParts(answer.choices[0], tools)
+    shows_thoughts = request.thinking is None or request.thinking.display != "omitted"
+    return MessageAnswers(answer, origin.model, parts, max_tokens=request.max_tokens, shows_thoughts=shows_thoughts)
+
+
+READERS: dict[str, Read] = {CHAT: _chat, COMPLETIONS: _completion, GENERATE: _generate, MESSAGES: _messages}
 """By the path of the API."""

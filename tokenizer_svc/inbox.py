@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from shared import columns
 from shared.protocol import Aborted, Admitted, Failed, Finish, Flushed, Message, Texts
+from shared.scores import by_id
 from tokenizer_svc.answers import Answer, Choice, Row
 from tokenizer_svc.backlog import Waiting
 
@@ -119,6 +120,8 @@ class Inbox:
             strict=True,
         )
         tokens = columns.as_int32(message.tokens).tolist()
+        scores = by_id(message.scores)
+        vectors = {vector.id: vector for vector in message.vectors}
         lacking: set[Choice] = set()
         end = 0
         for id, first, count, offset, text, finish, matched, forced in rows:
@@ -129,7 +132,10 @@ class Inbox:
             answer, choice = expected
             if choice.finish is not Finish.NONE:
                 continue  # it was ended here, and the scheduler is yet to be told
-            if not answer.advance(choice, Row(first, tokens[start:end], offset, text, Finish(finish), matched, forced)):
+            row = Row(
+                first, tokens[start:end], offset, text, Finish(finish), matched, forced, scores.get(id), vectors.get(id)
+            )
+            if not answer.advance(choice, row):
                 lacking.add(choice)
             elif choice.finish is not Finish.NONE:
                 self._done(id, answer)

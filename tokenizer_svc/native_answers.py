@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from shared.protocol import Finish
+from shared.protocol import Finish, Scores
 from tokenizer_svc.answers import Answer, Choice, Piece
 from tokenizer_svc.api_error import ApiError, error_event
 from tokenizer_svc.sse import DONE, event
@@ -94,8 +94,9 @@ class NativeAnswers:
         """The end of a stream that went wrong."""
         return error_event(error)
 
-    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
+    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The answer of a request that is no stream."""
+        del scores
         outputs = [
             Output(
                 text,

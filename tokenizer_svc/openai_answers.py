@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from shared.protocol import Finish
+from shared.protocol import Finish, Scores
 from tokenizer_svc.answers import Answer, Choice, Piece
 from tokenizer_svc.api_error import ApiError, error_event
 from tokenizer_svc.sse import DONE, event
@@ -184,9 +184,9 @@ class ChatAnswers(_Answers):
             return chunks
         return chunks + self._chunk(ChunkChoice(index, Delta(), None, reason or FINISH_REASONS[piece.finish]))
 
-    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
+    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The answer of a request that is no stream."""
-        del tokens
+        del tokens, scores
         choices = zip(self._answer.choices, texts, strict=True)
         return self._whole([self._choice(choice, text) for choice, text in choices])
 
@@ -218,9 +218,9 @@ class CompletionAnswers(_Answers):
             return text
         return text + self._chunk(TextChoice(index, "", None, FINISH_REASONS[piece.finish]))
 
-    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
+    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The answer of a request that is no stream."""
-        del tokens
+        del tokens, scores
         return self._whole(
             [
                 TextChoice(choice.index, text, None, FINISH_REASONS[choice.finish])

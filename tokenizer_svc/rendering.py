@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from tokenizer_svc.answers import Piece
+from shared.protocol import Scores
+from tokenizer_svc.answers import Answer, Piece, merged
 from tokenizer_svc.api_error import ApiError
 
 ANSWER_PREFIX = "(?:(?:chatcmpl|cmpl|gen)-|(?:msg|resp)_)"
@@ -39,6 +40,17 @@ class Rendering(Protocol):
         """The last events of a stream that ends in an error."""
         ...
 
-    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> bytes:
-        """The body of an answer that is no stream, from text and tokens by choice."""
+    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
+        """The body of an answer that is no stream, from text, tokens and their log-probabilities by choice."""
         ...
+
+
+def whole_from(answer: Answer, rendering: Rendering, pieces: Iterable[Piece]) -> bytes:
+    """The body of an answer, from all of its pieces."""
+    by_choice = {piece.choice.index: piece for piece in merged(pieces)}
+    found = [by_choice.get(choice.index) for choice in answer.choices]
+    return rendering.whole(
+        [piece.text if piece else "" for piece in found],
+        [piece.tokens if piece else () for piece in found],
+        [piece.scores if piece else None for piece in found],
+    )

@@ -9,11 +9,11 @@ from __future__ import annotations
 import structlog
 from aiohttp import web
 
-from tokenizer_svc.answers import Answer
+from tokenizer_svc.answers import Answer, Piece
 from tokenizer_svc.api_error import internal, of_failure
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.outlet import Outlet
-from tokenizer_svc.rendering import Rendering
+from tokenizer_svc.rendering import Rendering, whole_from
 from tokenizer_svc.sse import HEADERS
 from tokenizer_svc.timing import Timing
 
@@ -43,19 +43,16 @@ async def respond(
 async def _whole(
     outlet: Outlet, engine: Engine, answer: Answer, rendering: Rendering, timing: Timing
 ) -> web.StreamResponse:
-    texts: list[list[str]] = [[] for _ in answer.choices]
-    tokens: list[list[int]] = [[] for _ in answer.choices]
+    gathered: list[Piece] = []
     over = False
     while not over:
         pieces = await answer.pieces()
         over = answer.is_over
         timing.received(pieces)
-        for piece in pieces:
-            texts[piece.choice.index].append(piece.text)
-            tokens[piece.choice.index] += piece.tokens
+        gathered += pieces
     if answer.failed is not None:
         raise of_failure(answer.failed, engine.retry_after_s)
-    return await send_json(outlet, rendering.whole(["".join(parts) for parts in texts], tokens))
+    return await send_json(outlet, whole_from(answer, rendering, gathered))
 
 
 async def send_json(outlet: Outlet, body: bytes) -> web.StreamResponse:

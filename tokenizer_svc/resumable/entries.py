@@ -15,7 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from shared import columns, protocol
-from shared.protocol import Finish
+from shared.protocol import Finish, Scores, Vector
+from shared.scores import size_of as size_of_scores
 from shared.undecodable import UNDECODABLE
 from tokenizer_svc.announcements import Announcement
 from tokenizer_svc.answers import Choice, Piece
@@ -115,6 +116,9 @@ class LoggedPiece(_Entry, frozen=True):
     completion_tokens: int
     forced_tokens: int
     cached_tokens: int
+    scores: Scores | None = None
+    prompt_scores: Scores | None = None  # comes with the first piece of its choice
+    vector: Vector | None = None  # with the last
 
 
 class Progress(_Entry, frozen=True, tag=4):
@@ -206,21 +210,32 @@ def announced(choice: Choice) -> Announced:
 def logged(piece: Piece) -> LoggedPiece:
     """A piece as the log keeps it."""
     choice = piece.choice
+    is_first = piece.completion_tokens == len(piece.tokens)
+    is_last = piece.finish is not Finish.NONE
     return LoggedPiece(
         choice=choice.index,
         text=piece.text,
         tokens=columns.int32(piece.tokens),
         finish=piece.finish,
-        matched=choice.matched if piece.finish is not Finish.NONE else None,
+        matched=choice.matched if is_last else None,
         completion_tokens=piece.completion_tokens,
         forced_tokens=piece.forced_tokens,
         cached_tokens=choice.cached_tokens,
+        scores=piece.scores,
+        prompt_scores=choice.prompt_scores if is_first else None,
+        vector=choice.vector if is_last else None,
     )
 
 
 def size_of(entry: Progress) -> int:
     """About how many bytes it takes."""
-    return 16 + sum(32 + 2 * len(piece.text) + len(piece.tokens) for piece in entry.pieces)
+    return 16 + sum(map(_size_of, entry.pieces))
+
+
+def _size_of(piece: LoggedPiece) -> int:
+    scores = size_of_scores(piece.scores) + size_of_scores(piece.prompt_scores)
+    vector = 0 if piece.vector is None else len(piece.vector.values)
+    return 32 + 2 * len(piece.text) + len(piece.tokens) + scores + vector
 
 
 _ANSWER_ID = re.compile(ANSWER_PREFIX + "(?P<id>[0-9a-f]{16})")

@@ -12,7 +12,7 @@ from shared import columns
 from shared.protocol import Finish
 from tokenizer_svc.answers import Answer, Choice, Piece
 from tokenizer_svc.api_error import ApiError
-from tokenizer_svc.rendering import Rendering
+from tokenizer_svc.rendering import Rendering, whole_from
 from tokenizer_svc.resumable.entries import Claim, End, Entry, Fault, Gone, LoggedPiece, Progress, Record, Started
 from tokenizer_svc.sse import split
 
@@ -62,8 +62,12 @@ class Fold:
         choice.finish = Finish(logged.finish)
         choice.matched = logged.matched
         choice.characters += len(logged.text)
+        choice.prompt_scores = logged.prompt_scores or choice.prompt_scores
+        choice.vector = logged.vector or choice.vector
         tokens = columns.as_int32(logged.tokens).tolist()
-        return Piece(choice, logged.text, tokens, choice.finish, choice.completion_tokens, choice.forced_tokens)
+        return Piece(
+            choice, logged.text, tokens, choice.finish, choice.completion_tokens, choice.forced_tokens, logged.scores
+        )
 
 
 def folded(record: Record, entries: Iterable[Entry]) -> Fold:
@@ -93,13 +97,7 @@ def events_of(fold: Fold, rendering: Rendering, entry: Entry) -> list[bytes]:
 
 def whole_of(fold: Fold, rendering: Rendering, entries: Iterable[Entry]) -> bytes:
     """The body of a complete answer that is no stream."""
-    texts: list[list[str]] = [[] for _ in fold.answer.choices]
-    tokens: list[list[int]] = [[] for _ in fold.answer.choices]
-    for entry in entries:
-        for piece in fold.take(entry):
-            texts[piece.choice.index].append(piece.text)
-            tokens[piece.choice.index] += piece.tokens
-    return rendering.whole(["".join(parts) for parts in texts], tokens)
+    return whole_from(fold.answer, rendering, [piece for entry in entries for piece in fold.take(entry)])
 
 
 def error_of(fault: Fault) -> ApiError:

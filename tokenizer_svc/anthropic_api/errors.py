@@ -1,0 +1,81 @@
+"""Errors in Anthropic's shape, on Anthropic's routes.
+
+The types by status are those of Anthropic's reference (api/errors).
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from tokenizer_svc.api_error import ApiError
+from tokenizer_svc.sse import event
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_OTHERS, _OURS = "invalid_request_error", "api_error"
+_FROM_OURS = 500
+
+_ROOT = "/v1/messages"
+
+_NAMES = (
+    (re.compile(r"^tools\[(\d+)\]\.function\.parameters"), r"tools[\1].input_schema"),
+    (re.compile(r"^tools\[(\d+)\]\.function\."), r"tools[\1]."),
+    (re.compile(r"^tool_choice\.function\."), "tool_choice."),
+    (re.compile(r"^response_format\.json_schema\."), "output_config.format."),
+    (re.compile(r"^stop$"), "stop_sequences"),
+    (re.compile(r"^user$"), "metadata.user_id"),
+)
+"""What chats call a field, and what it is called here."""
+
+
+class MessagesError(msgspec.Struct, frozen=True):
+    """What went wrong."""
+
+    type: str
+    message: str
+
+
+class MessagesErrorDocument(msgspec.Struct, frozen=True):
+    """What is sent."""
+
+    type: str
+    error: MessagesError
+    request_id: str | None
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether a path is one of Anthropic's API."""
+    return path == _ROOT or path.startswith(f"{_ROOT}/")
+
+
+def error_json(error: ApiError, request_id: str | None) -> bytes:
+    """The body of a response."""
+    kind = _TYPES.get(error.status, _OTHERS if error.status < _FROM_OURS else _OURS)
+    return msgspec.json.encode(MessagesErrorDocument("error", MessagesError(kind, _message(error)), request_id))
+
+
+def error_event(error: ApiError) -> bytes:
+    """How a stream ends that had begun."""
+    return event(error_json(error, None), "error")
+
+
+def _message(error: ApiError) -> str:
+    """The message with the names of the fields that clients here know."""
+    param = error.body.param
+    if param is None:
+        return error.body.message
+    name = param
+    for theirs, ours in _NAMES:
+        name = theirs.sub(ours, name)
+    return re.sub(rf"(?<![\w.]){re.escape(param)}(?!\w)", lambda _: name, error.body.message)
