@@ -20,7 +20,7 @@ from shared.chat_template import ChatTemplate
 from shared.errors import UserError
 from shared.inner_encoding import inner_backend
 from shared.model_files import ModelFiles
-from shared.spelling import Unspellable, absent_bytes, spell_byte_level, spell_vocabulary
+from shared.spelling import Spell, Unspellable, absent_bytes, spell_vocabulary, speller
 from shared.text_stream import ByteTextStream, TextStream, WindowTextStream
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -111,6 +111,13 @@ class Tokenizer:
         """The bytes that each token adds to a text, by id: none for special tokens and for those that end an answer."""
         return self._spelling
 
+    def token_bytes(self, id: int) -> bytes:
+        """The bytes of one token by itself, special ones included; none for an id beyond the vocabulary.
+
+        A token may hold half a character. Where this vocabulary has no spelling, a token's text is its decoding.
+        """
+        return self._token_bytes(id)
+
     def to_json(self) -> str:
         """The description that tokenizer.json holds."""
         return self._backend.to_str()
@@ -118,6 +125,10 @@ class Tokenizer:
     @cached_property
     def _spelling(self) -> list[bytes] | Unspellable:
         return spell_vocabulary(self._backend, self._special_ids | set(self.eos_ids))
+
+    @cached_property
+    def _speller(self) -> Spell | Unspellable:
+        return speller(self._backend)
 
     @cached_property
     def _inner_backend(self) -> tokenizers.Tokenizer:
@@ -164,9 +175,14 @@ class Tokenizer:
         return self.chat_template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
 
     def _spell(self, id: int) -> bytes:
-        """The bytes of one token of a byte-level vocabulary; none for an id beyond it."""
+        """The bytes of one token; none for an id beyond the vocabulary."""
         token = self._backend.id_to_token(id)
-        return b"" if token is None else spell_byte_level(token)
+        if token is None:
+            return b""
+        spell = self._speller
+        if isinstance(spell, Unspellable):
+            return self.decode([id], skip_special_tokens=False).encode()
+        return spell(token)
 
     def _spell_shown(self, id: int) -> bytes:
         return b"" if id in self._special_ids else self._spell(id)

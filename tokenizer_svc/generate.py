@@ -32,7 +32,6 @@ class SamplingParams(SamplingFields, kw_only=True):
     max_new_tokens: int | None = None
     min_new_tokens: int | None = None
     sampling_seed: int | None = None
-    no_stop_trim: bool | None = None
 
 
 class GenerateRequest(msgspec.Struct, kw_only=True):
@@ -118,7 +117,7 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
             max_tokens=answer_length(card, len(ids), params.max_new_tokens, usual, names),
             min_tokens=params.min_new_tokens,
             seed=params.sampling_seed,
-            include_stop=bool(params.no_stop_trim),
+            include_stop=False,
             grammar=structure.grammar if structure else None,
         )
         drafts += (

@@ -67,7 +67,7 @@ def tokenise(engine: Engine, card: ModelCard, text: str, name: str, *, add_speci
     if len(text) >= engine.limits.thread_from:
         least = engine.tokenizer.least_tokens(text)
         if least >= context_of(card):
-            raise _too_long(f"the prompt has more than {least} tokens", context_of(card), name)
+            raise _too_long(f"the prompt of more than {least} tokens", context_of(card), name)
     return engine.tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
 
@@ -97,26 +97,31 @@ def context_of(card: ModelCard) -> int:
 
 
 def answer_length(
-    card: ModelCard, prompt_tokens: int, asked: int | None, default: int | None, names: LengthNames
+    card: ModelCard, prompt_tokens: int, asked: int | None, default: int | None, names: LengthNames, *, least: int = 1
 ) -> int:
     """How many tokens the answer may have: as asked, else ``default`` (None: all that fit), if they fit.
 
-    Raises ApiError 400.
+    ``least`` is 0 where an answer may have none: the prompt is computed, and nothing drawn. Raises ApiError 400.
     """
     context = context_of(card)
-    if asked is not None and asked < 1:
-        raise invalid(f"{names.max_tokens} must be at least 1, not {asked}", names.max_tokens)
+    if asked is not None and asked < least:
+        raise invalid(f"{names.max_tokens} must be at least {least}, not {asked}", names.max_tokens)
     room = context - prompt_tokens
-    if room < 1:
-        raise _too_long(f"the prompt has {prompt_tokens} tokens, which leaves no room to answer", context, names.prompt)
+    if room < (least if asked == 0 else 1):
+        beside = "" if room < 0 else " with one more to answer"
+        raise _too_long(f"the prompt of {prompt_tokens} tokens{beside}", context, names.prompt)
     if asked is None:
         return room if default is None else min(default, room)
     if asked > room:
-        needed = f"{prompt_tokens + asked} tokens are needed ({prompt_tokens} in the prompt, {asked} for the answer)"
-        raise _too_long(needed, context, names.prompt)
+        together = f"the prompt of {prompt_tokens} tokens with {asked} for the answer, {prompt_tokens + asked} in all,"
+        raise _too_long(together, context, names.prompt)
     return asked
 
 
 def _too_long(what: str, context: int, param: str) -> ApiError:
-    message = f"this model's maximum context length is {context} tokens; {what}: shorten the prompt or the answer"
+    """In the words that clients look for, of several servers."""
+    message = (
+        f"this model's maximum context length is {context} tokens: {what} is longer than the model's context length: "
+        "shorten the prompt or the answer"
+    )
     return invalid(message, param, "context_length_exceeded")

@@ -6,16 +6,18 @@ Three APIs share the fields; a default that depends on the API is an argument. K
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
-from shared.protocol import Grammar, Sampling
+from shared.protocol import Grammar, Jump, Sampling, Scoring
 from tokenizer_svc.api_error import invalid
 from tokenizer_svc.draft import Display
 from tokenizer_svc.limits import SEED_MODULUS, Limits
 from tokenizer_svc.structure import StructureFields
+
+_MOST_ID = 2**31 - 1
 
 
 class SamplingFields(StructureFields, kw_only=True):
@@ -26,7 +28,7 @@ class SamplingFields(StructureFields, kw_only=True):
     top_k: int | None = None
     min_p: float | None = None
     n: int | None = None
-    stop: str | list[str] | None = None
+    stop: str | int | list[str | int] | None = None
     stop_token_ids: list[int] | None = None
     ignore_eos: bool | None = None
     frequency_penalty: float | None = None
@@ -34,6 +36,7 @@ class SamplingFields(StructureFields, kw_only=True):
     repetition_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
     skip_special_tokens: bool | None = None
+    no_stop_trim: bool | None = None  # SGLang's name for include_stop_str_in_output
 
 
 class Choosing(NamedTuple):
@@ -113,13 +116,20 @@ def resolve(
     seed: int | None,
     include_stop: bool,
     grammar: Grammar | None = None,
+    scoring: Scoring | None = None,
 ) -> Choosing:
-    """All defaults resolved, all bounds checked. Raises ApiError 400 naming the field."""
+    """All defaults resolved, all bounds checked. Raises ApiError 400 naming the field.
+
+    With ``scoring`` every token is drawn, so that it has a score: no text is jumped over, whatever the request says.
+    """
     temperature = bounds.number("temperature", fields.temperature, 0, limits.max_temperature, 1)
     top_k = bounds.integer("top_k", fields.top_k, -1, 2**31 - 1, 0)
-    stop_ids = tuple(dict.fromkeys(_token_ids(fields.stop_token_ids or (), bounds, limits, vocabulary)))
+    stops = _stops(fields, bounds, limits, vocabulary)
+    stop_ids = stops.ids
     ending = stop_ids if fields.ignore_eos else tuple(dict.fromkeys(vocabulary.eos_ids + stop_ids))
     number = limits.penalty
+    if grammar is not None and scoring is not None:
+        grammar = msgspec.structs.replace(grammar, jump=Jump.OFF)
     sampling = Sampling(
         max_tokens=max_tokens,
         temperature=temperature if temperature >= limits.min_temperature else 0.0,
@@ -140,10 +150,11 @@ def resolve(
         min_tokens=_min_tokens(bounds, min_tokens, max_tokens),
         stop_token_ids=ending,
         grammar=grammar,
+        scoring=scoring,
     )
     display = Display(
-        stop=_stop_strings(fields.stop, bounds, limits),
-        include_stop=include_stop,
+        stop=stops.strings,
+        include_stop=include_stop or bool(fields.no_stop_trim),
         stop_token_ids=ending,
         skip_special_tokens=fields.skip_special_tokens is not False,
     )
@@ -163,8 +174,19 @@ def _min_tokens(bounds: Bounds, min_tokens: int | None, max_tokens: int) -> int:
     return bounds.integer("min_tokens", min_tokens, 0, max_tokens, 0)
 
 
-def _stop_strings(stop: str | list[str] | None, bounds: Bounds, limits: Limits) -> tuple[str, ...]:
-    strings = [stop] if isinstance(stop, str) else stop or []
+class _Stops(NamedTuple):
+    """What ends an answer besides the model's own ids."""
+
+    strings: tuple[str, ...]
+    ids: tuple[int, ...]
+
+
+def _stops(fields: SamplingFields, bounds: Bounds, limits: Limits, vocabulary: Vocabulary) -> _Stops:
+    stop = fields.stop
+    stops = stop if isinstance(stop, list) else [] if stop is None else [stop]
+    strings = [text for text in stops if isinstance(text, str)]
+    ids = [id for id in stops if isinstance(id, int)]
+    listed = fields.stop_token_ids or []
     bounds.length("stop", len(strings), limits.max_stop_strings, "strings")
     for text in strings:
         if not text:
@@ -172,14 +194,12 @@ def _stop_strings(stop: str | list[str] | None, bounds: Bounds, limits: Limits) 
                 f"{bounds.path('stop')} holds an empty string, which would end every answer", bounds.path("stop")
             )
         bounds.length("stop", len(text), limits.max_stop_length, "characters in one string")
-    return tuple(dict.fromkeys(strings))
-
-
-def _token_ids(ids: Sequence[int], bounds: Bounds, limits: Limits, vocabulary: Vocabulary) -> Sequence[int]:
-    bounds.length("stop_token_ids", len(ids), limits.max_stop_ids, "ids")
-    for id in ids:
-        bounds.integer("stop_token_ids", id, 0, vocabulary.size - 1, 0)
-    return ids
+    for name, each in (("stop", ids), ("stop_token_ids", listed)):
+        bounds.length(name, len(each), limits.max_stop_ids, "ids")
+        for id in each:
+            bounds.integer(name, id, 0, _MOST_ID, 0)
+    drawable = [id for id in (*listed, *ids) if id < vocabulary.size]  # others are never drawn, and end nothing
+    return _Stops(tuple(dict.fromkeys(strings)), tuple(dict.fromkeys(drawable)))
 
 
 def _logit_bias(

@@ -106,9 +106,10 @@ BAD_SAMPLING: list[tuple[str, Any, str]] = [
     ("stop", [""], "empty"),
     ("stop", ["x"] * 17, "at most 16"),
     ("stop", "x" * 257, "at most 256"),
-    ("stop[0]", [5], "int"),
-    ("stop_token_ids", [320], "between 0 and 319"),
-    ("stop_token_ids", [-1], "between 0 and 319"),
+    ("stop[0]", [5.5], "float"),
+    ("stop", [-5], "between 0"),
+    ("stop", [5] * 129, "at most 128"),
+    ("stop_token_ids", [-1], "between 0"),
     ("stop_token_ids", [5] * 129, "at most 128"),
     ("logit_bias", {"320": 1}, "below 320"),
     ("logit_bias", {"-1": 1}, "below 320"),
@@ -194,6 +195,7 @@ async def test_over_long_prompts(
         error = await refused(response, 400)
     assert (error["code"], error["param"]) == ("context_length_exceeded", param)
     assert "maximum context length" in error["message"]
+    assert "is longer than the model's context length" in error["message"]
     assert all(number in error["message"] for number in numbers)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.protocol import Generate, Sampling, decode, encode
+from shared.protocol import Generate, Grammar, Jump, Sampling, Scoring, decode, encode
 from tokenizer_svc.api_error import ApiError
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.sampling import Bounds, Choosing, SamplingFields, Vocabulary, resolve
@@ -17,7 +17,13 @@ LIMITS = Limits()
 VOCABULARY = Vocabulary(100, (2, 3))
 
 
-def resolved(seed: int | None = None, min_tokens: int | None = None, **fields: Any) -> Choosing:
+def resolved(
+    seed: int | None = None,
+    min_tokens: int | None = None,
+    grammar: Grammar | None = None,
+    scoring: Scoring | None = None,
+    **fields: Any,
+) -> Choosing:
     return resolve(
         SamplingFields(**fields),
         Bounds(),
@@ -27,6 +33,8 @@ def resolved(seed: int | None = None, min_tokens: int | None = None, **fields: A
         min_tokens=min_tokens,
         seed=seed,
         include_stop=False,
+        grammar=grammar,
+        scoring=scoring,
     )
 
 
@@ -55,6 +63,29 @@ def test_stop_ids_are_eos_and_the_clients_once() -> None:
     assert resolved(stop_token_ids=[3, 9, 9]).sampling.stop_token_ids == (2, 3, 9)
     assert resolved(stop_token_ids=[3, 9, 9], ignore_eos=True).sampling.stop_token_ids == (3, 9)
     assert resolved(stop_token_ids=[3, 9, 9], ignore_eos=True).display.stop_token_ids == (3, 9)
+
+
+def test_stops_may_be_ids() -> None:
+    choosing = resolved(stop=["a", 7, "b", 3], stop_token_ids=[9, 7])
+    assert choosing.display.stop == ("a", "b")
+    assert choosing.sampling.stop_token_ids == choosing.display.stop_token_ids == (2, 3, 9, 7)
+    assert resolved(stop=8).sampling.stop_token_ids == (2, 3, 8)
+
+
+def test_stop_ids_beyond_the_vocabulary_are_harmless() -> None:
+    assert resolved(stop_token_ids=[100, 99, 2**31 - 1]).sampling.stop_token_ids == (2, 3, 99)
+
+
+def test_stops_stay_in_the_text_by_either_name() -> None:
+    assert resolved(no_stop_trim=True).display.include_stop
+    assert not resolved().display.include_stop
+
+
+def test_a_scored_answer_is_drawn_token_by_token() -> None:
+    scoring = Scoring(3, 1)
+    sampling = resolved(scoring=scoring, grammar=Grammar("k", Jump.CANONICAL)).sampling
+    assert (sampling.scoring, sampling.grammar) == (scoring, Grammar("k", Jump.OFF))
+    assert resolved(grammar=Grammar("k", Jump.EXACT)).sampling.grammar == Grammar("k", Jump.EXACT)
 
 
 anything = st.floats(allow_nan=True) | st.integers(-5, 5)
