@@ -16,6 +16,10 @@ from aiohttp import web
 from tokenizer_svc import unsupported
 from tokenizer_svc.access.gate import Audience, audience_of
 from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest
+from tokenizer_svc.anthropic_api.errors import MessagesErrorDocument, is_anthropic
+from tokenizer_svc.anthropic_api.refused import REFUSED as ANTHROPIC
+from tokenizer_svc.anthropic_api.request import MessagesCountRequest, MessagesRequest
+from tokenizer_svc.anthropic_api.shapes import MessageReply, TokenCount
 from tokenizer_svc.api_error import ErrorDocument
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import GenerateRequest
@@ -42,12 +46,15 @@ _STRUCTS = (
         Output,
     ),
     *(Ticket, Deleted),
+    *(MessagesRequest, MessagesCountRequest, MessageReply, TokenCount, MessagesErrorDocument),
 )
 _REFUSED = {
     "ChatRequest": unsupported.CHAT,
     "CompletionRequest": unsupported.COMPLETIONS,
     "GenerateRequest": unsupported.GENERATE,
     "SamplingParams": unsupported.SAMPLING_PARAMS,
+    "MessagesRequest": ANTHROPIC,
+    "MessagesCountRequest": ANTHROPIC,
 }
 
 _ERRORS = {
@@ -65,7 +72,7 @@ _ERRORS = {
     "503": "A process that is needed is missing: Retry-After says when to try again",
     "504": "The request's own timeout passed",
 }
-"""Every error has one shape, whatever the route."""
+"""Every error of one API has one shape, whatever the route."""
 
 Routes = frozenset[tuple[str, str]]
 """Methods and paths."""
@@ -120,7 +127,11 @@ def document(routes: Routes, limits: Limits, model: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": _schemas(limits, model),
-            "responses": {status: _error(text) for status, text in _ERRORS.items()},
+            "responses": {
+                name: _error(text, document)
+                for status, text in _ERRORS.items()
+                for name, document in ((status, "ErrorDocument"), (f"messages-{status}", "MessagesErrorDocument"))
+            },
             "securitySchemes": {scheme: _bearer(whose) for scheme, whose in _KEYS.values()},
         },
         "tags": [{"name": name} for name in sorted({operation.tag for operation in OPERATIONS.values()})],
@@ -155,7 +166,7 @@ def _operation(operation: Operation, path: str, parameters: Mapping[str, Any]) -
         "tags": [operation.tag],
         "security": _security(path),
         "responses": {"200": _answer(operation)}
-        | {status: {"$ref": f"#/components/responses/{status}"} for status in _ERRORS},
+        | {status: {"$ref": f"#/components/responses/{_error_name(status, path)}"} for status in _ERRORS},
     }
     if operation.later:
         later = "It goes on: where its answer will be"
@@ -196,10 +207,14 @@ _EVENT = {
 _HEADER = {"description": "The request's id: the client's own, or one made here", "schema": {"type": "string"}}
 
 
-def _error(text: str) -> dict[str, Any]:
+def _error_name(status: str, path: str) -> str:
+    return f"messages-{status}" if is_anthropic(path) else status
+
+
+def _error(text: str, document: str) -> dict[str, Any]:
     return {
         "description": text,
-        "content": {JSON: {"schema": ref("ErrorDocument")}},
+        "content": {JSON: {"schema": ref(document)}},
         "headers": {"X-Request-Id": _HEADER},
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from shared.grammar import Whitespace
 from shared.protocol import Jump
+from tokenizer_svc.anthropic_api.forms import messages_forms
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.limits import Limits
 
@@ -148,6 +149,7 @@ def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
         ("CompletionRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, _IDS, lists]},
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
+        **messages_forms(limits),
     }
 
 

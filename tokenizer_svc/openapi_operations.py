@@ -92,7 +92,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "generation",
         {
             "anyOf": [
-                *map(ref, ("ChatCompletion", "TextCompletion", "Output")),
+                *map(ref, ("ChatCompletion", "TextCompletion", "Output", "MessageReply")),
                 {"type": "array", "items": ref("Output")},
             ]
         },
@@ -111,6 +111,25 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("DELETE", "/v1/streams/{id}"): Operation(
         "forget", "Cancel a resumable or background request and forget its answer", "generation", ref("Deleted")
+    ),
+    ("POST", "/v1/messages"): Operation(
+        "messages",
+        "Continue a conversation, in Anthropic's shape",
+        "generation",
+        ref("MessageReply"),
+        "MessagesRequest",
+        streams=True,
+        example=_HELLO,
+        later=True,
+        parameters=_KEPT,
+    ),
+    ("POST", "/v1/messages/count_tokens"): Operation(
+        "count_message_tokens",
+        "How many tokens a conversation has, in Anthropic's shape",
+        "tokens",
+        ref("TokenCount"),
+        "MessagesCountRequest",
+        example={"messages": _HELLO["messages"]},
     ),
     ("GET", "/v1/models"): Operation(
         "list_models",

@@ -20,7 +20,7 @@ Message = dict[str, Any]
 """A message of a chat."""
 
 
-class Block(msgspec.Struct):
+class MessagesBlock(msgspec.Struct):
     """One block of content: the fields of all types that are served."""
 
     type: str
@@ -34,10 +34,10 @@ class Block(msgspec.Struct):
     is_error: bool | None = None
 
 
-Content = str | list[Block]
+Content = str | list[MessagesBlock]
 
 
-class Turn(msgspec.Struct):
+class MessagesTurn(msgspec.Struct):
     """One message of a conversation."""
 
     role: str
@@ -52,7 +52,7 @@ _SYSTEM, _USER, _ASSISTANT = "system", "user", "assistant"
 _ONLY_TEXT = "only text is served"
 
 
-def chat_messages(system: Content | None, turns: Sequence[Turn], limits: Limits) -> list[Message]:
+def chat_messages(system: Content | None, turns: Sequence[MessagesTurn], limits: Limits) -> list[Message]:
     """The conversation of a chat. Raises ApiError 400."""
     if not turns:
         raise invalid("messages is empty: at least one message is needed", "messages")
@@ -88,7 +88,7 @@ def _add(messages: list[Message], message: Message) -> None:
         last["reasoning_content"] = last.get("reasoning_content", "") + thoughts
 
 
-def _user(turn: Turn, path: str, limits: Limits) -> list[Message]:
+def _user(turn: MessagesTurn, path: str, limits: Limits) -> list[Message]:
     if isinstance(turn.content, str):
         return [{"role": _USER, "content": [_part(turn.content)]}]
     found: list[Message] = []
@@ -103,7 +103,7 @@ def _user(turn: Turn, path: str, limits: Limits) -> list[Message]:
     return found or [{"role": _USER, "content": []}]
 
 
-def _assistant(turn: Turn, path: str, limits: Limits) -> Message:
+def _assistant(turn: MessagesTurn, path: str, limits: Limits) -> Message:
     if isinstance(turn.content, str):
         return {"role": _ASSISTANT, "content": [_part(turn.content)]}
     parts: list[dict[str, str]] = []
@@ -129,7 +129,7 @@ def _assistant(turn: Turn, path: str, limits: Limits) -> Message:
     return message
 
 
-def _blocks(blocks: Sequence[Block], path: str, limits: Limits) -> list[tuple[Block, str]]:
+def _blocks(blocks: Sequence[MessagesBlock], path: str, limits: Limits) -> list[tuple[MessagesBlock, str]]:
     """Every block, and where it is."""
     if len(blocks) > (most := limits.max_parts):
         raise invalid(f"{path} has {len(blocks)} blocks, at most {most} are allowed", path)
@@ -148,13 +148,13 @@ def _texts(content: Content, path: str, limits: Limits) -> list[dict[str, str]]:
     return parts
 
 
-def _call(block: Block, path: str) -> dict[str, Any]:
+def _call(block: MessagesBlock, path: str) -> dict[str, Any]:
     arguments = msgspec.json.encode({} if block.input is None else block.input).decode()
     function = {"name": _given(block.name, f"{path}.name"), "arguments": arguments}
     return {"id": _given(block.id, f"{path}.id"), "type": "function", "function": function}
 
 
-def _result(block: Block, path: str, limits: Limits) -> Message:
+def _result(block: MessagesBlock, path: str, limits: Limits) -> Message:
     id = _given(block.tool_use_id, f"{path}.tool_use_id")
     content = convert({"content": block.content}, _Result, path).content
     parts = _texts(content or "", f"{path}.content", limits)
@@ -163,7 +163,7 @@ def _result(block: Block, path: str, limits: Limits) -> Message:
     return {"role": "tool", "tool_call_id": id, "content": parts}
 
 
-def _text(block: Block, path: str) -> str:
+def _text(block: MessagesBlock, path: str) -> str:
     return _given(block.text, f"{path}.text")
 
 
@@ -177,5 +177,5 @@ def _part(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
 
 
-def _not_served(block: Block, path: str) -> Exception:
+def _not_served(block: MessagesBlock, path: str) -> Exception:
     return refused(f"{path}.type", f"{block.type[:100]!r} is no text, and {_ONLY_TEXT}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tokenizer_svc.anthropic_api.request import CountRequest, MessagesRequest, chat_body
+from tokenizer_svc.anthropic_api.request import MessagesCountRequest, MessagesRequest, chat_body
 from tokenizer_svc.api_error import invalid
 from tokenizer_svc.chat import encode_chat
 from tokenizer_svc.draft import Draft
@@ -13,7 +13,7 @@ from tokenizer_svc.openai import ChatRequest, draft_chat, read_chat
 from tokenizer_svc.tools.toolbox import Toolbox, read_tools
 
 
-def read_as_chat(request: CountRequest, engine: Engine) -> ChatRequest:
+def read_as_chat(request: MessagesCountRequest, engine: Engine) -> ChatRequest:
     """The chat. Raises ApiError 400 or 404."""
     return read_chat(chat_body(request, engine.limits), engine)
 
@@ -33,7 +33,7 @@ def _within(draft: Draft, max_tokens: int) -> Draft:
     return draft._replace(sampling=msgspec.structs.replace(draft.sampling, max_tokens=most))
 
 
-async def count_tokens(request: CountRequest, engine: Engine) -> int:
+async def count_tokens(request: MessagesCountRequest, engine: Engine) -> int:
     """Tokens of the prompt. Raises ApiError."""
     chat = read_as_chat(request, engine)
     toolbox = read_tools(chat, engine.limits)

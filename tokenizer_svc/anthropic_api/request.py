@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from tokenizer_svc.anthropic_api.conversation import Content, Turn, chat_messages
+from tokenizer_svc.anthropic_api.conversation import Content, MessagesTurn, chat_messages
 from tokenizer_svc.anthropic_api.refused import REFUSED
 from tokenizer_svc.anthropic_api.tools import chat_tool_choice, chat_tools, is_parallel
 from tokenizer_svc.api_error import invalid, of_validation
@@ -48,11 +48,11 @@ class OutputConfig(msgspec.Struct):
     format: OutputFormat | None = None
 
 
-class CountRequest(msgspec.Struct, kw_only=True):
+class MessagesCountRequest(msgspec.Struct, kw_only=True):
     """POST /v1/messages/count_tokens."""
 
     model: str | None = None
-    messages: list[Turn]
+    messages: list[MessagesTurn]
     system: Content | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
@@ -60,7 +60,7 @@ class CountRequest(msgspec.Struct, kw_only=True):
     output_config: OutputConfig | None = None
 
 
-class MessagesRequest(CountRequest, kw_only=True):
+class MessagesRequest(MessagesCountRequest, kw_only=True):
     """POST /v1/messages."""
 
     max_tokens: int
@@ -88,18 +88,18 @@ def read_messages(body: dict[str, Any]) -> MessagesRequest:
     return request
 
 
-def read_count(body: dict[str, Any]) -> CountRequest:
+def read_count(body: dict[str, Any]) -> MessagesCountRequest:
     """The request to count in a decoded body. Raises ApiError 400."""
     refuse(body, REFUSED)
     try:
-        request = msgspec.convert(body, CountRequest)
+        request = msgspec.convert(body, MessagesCountRequest)
     except msgspec.ValidationError as error:
         raise of_validation(error) from error
     _check_thinking(request.thinking, None)
     return request
 
 
-def chat_body(request: CountRequest, limits: Limits) -> dict[str, Any]:
+def chat_body(request: MessagesCountRequest, limits: Limits) -> dict[str, Any]:
     """The same request as a body of /v1/chat/completions, less how long its answer may be. Raises ApiError 400."""
     body: dict[str, Any] = {
         "model": request.model,
@@ -136,7 +136,7 @@ def _check_thinking(thinking: Thinking | None, max_tokens: int | None) -> None:
         raise invalid(f"{path} must be less than max_tokens, which is {max_tokens}", path)
 
 
-def _variables(request: CountRequest) -> dict[str, Any] | None:
+def _variables(request: MessagesCountRequest) -> dict[str, Any] | None:
     """What templates of models that think know: Qwen's, DeepSeek's and GLM's words for it."""
     found: dict[str, Any] = {}
     if request.thinking is not None:
