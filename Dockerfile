@@ -27,7 +27,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     find /opt/rootstream -name '*.gguf' -exec touch --date=2026-01-01T00:00:00Z {} +
 COPY pyproject.toml ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+    python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+        print(*p["dependencies"], *p["optional-dependencies"]["otel"], sep="\n")' \
         > dependencies.txt && \
     pip --python /opt/rootstream/bin/python install -c requirements.lock -r dependencies.txt
 

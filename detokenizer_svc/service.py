@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from detokenizer_svc.detokenizer import Detokenizer, Output
+from detokenizer_svc.tracing import TextSpans
 from shared import columns
 from shared.bus import Entry, Reader
 from shared.config import WORKER
@@ -56,6 +57,7 @@ class _Service:
         self._detok = names.detok(context.replica)
         self._steps = names.steps(WORKER)
         self._reader = Reader(context.bus, [self._detok, self._steps])
+        self._spans = TextSpans(context.tracing) if context.tracing else None
         self._suspects: list[int] = []
         self._suspected_at = START
         self._metrics = _Metrics(context, detokenizer)
@@ -90,8 +92,12 @@ class _Service:
         match entry.message:
             case Track() as track:
                 self._detokenizer.track(track, entry.id)
+                if self._spans is not None:
+                    self._spans.tracked(track)
             case Untrack(id=request_id):
                 self._detokenizer.untrack(request_id)
+                if self._spans is not None:
+                    self._spans.untracked(request_id, time.time_ns())
             case Opened() as opened:
                 self._detokenizer.on_opened(opened, entry.id)
             case Step() as step:
@@ -114,6 +120,8 @@ class _Service:
         if len(writes) == 0:
             return
         await writes.commit()
+        if self._spans is not None:
+            self._spans.wrote(output.texts.values(), time.time_ns())
         steps = [entry.id for entry in entries if entry.stream == self._steps]
         if steps:
             self._metrics.hop.observe(max(0.0, time.time() - entry_key(steps[0])[0] / 1000))

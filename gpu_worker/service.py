@@ -18,6 +18,7 @@ from gpu_worker.engine import Engine, Structure
 from gpu_worker.grammar.loading import GrammarLoader, GrammarReady
 from gpu_worker.instruments import MaskMetrics, WorkerMetrics
 from gpu_worker.startup import Loaded, Structured, load
+from gpu_worker.tracing import RowSpans
 from shared.bus import Reader, Unavailable
 from shared.config import WORKER
 from shared.errors import UserError
@@ -171,8 +172,9 @@ async def serve(context: Context) -> None:
     await _write_hello(context, hello)
     await context.announce(State.LOADING, "waiting for the scheduler")
     context.spawn(_repeat_hello(context, hello))
-    context.spawn(_write(context, outbox))
-    context.spawn(_read(context, engine, reader))
+    spans = RowSpans(context.tracing) if context.tracing else None
+    context.spawn(_write(context, outbox, spans))
+    context.spawn(_read(context, engine, reader, spans))
     context.spawn(engine.ended())
     await stopping
     await engine.stop()
@@ -222,7 +224,7 @@ async def _repeat_hello(context: Context, hello: Hello) -> None:
         await _write_hello(context, hello)
 
 
-async def _read(context: Context, engine: EngineThread, reader: Reader) -> None:
+async def _read(context: Context, engine: EngineThread, reader: Reader, spans: RowSpans | None) -> None:
     """Raises UserError when the scheduler obviously works with another worker: its Open, or plans whose Open was
     trimmed away before this process, which had been stopped, could read it.
     """
@@ -232,12 +234,16 @@ async def _read(context: Context, engine: EngineThread, reader: Reader) -> None:
             match entry.message:
                 case Open(incarnation=context.incarnation) as message:
                     epoch = message.epoch
+                    if spans is not None:
+                        spans.opened()
                     engine.send(message)
                 case Open(incarnation=incarnation) if incarnation > context.incarnation:
                     raise _replaced(context)
                 case Plan() as message:
                     if epoch is not None and message.epoch > epoch:
                         raise _replaced(context)
+                    if spans is not None:
+                        spans.planned(message, time.time_ns())
                     engine.send(message)
                 case _:
                     pass
@@ -250,7 +256,7 @@ def _replaced(context: Context) -> UserError:
     )
 
 
-async def _write(context: Context, outbox: asyncio.Queue[FromWorker]) -> None:
+async def _write(context: Context, outbox: asyncio.Queue[FromWorker], spans: RowSpans | None) -> None:
     """Everything that queued up goes out in one round trip, in order."""
     metrics = WorkerMetrics(context.metrics)
     steps = context.bus.names.steps(WORKER)
@@ -266,6 +272,8 @@ async def _write(context: Context, outbox: asyncio.Queue[FromWorker]) -> None:
             outbox.task_done()
             if isinstance(report, Step):
                 metrics.observe(report)
+                if spans is not None:
+                    spans.stepped(report, time.time_ns())
             elif isinstance(report, Opened):
                 log.info("epoch opened", epoch=report.epoch)
                 await context.announce(State.READY)

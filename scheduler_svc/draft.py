@@ -50,6 +50,7 @@ class Draft:
                 cached_len=request.planned,
                 sampling=request.generate.sampling,
                 pages=request.pages[: request.shared].tobytes(),
+                trace=request.generate.trace,
             )
         )
         self.grant(request, request.pages[request.shared :])

@@ -19,6 +19,7 @@ from scheduler_svc.limits import Limits
 from scheduler_svc.policy import Policy
 from scheduler_svc.recovery import StepLog
 from scheduler_svc.scheduler import Scheduler
+from scheduler_svc.tracing import RequestSpans
 from scheduler_svc.trimming import Trimming
 from shared import columns
 from shared.bus import Entry, Reader, Unavailable
@@ -74,6 +75,7 @@ class Service:
             Limits(settings.lease, settings.max_queue, Policy(settings.policy), settings.radix_cache)
         )
         self._instruments = Instruments(context.metrics, self._scheduler)
+        self._spans = RequestSpans(context.tracing) if context.tracing else None
         self._log = StepLog()
         self._trimming = Trimming()
         self._asked: int | None = None  # the epoch asked for and not opened yet
@@ -136,6 +138,8 @@ class Service:
         steps = await self._bus.range(self._steps)
         for generate in _decoded(live):
             self._scheduler.submit(generate, now, restored=True)
+            if self._spans is not None:
+                self._spans.announced(generate, time.time_ns())
             self._trimming.started(generate.id, START)
         self._log.start(entry.message for entry in steps)
         for entry in steps:
@@ -207,6 +211,8 @@ class Service:
         match message:
             case Generate():
                 self._scheduler.submit(message, now)
+                if self._spans is not None:
+                    self._spans.announced(message, time.time_ns())
             case Abort(id, notify):
                 self._scheduler.abort(id, notify=notify)
             case Flush():
@@ -222,6 +228,8 @@ class Service:
             case Step():
                 if self._log.counts(message):
                     self._scheduler.on_step(message, now)
+                    if self._spans is not None:
+                        self._spans.stepped(message, time.time_ns())
                 return None
             case Opened():
                 self._log.on_opened(message)
@@ -260,6 +268,8 @@ class Service:
         if not plans and self._scheduler.outbox.empty:
             return
         outgoing = self._scheduler.outbox.drain()
+        if self._spans is not None:
+            self._trace(self._spans, outgoing.ended, plans)
         transaction = self._bus.transaction()
         for to, message in outgoing.replies:
             transaction.append(self._bus.names.texts(to), message)
@@ -276,6 +286,12 @@ class Service:
             self._trimming.planned(plan.seq, entry_id)
         for id in outgoing.ended:
             self._trimming.ended(id)
+
+    def _trace(self, spans: RequestSpans, ended: list[int], plans: list[Plan]) -> None:
+        now_ns = time.time_ns()
+        spans.ended(ended, now_ns)  # first: whose row is released otherwise goes back to the queue
+        for plan in plans:
+            spans.planned(plan, now_ns)
 
     # --- chores
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import cyclopts
 from cyclopts import Group, Parameter
@@ -99,6 +99,12 @@ class Settings:
 
     tool_format: Annotated[Literal["auto", "hermes", "llama3-json"], Parameter(group=_SERVER)] = "auto"
     """How the model writes calls of tools; auto goes by its chat template, and takes hermes where that says nothing."""
+
+    reasoning_format: Annotated[Literal["auto", "none", "think", "mistral", "seed-oss"], Parameter(group=_SERVER)] = (
+        "auto"
+    )
+    """Between which marks the model thinks aloud, which becomes `reasoning_content` of its answers; auto goes by its
+    chat template, none leaves it in their content."""
 
     resume_grace: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 60
     """Seconds for which a resumable request goes on after its client was cut off, waiting for it to come back."""
@@ -196,6 +202,10 @@ class Settings:
     """Seconds after which a process whose work does not move ends itself, to be started again: never before 16 times
     what such work took lately."""
 
+    otel_endpoint: Annotated[str | None, Parameter(group=_DEPLOYMENT)] = None
+    """Where traces go: an OpenTelemetry collector that takes OTLP over HTTP, such as http://localhost:4318. By default
+    what OTEL_EXPORTER_OTLP_ENDPOINT says; without either there are none."""
+
     pulse_file: Annotated[Path | None, Parameter(group=_DEPLOYMENT, show=False)] = None
     """Touched with every pulse while this process is ready: a container's health check looks at its age."""
 
@@ -246,6 +256,42 @@ def to_environment(settings: Settings) -> dict[str, str]:
         if value != getattr(defaults, field.name):
             environment[ENV_PREFIX + field.name.upper()] = str(value)
     return environment
+
+
+class TraceTarget(NamedTuple):
+    """Where traces are sent."""
+
+    url: str
+    protocol: str
+    is_setting: bool  # of ours; the environment may speak to all programs of a machine
+
+
+_OTLP = "OTEL_EXPORTER_OTLP_"
+
+
+def trace_target(settings: Settings, environment: Mapping[str, str] | None = None) -> TraceTarget | None:
+    """Where traces go, None for nowhere: by the setting, then by the variables that OpenTelemetry defines.
+
+    https://opentelemetry.io/docs/specs/otel/protocol/exporter/ says what they mean.
+    """
+    given = os.environ if environment is None else environment
+    if given.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    protocol = given.get(_OTLP + "TRACES_PROTOCOL") or given.get(_OTLP + "PROTOCOL") or "http/protobuf"
+    if settings.otel_endpoint:
+        return TraceTarget(_traces_of(settings.otel_endpoint), "http/protobuf", is_setting=True)
+    if "otlp" not in given.get("OTEL_TRACES_EXPORTER", "otlp"):
+        return None
+    if url := given.get(_OTLP + "TRACES_ENDPOINT"):
+        return TraceTarget(url, protocol, is_setting=False)
+    if base := given.get(_OTLP + "ENDPOINT"):
+        return TraceTarget(_traces_of(base), protocol, is_setting=False)
+    return None
+
+
+def _traces_of(base: str) -> str:
+    path = "/v1/traces"
+    return base if base.rstrip("/").endswith(path) else base.rstrip("/") + path
 
 
 def runtime_base() -> Path:

@@ -153,6 +153,7 @@ class Generate(Wire, frozen=True, tag=1):
     tenant: str = ""  # who shares the machine fairly with others
     deadline: Finite = 0.0  # unix seconds after which nobody wants an answer; 0: never
     grace_s: Finite = 0.0  # how long it goes on after its front door is gone
+    trace: str = ""  # its place in a trace, as a W3C traceparent; empty: not traced
 
 
 class Abort(Wire, frozen=True, tag=2):
@@ -199,6 +200,7 @@ class Admit(Wire, frozen=True):
     sampling: Sampling
     pages: bytes  # int32: the page table up to cached_len (cached_len is a whole number of pages)
     unscored: Count = 0  # position of the first token whose scores are wanted and not known; without scoring: 0
+    trace: str = ""  # that of its Generate
 
 
 class Open(Wire, frozen=True, tag=10):
@@ -336,6 +338,7 @@ class Track(Wire, frozen=True, tag=30):
     skip_special_tokens: bool = True
     max_tokens: Count = 0
     again: bool = False  # text may have been lost: send all of it once more
+    trace: str = ""  # that of its Generate
 
 
 class Untrack(Wire, frozen=True, tag=31):

@@ -19,7 +19,7 @@ import uvloop
 from cyclopts import App
 from prometheus_client import CollectorRegistry
 
-from shared import logs, metrics, watchdog
+from shared import logs, metrics, tracing, watchdog
 from shared.awake import TICK_S
 from shared.bus import START, Bus, Unavailable
 from shared.config import Settings, settings_sources
@@ -44,6 +44,7 @@ class Context:
         self.incarnation = time.time_ns() // 1_000
         self.peers = Registry(bus)
         self.metrics = CollectorRegistry()
+        self.tracing = tracing.start(settings, role, self.replica, self.metrics)  # None where there are no traces
         self.stopping = asyncio.Event()
         self.data_lost = DataLoss()  # for the service to mend
         self.watermark = START
@@ -182,16 +183,17 @@ async def run(context: Context, serve: Serve, end: EndHung = watchdog.end_hung) 
         with contextlib.suppress(Unavailable):
             await context.peers.leave(context.pulse)
         await context.bus.close()
+        if context.tracing is not None:
+            await asyncio.to_thread(context.tracing.close)
 
 
 async def _process(role: Role, settings: Settings, serve: Serve) -> int:
     """A service as a process of its own: stopped by signals, judged by its exit code."""
     try:
-        url = connection_url(settings)
+        context = Context(role, settings, Bus.connect(connection_url(settings), settings.namespace))
     except UserError as error:
         log.error(str(error))
         return 2
-    context = Context(role, settings, Bus.connect(url, settings.namespace))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, context.stopping.set)

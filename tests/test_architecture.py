@@ -58,6 +58,12 @@ def test_triton_stays_in_the_kernels() -> None:
                 assert "triton" not in roots(path), path.relative_to(ROOT)
 
 
+def test_only_one_module_knows_opentelemetry() -> None:
+    for package in PACKAGES:
+        for path in sources(package):
+            assert ("opentelemetry" in roots(path)) == (path == ROOT / "shared" / "otel.py"), path.relative_to(ROOT)
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_only_service_modules_touch_the_bus(service: str) -> None:
     for path in sources(service):

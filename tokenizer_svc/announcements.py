@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from shared import columns
 from shared.protocol import Generate, Track
 
 
@@ -14,6 +16,11 @@ class Announcement(NamedTuple):
 
     generate: Generate
     track: Track
+
+
+def context_of(track: Track) -> Sequence[int]:
+    """The last few ids of a prompt."""
+    return columns.ints(track.context)
 
 
 def again(announcement: Announcement, reply_to: str, detokenizer: str) -> Announcement:

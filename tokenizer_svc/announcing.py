@@ -9,7 +9,7 @@ from shared.protocol import Generate, Track
 from tokenizer_svc.announcements import Announcement
 from tokenizer_svc.draft import Draft
 
-_CONTEXT_IDS = 8  # prompt ids that a detokenizer looks back at
+_CONTEXT_IDS = 32  # prompt ids that a detokenizer looks back at, and whoever wants to know how a prompt ends
 
 
 class Sender(NamedTuple):
@@ -19,6 +19,7 @@ class Sender(NamedTuple):
     detokenizer: str
     tenant: str
     grace_s: float  # how long it goes on without its front door
+    trace: str = ""  # see Generate
 
 
 def announcement(id: int, draft: Draft, namespace: str, sender: Sender, now: float) -> Announcement:
@@ -37,6 +38,7 @@ def announcement(id: int, draft: Draft, namespace: str, sender: Sender, now: flo
         tenant=sender.tenant,
         deadline=now + draft.timeout_s if draft.timeout_s else 0.0,
         grace_s=sender.grace_s,
+        trace=sender.trace,
     )
     track = Track(
         id=id,
@@ -47,5 +49,6 @@ def announcement(id: int, draft: Draft, namespace: str, sender: Sender, now: flo
         stop_token_ids=display.stop_token_ids,
         skip_special_tokens=display.skip_special_tokens,
         max_tokens=draft.sampling.max_tokens,
+        trace=sender.trace,
     )
     return Announcement(generate, track)

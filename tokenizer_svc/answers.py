@@ -59,6 +59,7 @@ class Choice:
         "cached_tokens",
         "characters",
         "completion_tokens",
+        "context",
         "finish",
         "forced_tokens",
         "id",
@@ -72,12 +73,19 @@ class Choice:
     )
 
     def __init__(
-        self, id: int, index: int, prompt: int, prompt_tokens: int, request: Announcement | None = None
+        self,
+        id: int,
+        index: int,
+        prompt: int,
+        prompt_tokens: int,
+        request: Announcement | None = None,
+        context: Sequence[int] = (),
     ) -> None:
         self.id = id
         self.index = index  # among the choices of its HTTP request
         self.prompt = prompt  # which prompt of the HTTP request it continues
         self.prompt_tokens = prompt_tokens
+        self.context = context  # the last few ids of its prompt
         self.request = request  # how it is announced, and announced again where something got lost
         self.admitted = False
         self.cached_tokens = 0

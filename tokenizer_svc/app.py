@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from shared.tracing import Tracing
 from tokenizer_svc.access.guard import Access, caller_of, guard, sharing
 from tokenizer_svc.admin import OperatorRoutes, PublicRoutes
 from tokenizer_svc.answers import Answer
@@ -30,6 +31,7 @@ from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond
 from tokenizer_svc.resumable.resumables import Opened, Resumables
 from tokenizer_svc.resuming import LAST_EVENT_ID, Resuming, Wish, canonical, read_wish
+from tokenizer_svc.tracing import traced
 
 log = structlog.get_logger("http")
 
@@ -37,9 +39,16 @@ _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
 
 
-def build_app(engine: Engine, access: Access, resumables: Resumables, *, with_admin: bool = True) -> web.Application:
+def build_app(
+    engine: Engine,
+    access: Access,
+    resumables: Resumables,
+    *,
+    with_admin: bool = True,
+    tracing: Tracing | None = None,
+) -> web.Application:
     """The clients' routes over one engine; with the operators' routes, unless those have a port of their own."""
-    app = _bare_app(engine, access)
+    app = _bare_app(engine, access, () if tracing is None else (traced(tracing, engine.model),))
     resuming = Resuming(engine, resumables)
     routes = GenerationRoutes(engine, resuming)
     for path in READERS:
@@ -62,8 +71,8 @@ def build_admin_app(engine: Engine, access: Access) -> web.Application:
     return app
 
 
-def _bare_app(engine: Engine, access: Access) -> web.Application:
-    middlewares = [_errors_and_ids(engine), guard(access)]
+def _bare_app(engine: Engine, access: Access, outer: Sequence[Middleware] = ()) -> web.Application:
+    middlewares = [*outer, _errors_and_ids(engine), guard(access)]
     app = web.Application(middlewares=middlewares, client_max_size=engine.limits.body_bytes)
     app.on_response_prepare.append(_name_request)
     app.on_response_prepare.append(sharing(access))

@@ -20,11 +20,12 @@ from tokenizer_svc.native_answers import NativeAnswers
 from tokenizer_svc.openai import ChatRequest, CompletionRequest, draft_chat, draft_completion, read_chat
 from tokenizer_svc.openai import read_completion as read_completion_body
 from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
+from tokenizer_svc.reading import AnswerReader, HowRead, how_read
+from tokenizer_svc.reasoning.wish import read_wish
 from tokenizer_svc.rendering import Origin, Rendering
 from tokenizer_svc.reply_parts import ReplyParts
 from tokenizer_svc.structure import Structure
-from tokenizer_svc.tools.answers import ToolAnswers
-from tokenizer_svc.tools.toolbox import Toolbox, read_tools
+from tokenizer_svc.tools.toolbox import read_tools
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -52,7 +53,7 @@ Read = Callable[[dict[str, Any], Engine], Asked]
 
 def _chat(body: dict[str, Any], engine: Engine) -> Asked:
     request = read_chat(body, engine)
-    toolbox = read_tools(request, engine.limits)
+    how = how_read(engine, read_tools(request, engine.limits), read_wish(request))
     return Asked(
         prefix=ChatAnswers.prefix,
         stream=bool(request.stream),
@@ -60,16 +61,14 @@ def _chat(body: dict[str, Any], engine: Engine) -> Asked:
         background=bool(request.background),
         shares_id=True,
         user=request.user,
-        draft=partial(draft_chat, request, engine, toolbox),
-        rendering=partial(_chat_answers, request, engine, toolbox),
+        draft=partial(draft_chat, request, engine, how),
+        rendering=partial(_chat_answers, request, how),
     )
 
 
-def _chat_answers(
-    request: ChatRequest, engine: Engine, toolbox: Toolbox | None, answer: Answer, origin: Origin
-) -> Rendering:
-    tools = None if toolbox is None else ToolAnswers(answer, engine.tool_format, toolbox)
-    return ChatAnswers(answer, origin.model, origin.created, include_usage=request.include_usage, tools=tools)
+def _chat_answers(request: ChatRequest, how: HowRead, answer: Answer, origin: Origin) -> Rendering:
+    reader = AnswerReader(answer, how)
+    return ChatAnswers(answer, reader, origin.model, origin.created, include_usage=request.include_usage)
 
 
 def _completion(body: dict[str, Any], engine: Engine) -> Asked:

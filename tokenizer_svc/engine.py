@@ -14,6 +14,7 @@ from tokenizer_svc.draft import Draft
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.outlet import Outlets
+from tokenizer_svc.reasoning.formats import Marks
 from tokenizer_svc.resumable.entries import Record
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.formats import ToolFormat
@@ -39,6 +40,9 @@ class Engine(Protocol):
 
     tool_format: ToolFormat
     """How the model writes calls of tools."""
+
+    reasoning: Marks | None
+    """Between which marks the model thinks aloud; None: it does not, or nobody wants it told apart."""
 
     limits: Limits
     metrics: Metrics

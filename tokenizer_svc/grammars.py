@@ -27,6 +27,7 @@ from tokenizer_svc.grammar.frames import Outcome
 from tokenizer_svc.grammar.pool import Job, Pool
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.structure import Structure
+from tokenizer_svc.tracing import part
 
 log = structlog.get_logger("grammars")
 
@@ -188,7 +189,8 @@ class Grammars:
 
     async def _tell(self, answer: Answer, structure: Structure, client: str) -> None:
         try:
-            rejection = await self._judge(structure, client)
+            with part("door.grammar"):
+                rejection = await self._judge(structure, client)
         except CompilerFailed:
             message = "the grammar could not be compiled for a reason that lies in the server: send the request again"
             answer.decided(Failed(answer.id, Failure.WORKER, message))

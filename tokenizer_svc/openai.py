@@ -13,10 +13,10 @@ from tokenizer_svc.chat import Message, encode_chat
 from tokenizer_svc.draft import Draft
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.prompts import LengthNames, RawPrompt, answer_length, encode, sort_out
+from tokenizer_svc.reading import HowRead
 from tokenizer_svc.sampling import Bounds, SamplingFields, Vocabulary, resolve
 from tokenizer_svc.structure import Structure, check_structured
 from tokenizer_svc.tools.grammar import read_structure_with
-from tokenizer_svc.tools.prompting import shown
 from tokenizer_svc.tools.toolbox import Toolbox
 
 _COMPLETION_TOKENS = 16  # OpenAI's default for completions
@@ -62,6 +62,9 @@ class ChatRequest(OpenAIFields, kw_only=True):
     tools: list[Any] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    separate_reasoning: bool | None = None
+    include_reasoning: bool | None = None
+    stream_reasoning: bool | None = None
 
 
 class CompletionRequest(OpenAIFields, kw_only=True):
@@ -90,8 +93,9 @@ def read_completion(body: dict[str, Any], engine: Engine) -> CompletionRequest:
     return request
 
 
-async def draft_chat(request: ChatRequest, engine: Engine, toolbox: Toolbox | None) -> list[Draft]:
+async def draft_chat(request: ChatRequest, engine: Engine, how: HowRead) -> list[Draft]:
     """The sequences that a chat request asks for. Raises ApiError."""
+    toolbox = how.toolbox
     structure = _structure(request, engine, toolbox)
     ids = await encode_chat(
         engine,
@@ -104,7 +108,7 @@ async def draft_chat(request: ChatRequest, engine: Engine, toolbox: Toolbox | No
     if request.max_completion_tokens is not None:
         asked, name = request.max_completion_tokens, "max_completion_tokens"
     drafts = _drafts(request, engine, [ids], asked, None, LengthNames("messages", name), structure)
-    return drafts if toolbox is None else [d._replace(display=shown(engine, d.display)) for d in drafts]
+    return [draft._replace(display=how.shown(draft.display)) for draft in drafts]
 
 
 async def draft_completion(request: CompletionRequest, engine: Engine) -> list[Draft]:

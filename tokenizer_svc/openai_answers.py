@@ -15,8 +15,10 @@ from msgspec import UNSET, Struct, UnsetType
 from shared.protocol import Finish, Scores
 from tokenizer_svc.answers import Answer, Choice, Piece
 from tokenizer_svc.api_error import ApiError, error_event
+from tokenizer_svc.parts import Arguments, Content, Ended, Part, Reasoning, Started
+from tokenizer_svc.reading import AnswerReader
 from tokenizer_svc.sse import DONE, event
-from tokenizer_svc.tools.answers import ToolAnswers, ToolCall, ToolCallDelta
+from tokenizer_svc.tools.answers import ToolCall, ToolCallDelta, call_delta, tool_calls
 
 FINISH_REASONS = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.ABORT: "abort"}
 
@@ -31,6 +33,7 @@ class CompletionTokensDetails(Struct, frozen=True):
     """How generated tokens came about."""
 
     forced_tokens: int  # a grammar left no choice about them
+    reasoning_tokens: int = 0
 
 
 class Usage(Struct, frozen=True):
@@ -43,13 +46,13 @@ class Usage(Struct, frozen=True):
     completion_tokens_details: CompletionTokensDetails
 
 
-def usage_of(answer: Answer) -> Usage:
+def usage_of(answer: Answer, reasoning_tokens: int = 0) -> Usage:
     first = {choice.prompt: choice for choice in reversed(answer.choices)}.values()
     prompt = sum(choice.prompt_tokens for choice in first)
     completion = sum(choice.completion_tokens for choice in answer.choices)
     cached = sum(choice.cached_tokens for choice in first)
     forced = sum(choice.forced_tokens for choice in answer.choices)
-    details = PromptTokensDetails(cached), CompletionTokensDetails(forced)
+    details = PromptTokensDetails(cached), CompletionTokensDetails(forced, reasoning_tokens)
     return Usage(prompt, completion, prompt + completion, *details)
 
 
@@ -58,6 +61,7 @@ class Delta(Struct, frozen=True, omit_defaults=True):
 
     role: str | None = None
     content: str | None = None
+    reasoning_content: str | None = None
     tool_calls: Sequence[ToolCallDelta] | None = None
 
 
@@ -76,6 +80,7 @@ class ReplyMessage(Struct, frozen=True):
     role: str
     content: str | None
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
     tool_calls: Sequence[ToolCall] | UnsetType = UNSET
 
 
@@ -126,11 +131,18 @@ class _Answers:
         self._include_usage = include_usage
         self._chunk_usage = None if include_usage else UNSET
 
+    @property
+    def _reasoning_tokens(self) -> int:
+        """Of all choices so far."""
+        return 0
+
     def closing(self) -> bytes:
         """The end of a stream that went well."""
         if not self._include_usage:
             return DONE
-        body = Body(self._id, self.chunk_object, self._created, self._model, (), usage_of(self._answer))
+        body = Body(
+            self._id, self.chunk_object, self._created, self._model, (), usage_of(self._answer, self._reasoning_tokens)
+        )
         return event(_encode(body)) + DONE
 
     def failing(self, error: ApiError) -> bytes:
@@ -142,7 +154,16 @@ class _Answers:
         return event(_encode(body))
 
     def _whole(self, choices: Sequence[ChatChoice | TextChoice]) -> bytes:
-        return _encode(Body(self._id, self.whole_object, self._created, self._model, choices, usage_of(self._answer)))
+        return _encode(
+            Body(
+                self._id,
+                self.whole_object,
+                self._created,
+                self._model,
+                choices,
+                usage_of(self._answer, self._reasoning_tokens),
+            )
+        )
 
 
 class ChatAnswers(_Answers):
@@ -152,18 +173,13 @@ class ChatAnswers(_Answers):
     chunk_object = "chat.completion.chunk"
     whole_object = "chat.completion"
 
-    def __init__(
-        self,
-        answer: Answer,
-        model: str,
-        created: int,
-        *,
-        include_usage: bool,
-        tools: ToolAnswers | None = None,
-    ) -> None:
-        """``tools``: reads calls out of the text; without it all of it is content."""
+    def __init__(self, answer: Answer, reader: AnswerReader, model: str, created: int, *, include_usage: bool) -> None:
         super().__init__(answer, model, created, include_usage=include_usage)
-        self._tools = tools
+        self._reader = reader
+
+    @property
+    def _reasoning_tokens(self) -> int:
+        return self._reader.reasoning_tokens
 
     def opening(self) -> bytes:
         """The first chunks of a stream: the role of every choice."""
@@ -172,31 +188,43 @@ class ChatAnswers(_Answers):
 
     def piece(self, piece: Piece) -> bytes:
         """The chunks for one piece: none where it has no text yet."""
-        index = piece.choice.index
-        reason: str | None = None
-        if self._tools is None:
-            deltas = [Delta(content=piece.text)] if piece.text else []
-        else:
-            parts, reason = self._tools.push(piece.choice, piece.text, piece.finish)
-            deltas = [Delta(content=p) if isinstance(p, str) else Delta(tool_calls=(p,)) for p in parts]
-        chunks = b"".join([self._chunk(ChunkChoice(index, delta)) for delta in deltas])
+        choice = piece.choice
+        parts = self._reader.push(choice, piece.text, piece.tokens, piece.finish)
+        deltas = [delta for part in parts if (delta := _delta(choice, part)) is not None]
+        chunks = b"".join([self._chunk(ChunkChoice(choice.index, delta)) for delta in deltas])
         if piece.finish is Finish.NONE:
             return chunks
-        return chunks + self._chunk(ChunkChoice(index, Delta(), None, reason or FINISH_REASONS[piece.finish]))
+        reason = self._reader.finish_reason(choice) or FINISH_REASONS[piece.finish]
+        return chunks + self._chunk(ChunkChoice(choice.index, Delta(), None, reason))
 
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The answer of a request that is no stream."""
-        del tokens, scores
-        choices = zip(self._answer.choices, texts, strict=True)
-        return self._whole([self._choice(choice, text) for choice, text in choices])
+        del scores
+        choices = zip(self._answer.choices, texts, tokens, strict=True)
+        return self._whole([self._choice(choice, text, ids) for choice, text, ids in choices])
 
-    def _choice(self, choice: Choice, text: str) -> ChatChoice:
-        reason = FINISH_REASONS[choice.finish]
-        if self._tools is None:
-            return ChatChoice(choice.index, ReplyMessage("assistant", text), None, reason)
-        content, calls, decided = self._tools.whole(choice, text)
-        message = ReplyMessage("assistant", content, tool_calls=calls or UNSET)
-        return ChatChoice(choice.index, message, None, decided or reason)
+    def _choice(self, choice: Choice, text: str, tokens: Sequence[int]) -> ChatChoice:
+        reply = self._reader.whole(choice, text, tokens)
+        message = ReplyMessage(
+            "assistant",
+            reply.content or (None if reply.calls or reply.reasoning else ""),
+            reasoning_content=reply.reasoning or UNSET,
+            tool_calls=tool_calls(choice, reply.calls) or UNSET,
+        )
+        reason = self._reader.finish_reason(choice) or FINISH_REASONS[choice.finish]
+        return ChatChoice(choice.index, message, None, reason)
+
+
+def _delta(choice: Choice, part: Part) -> Delta | None:
+    match part:
+        case Content(text):
+            return Delta(content=text)
+        case Reasoning(text):
+            return Delta(reasoning_content=text)
+        case Started() | Arguments():
+            return Delta(tool_calls=(call_delta(choice, part),))
+        case Ended():
+            return None
 
 
 class CompletionAnswers(_Answers):

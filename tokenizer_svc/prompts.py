@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 from shared.protocol import ModelCard
 from tokenizer_svc.api_error import ApiError, invalid
 from tokenizer_svc.engine import Engine
+from tokenizer_svc.tracing import part
 
 RawPrompt = str | list[str | int | list[int]]
 """A text, texts, token ids, or lists of token ids, as clients send them."""
@@ -74,7 +75,8 @@ def tokenise(engine: Engine, card: ModelCard, text: str, name: str, *, add_speci
 async def aside(engine: Engine, size: int, work: Callable[[], T]) -> T:
     """Do what may take long for ``size`` characters in a thread, so that the loop goes on; short work here."""
     started = time.perf_counter()
-    result = await asyncio.to_thread(work) if size >= engine.limits.thread_from else work()
+    with part("door.tokenise"):
+        result = await asyncio.to_thread(work) if size >= engine.limits.thread_from else work()
     engine.metrics.tokenise.observe(time.perf_counter() - started)
     return result
 

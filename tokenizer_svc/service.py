@@ -38,7 +38,7 @@ from shared.service import Context
 from shared.tokenizer import Tokenizer
 from tokenizer_svc.access.guard import Doors, doors
 from tokenizer_svc.access.tenants import Caller, tenant_of_account
-from tokenizer_svc.announcements import again
+from tokenizer_svc.announcements import again, context_of
 from tokenizer_svc.announcing import Sender, announcement
 from tokenizer_svc.answers import Answer, Choice
 from tokenizer_svc.api_error import ApiError, internal, queue_full, unavailable
@@ -58,13 +58,15 @@ from tokenizer_svc.listening import Port, listening
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.outlet import Outlets
 from tokenizer_svc.quiet import Quiet
+from tokenizer_svc.reasoning.formats import choose as choose_reasoning
 from tokenizer_svc.resumable.entries import Owner, Record, Unreadable, announcement_of
 from tokenizer_svc.resumable.fold import Fold
 from tokenizer_svc.resumable.resumables import Resumables
 from tokenizer_svc.resumable.service import RedisLogs
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.surroundings import Surroundings
-from tokenizer_svc.tools.formats import choose
+from tokenizer_svc.tools.formats import choose as choose_tools
+from tokenizer_svc.tracing import current, part
 
 log = structlog.get_logger("front door")
 
@@ -102,7 +104,8 @@ async def serve(context: Context) -> None:
 
 
 def _ports(door: FrontDoor, access: Doors, settings: Settings) -> list[Port]:
-    app = build_app(door, access.public, door.resumables, with_admin=access.admin is None)
+    with_admin, tracing = access.admin is None, door.tracing
+    app = build_app(door, access.public, door.resumables, with_admin=with_admin, tracing=tracing)
     ports = [Port(app, settings.host, settings.port)]
     if access.admin is not None and settings.admin_port is not None:
         app = build_admin_app(door, access.admin)
@@ -145,9 +148,13 @@ class FrontDoor:
         self.model = model
         self.created = int(time.time())
         self.tokenizer = tokenizer
-        self.tool_format = choose(context.settings.tool_format, tokenizer.tool_template)
+        self.tool_format = choose_tools(context.settings.tool_format, tokenizer.tool_template)
+        self.reasoning = choose_reasoning(
+            context.settings.reasoning_format, tokenizer.chat_template, tokenizer.tool_template
+        )
         self.limits = Limits.of(context.settings)
         self.metrics = Metrics(context.metrics)
+        self.tracing = context.tracing
         self.outlets = Outlets(self.limits, self.metrics)
         self._context = context
         self._bus = context.bus
@@ -376,14 +383,21 @@ class FrontDoor:
         structures = tuple({draft.structure.key: draft.structure for draft in drafts if draft.structure}.values())
         await self._grammars.screen(structures)
         detokenizer = self._pick_detokenizer()
-        sender = Sender(self._context.replica, detokenizer, caller.account, keeping.grace_s if keeping else 0.0)
+        trace = current()
+        grace_s = keeping.grace_s if keeping else 0.0
+        place = trace.traceparent if trace else ""
+        sender = Sender(self._context.replica, detokenizer, caller.account, grace_s, place)
         choices: list[Choice] = []
         for index, draft in enumerate(drafts):
             id = new_request_id()
             namespace = caller.namespace(draft.namespace, shared=self._context.settings.share_cache)
             announced = announcement(id, draft, namespace, sender, time.time())
-            choices.append(Choice(id, index, draft.prompt, len(draft.input_ids), announced))
+            choices.append(
+                Choice(id, index, draft.prompt, len(draft.input_ids), announced, context_of(announced.track))
+            )
         answer = Answer(choices, detokenizer, shares_id=shares_id)
+        if trace is not None:
+            trace.announced(drafts, answer)
         self._inbox.expect(answer)
         self._note_backlog()
         if keeping is None:
@@ -415,7 +429,8 @@ class FrontDoor:
             writes.append(names.requests, generate)
         if record is not None:
             self._logs.announce(writes, record)
-        await writes.commit(_ANNOUNCE_PATIENCE_S)
+        with part("door.announce"):
+            await writes.commit(_ANNOUNCE_PATIENCE_S)
         self.metrics.announce.observe(time.perf_counter() - started)
 
     # --- asking again

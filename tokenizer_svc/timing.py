@@ -1,4 +1,4 @@
-"""What one answer adds to the metrics."""
+"""What one answer adds to the metrics, and to its trace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from shared.protocol import Finish
 from tokenizer_svc.answers import Answer, Piece
 from tokenizer_svc.metrics import Metrics
+from tokenizer_svc.tracing import current
 
 
 class Timing:
@@ -20,6 +21,9 @@ class Timing:
         self._arrived = arrived
         self._announced = time.perf_counter()
         self._last: dict[int, float] = {}
+        self._trace = current()
+        self._since_ns = time.time_ns() if self._trace else 0
+        self._first_s: float | None = None
 
     def admitted(self) -> None:
         self._metrics.admission.observe(time.perf_counter() - self._announced)
@@ -35,11 +39,21 @@ class Timing:
             else:
                 self._metrics.itl.observe((now - last) / len(piece.tokens))
             self._last[piece.choice.index] = now
+        if self._first_s is None and self._last:
+            self._first_s = now - self._arrived
+            if self._trace is not None:
+                self._trace.record("door.wait", self._since_ns)
+                self._since_ns = time.time_ns()
 
     def over(self) -> None:
-        self._metrics.e2e.observe(time.perf_counter() - self._arrived)
+        whole_s = time.perf_counter() - self._arrived
+        self._metrics.e2e.observe(whole_s)
         for choice in self._answer.choices:
             self._metrics.generated_tokens.inc(choice.completion_tokens)
             self._metrics.forced_tokens.inc(choice.forced_tokens)
             reason = "unfinished" if choice.finish is Finish.NONE else choice.finish.name.lower()
             self._metrics.finished.labels("failed" if self._answer.failed else reason).inc()
+        if self._trace is not None:
+            name = "door.wait" if self._first_s is None else "door.stream"
+            self._trace.record(name, self._since_ns, failure="" if self._answer.is_over else "disconnected")
+            self._trace.over(self._answer, self._first_s, whole_s)

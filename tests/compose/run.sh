@@ -42,7 +42,8 @@ trap clean_up EXIT
 gather_wheels() {
     local pip=(.venv/bin/python -m pip --disable-pip-version-check download -qqq --dest "$wheels" --find-links "$wheels")
     mkdir -p "$wheels"
-    .venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+    .venv/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]
+print(*p["dependencies"], *p["optional-dependencies"]["otel"], sep="\n")' \
         >"$wheels/requirements.txt"
     # async-timeout: redis wants it where Python is older than 3.11.3, as Debian 12's is.
     "${pip[@]}" -c requirements.lock --only-binary=:all: -r "$wheels/requirements.txt" async-timeout 'setuptools>=77'

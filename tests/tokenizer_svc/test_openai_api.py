@@ -21,7 +21,7 @@ ECHO_USAGE = {
     "completion_tokens": 3,
     "total_tokens": 18,
     "prompt_tokens_details": {"cached_tokens": 2},
-    "completion_tokens_details": {"forced_tokens": 0},
+    "completion_tokens_details": {"forced_tokens": 0, "reasoning_tokens": 0},
 }
 
 
@@ -58,7 +58,7 @@ async def test_completion_stream_bytes_with_usage(http: aiohttp.ClientSession) -
         + head + '[{"index":0,"text":" wörld","logprobs":null,"finish_reason":null}],"usage":null}\n\n'
         + head + '[{"index":0,"text":"","logprobs":null,"finish_reason":"stop"}],"usage":null}\n\n'
         + head + '[],"usage":{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5,'
-        '"prompt_tokens_details":{"cached_tokens":2},"completion_tokens_details":{"forced_tokens":0}}}\n\n'
+        '"prompt_tokens_details":{"cached_tokens":2},"completion_tokens_details":{"forced_tokens":0,"reasoning_tokens":0}}}\n\n'
         + "data: [DONE]\n\n"
     )  # fmt: skip
 

@@ -72,11 +72,11 @@ async def test_choices_and_batches_share_one_grammar(http: aiohttp.ClientSession
 
 async def test_forced_tokens_are_counted_everywhere(http: aiohttp.ClientSession) -> None:
     fields = {"regex": "Hello"}
-    details = {"forced_tokens": 2}
+    details = {"forced_tokens": 2, "reasoning_tokens": 0}
     for path, body in bodies(fields)[:2]:
         answer = await post(http, path, body | {"n": 2})
         assert answer["usage"]["completion_tokens"] == 6
-        assert answer["usage"]["completion_tokens_details"] == {"forced_tokens": 4}
+        assert answer["usage"]["completion_tokens_details"] == details | {"forced_tokens": 4}
         options = {"stream": True, "stream_options": {"include_usage": True}}
         async with http.post(path, json=body | options) as response:
             *_, last, done, _ = (await response.text()).split("\n\n")

@@ -66,6 +66,7 @@ class Announced(_Entry, frozen=True):
     prompt_tokens: int
     generate: bytes  # as shared.protocol encodes it
     track: bytes
+    context: bytes = b""  # int32: the last few ids of its prompt
 
 
 class Record(_Entry, frozen=True, tag=1):
@@ -204,7 +205,14 @@ def announced(choice: Choice) -> Announced:
     if choice.request is None:
         raise ValueError("a choice that was not announced cannot be kept")
     generate, track = choice.request
-    return Announced(choice.id, choice.prompt, choice.prompt_tokens, protocol.encode(generate), protocol.encode(track))
+    return Announced(
+        choice.id,
+        choice.prompt,
+        choice.prompt_tokens,
+        protocol.encode(generate),
+        protocol.encode(track),
+        track.context,
+    )
 
 
 def logged(piece: Piece) -> LoggedPiece:

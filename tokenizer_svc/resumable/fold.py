@@ -25,7 +25,8 @@ class Fold:
         self.owner = record.owner
         self.detokenizer = record.detokenizer
         choices = [
-            Choice(each.id, index, each.prompt, each.prompt_tokens) for index, each in enumerate(record.sequences)
+            Choice(each.id, index, each.prompt, each.prompt_tokens, context=columns.ints(each.context))
+            for index, each in enumerate(record.sequences)
         ]
         self.answer = Answer(choices, record.detokenizer, shares_id=record.shares_id)
         self.at = record.arrived  # when the last entry was written

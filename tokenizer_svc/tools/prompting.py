@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shared.chat_template import ChatTemplateError
-from tokenizer_svc.draft import Display
 from tokenizer_svc.engine import Engine
-from tokenizer_svc.tools.formats import SYNTAX
 from tokenizer_svc.tools.toolbox import Toolbox
 from tokenizer_svc.tools.turns import Turn, have_tools, name_results, plain_turns
 
@@ -36,11 +34,3 @@ def render(engine: Engine, turns: Sequence[Turn], toolbox: Toolbox | None, /, **
         # the system message is ours, and some templates refuse any
         plain = plain_turns(turns, toolbox, engine.tool_format, has_system=False)
         return tokenizer.render_chat(plain, **variables)
-
-
-def shown(engine: Engine, display: Display) -> Display:
-    """The display of an answer that may hold calls: with special tokens where the model's marker is one."""
-    syntax = SYNTAX[engine.tool_format]
-    markers = (syntax.marker, syntax.closer.strip())
-    hidden = any(engine.tokenizer.hides(text) for text in markers if text)
-    return display._replace(skip_special_tokens=False) if hidden else display

@@ -11,42 +11,11 @@ What was held back and turns out to be no call is content. Blank space beside ca
 from __future__ import annotations
 
 import enum
-import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from tokenizer_svc.parts import Arguments, CallPart, Content, Ended, Started, joined
 from tokenizer_svc.tools.call_object import CallObject, Part
 from tokenizer_svc.tools.formats import SPACE, Syntax
-
-
-class Content(NamedTuple):
-    """Text that belongs to no call."""
-
-    text: str
-
-
-class Started(NamedTuple):
-    """A call, counted from 0, of one of the names."""
-
-    call: int
-    name: str
-
-
-class Arguments(NamedTuple):
-    """More of a call's arguments: JSON text as the model wrote it."""
-
-    call: int
-    text: str
-
-
-class Ended(NamedTuple):
-    """A call's arguments are over; complete when their brackets closed."""
-
-    call: int
-    is_complete: bool
-
-
-Event = Content | Started | Arguments | Ended
 
 
 class _At(enum.Enum):
@@ -79,9 +48,9 @@ class ToolStream:
         self._object = CallObject(self._names)
         self._early: list[str] = []  # arguments that came before the name
         self._calls = 0
-        self._events: list[Event] = []
+        self._events: list[CallPart] = []
 
-    def push(self, text: str) -> list[Event]:
+    def push(self, text: str) -> list[CallPart]:
         """The events of the next piece of text."""
         position = 0
         while position < len(text):
@@ -98,7 +67,7 @@ class ToolStream:
                 text, position = self._release() + text[position:], 0
         return self._drain()
 
-    def finish(self) -> list[Event]:
+    def finish(self) -> list[CallPart]:
         """The last events, when no more text will come."""
         held = self._release()
         match self._at:
@@ -231,47 +200,7 @@ class ToolStream:
         if text:
             self._events.append(Content(text))
 
-    def _drain(self) -> list[Event]:
+    def _drain(self) -> list[CallPart]:
         """The events so far, with neighbours of a kind in one."""
         events, self._events = self._events, []
-        drained: list[Event] = []
-        for _, neighbours in itertools.groupby(events, key=type):
-            run = list(neighbours)
-            text = "".join(event.text for event in run if isinstance(event, Content | Arguments))
-            match run[0]:
-                case Content():
-                    drained.append(Content(text))
-                case Arguments(call):
-                    drained.append(Arguments(call, text))
-                case _:
-                    drained += run
-        return drained
-
-
-class Call(NamedTuple):
-    """A whole call."""
-
-    name: str
-    arguments: str
-    is_complete: bool
-
-
-class Reply(NamedTuple):
-    """A whole answer: its content and its calls."""
-
-    content: str
-    calls: tuple[Call, ...]
-
-
-def read_reply(events: Sequence[Event]) -> Reply:
-    """What the events of an answer amount to."""
-    content = "".join(event.text for event in events if isinstance(event, Content))
-    names = [event.name for event in events if isinstance(event, Started)]
-    arguments = [""] * len(names)
-    complete = [False] * len(names)
-    for event in events:
-        if isinstance(event, Arguments):
-            arguments[event.call] += event.text
-        elif isinstance(event, Ended):
-            complete[event.call] = event.is_complete
-    return Reply(content, tuple(map(Call, names, arguments, complete)))
+        return joined(events)

@@ -22,8 +22,9 @@ from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.grammar.spec import GrammarSpec, Kind
 from tokenizer_svc.grammar.tools import compile_tools
 from tokenizer_svc.grammar.tools_spec import ToolSpec, ToolsSpec
+from tokenizer_svc.parts import reply_of
 from tokenizer_svc.tools.formats import SYNTAX, ToolFormat
-from tokenizer_svc.tools.stream import ToolStream, read_reply
+from tokenizer_svc.tools.stream import ToolStream
 
 
 def record(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def check(
 ) -> int:
     """How many calls there are, all of them valid."""
     stream = ToolStream(SYNTAX[format], list(tools))
-    content, calls = read_reply(stream.push(text) + stream.finish())
+    _, content, calls = reply_of(stream.push(text) + stream.finish())
     for call in calls:
         assert call.is_complete
         jsonschema.validate(json.loads(call.arguments), tools[call.name])

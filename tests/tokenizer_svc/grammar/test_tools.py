@@ -18,8 +18,9 @@ from tokenizer_svc.grammar.regex import parse
 from tokenizer_svc.grammar.tools_lark import tools_guidance
 from tokenizer_svc.grammar.tools_node import tools_node
 from tokenizer_svc.grammar.tools_spec import ToolSpec, ToolsSpec, frame
+from tokenizer_svc.parts import reply_of
 from tokenizer_svc.tools.formats import SYNTAX, ToolFormat
-from tokenizer_svc.tools.stream import ToolStream, read_reply
+from tokenizer_svc.tools.stream import ToolStream
 
 ARGUMENTS = {"f": r'\{"n": [0-9]{1,3}\}', "get_wind": r'\{\}|\{"to": "[^"\\]*"\}'}
 """What the tools take, as patterns."""
@@ -119,7 +120,7 @@ def check_reading(spec: ToolsSpec, text: str) -> None:
     """What the grammar lets through is read as calls, whole and with their own tool's arguments."""
     syntax = SYNTAX[spec.format]
     stream = ToolStream(syntax, [tool.name for tool in spec.tools])
-    content, calls = read_reply(stream.push(text) + stream.finish())
+    _, content, calls = reply_of(stream.push(text) + stream.finish())
     assert syntax.marker not in content
     for call in calls:
         assert call.is_complete

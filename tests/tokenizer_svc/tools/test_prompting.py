@@ -17,10 +17,9 @@ from shared.tokenizer import Tokenizer
 from tests.tokenizer_svc.tools.templates import LIKE_LLAMA3, LIKE_QWEN, WITHOUT_SYSTEM, WITHOUT_TOOLS
 from tests.toy import make_toy_model
 from tokenizer_svc.api_error import ApiError
-from tokenizer_svc.draft import Display
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.tools.formats import ToolFormat, choose
-from tokenizer_svc.tools.prompting import render, shown
+from tokenizer_svc.tools.prompting import render
 from tokenizer_svc.tools.toolbox import Tool, Toolbox
 from tokenizer_svc.tools.turns import Turn, have_tools, plain_turns, read_calls
 
@@ -175,19 +174,6 @@ def test_the_packaged_model_is_told_of_tools(tmp_path: Path) -> None:
 def test_results_get_the_name_of_their_call(tmp_path: Path) -> None:
     template = "{% for m in messages %}{{ m.name }};{% endfor %}{{ tools }}"
     assert render(engine(tmp_path, template), conversation(), None).startswith(";;;get_weather;get_weather;")
-
-
-def test_special_tokens_are_shown_where_the_marker_is_one(tmp_path: Path) -> None:
-    from tokenizers import AddedToken
-
-    served = engine(tmp_path, LIKE_QWEN)
-    assert shown(served, Display()) == Display()
-    backend = served.tokenizer._backend
-    backend.add_tokens([AddedToken("<tool_call>", special=False)])
-    assert shown(served, Display()) == Display()
-    backend.add_special_tokens([AddedToken("</tool_call>", special=True)])
-    tokenizer = Tokenizer(backend, eos_ids=(), special_tokens={}, chat_template=None)
-    assert not shown(SimpleNamespace(tokenizer=tokenizer, tool_format=ToolFormat.HERMES), Display()).skip_special_tokens  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

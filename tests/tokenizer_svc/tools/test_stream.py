@@ -11,23 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tokenizer_svc.parts import Arguments, Call, CallPart, Content, Ended, Reply, Started, reply_of
 from tokenizer_svc.tools.formats import SYNTAX, ToolFormat
-from tokenizer_svc.tools.stream import Arguments, Call, Content, Ended, Event, Reply, Started, ToolStream, read_reply
+from tokenizer_svc.tools.stream import ToolStream
 
 NAMES = ("f", "get_weather", "get_wind")
 HERMES, LLAMA = SYNTAX[ToolFormat.HERMES], SYNTAX[ToolFormat.LLAMA3_JSON]
 FORMATS = pytest.mark.parametrize("format", list(ToolFormat))
 
 
-def events(format: ToolFormat, pieces: Sequence[str]) -> list[Event]:
+def events(format: ToolFormat, pieces: Sequence[str]) -> list[CallPart]:
     stream = ToolStream(SYNTAX[format], NAMES)
     found = [event for piece in pieces for event in stream.push(piece)]
     return found + stream.finish()
 
 
-def joined(found: Sequence[Event]) -> list[Event]:
+def joined(found: Sequence[CallPart]) -> list[CallPart]:
     """Neighbouring content and neighbouring arguments in one event."""
-    merged: list[Event] = []
+    merged: list[CallPart] = []
     for event in found:
         last = merged[-1] if merged else None
         if isinstance(event, Content) and isinstance(last, Content):
@@ -40,7 +41,7 @@ def joined(found: Sequence[Event]) -> list[Event]:
 
 
 def reply(format: ToolFormat, text: str) -> Reply:
-    return read_reply(events(format, [text]))
+    return reply_of(events(format, [text]))
 
 
 def written(format: ToolFormat, calls: Sequence[tuple[str, str]]) -> str:
@@ -89,7 +90,7 @@ def test_written_calls_are_read_back(
     if SYNTAX[format].is_bare and before.strip():
         before = ""  # an object within a text is no call there
     text = before + written(format, calls)
-    found = read_reply(events(format, cut(text, at)))
+    found = reply_of(events(format, cut(text, at)))
     assert found.calls == tuple(Call(name, arguments, True) for name, arguments in calls)
     assert found.content == (before if before.strip() or not calls else "")
 
@@ -209,7 +210,7 @@ CALLS: list[tuple[str, ToolFormat, str, str, list[Call]]] = [
     ("format", "text", "content", "calls"), [case[1:] for case in CALLS], ids=[c[0] for c in CALLS]
 )
 def test_what_models_really_write(format: ToolFormat, text: str, content: str, calls: list[Call]) -> None:
-    assert reply(format, text) == Reply(content, tuple(calls))
+    assert reply(format, text) == Reply("", content, tuple(calls))
 
 
 NO_CALLS: list[tuple[ToolFormat, str]] = [
@@ -227,7 +228,7 @@ NO_CALLS: list[tuple[ToolFormat, str]] = [
 
 @pytest.mark.parametrize(("format", "text"), NO_CALLS)
 def test_what_is_no_call_is_content(format: ToolFormat, text: str) -> None:
-    assert reply(format, text) == Reply(text, ())
+    assert reply(format, text) == Reply("", text, ())
 
 
 @FORMATS
@@ -235,7 +236,7 @@ def test_where_there_are_only_calls_a_cut_one_is_no_content(format: ToolFormat) 
     text = written(format, [("f", "{}"), ("get_wind", "{}")])
     for end in range(len(text)):
         stream = ToolStream(SYNTAX[format], NAMES, only_calls=True)
-        content, calls = read_reply(stream.push(text[:end]) + stream.finish())
+        _, content, calls = reply_of(stream.push(text[:end]) + stream.finish())
         assert not content
         assert all(call.is_complete for call in calls[:-1])
 
