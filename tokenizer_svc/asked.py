@@ -23,7 +23,6 @@ from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
 from tokenizer_svc.reading import AnswerReader, HowRead, how_read
 from tokenizer_svc.reasoning.wish import read_wish
 from tokenizer_svc.rendering import Origin, Rendering
-from tokenizer_svc.reply_parts import ReplyParts
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.toolbox import read_tools
 
@@ -113,7 +112,7 @@ def _native_answers(generation: Generation, engine: Engine, answer: Answer, orig
 def _messages(body: dict[str, Any], engine: Engine) -> Asked:
     request = read_messages(body)
     chat = read_as_chat(request, engine)
-    toolbox = read_tools(chat, engine.limits)
+    how = how_read(engine, read_tools(chat, engine.limits))
     return Asked(
         prefix=MessageAnswers.prefix,
         stream=bool(request.stream),
@@ -121,18 +120,15 @@ def _messages(body: dict[str, Any], engine: Engine) -> Asked:
         background=bool(request.background),
         shares_id=True,
         user=chat.user,
-        draft=partial(draft_messages, request, chat, engine, toolbox),
-        rendering=partial(_message_answers, request, engine, toolbox),
+        draft=partial(draft_messages, request, chat, engine, how),
+        rendering=partial(_message_answers, request, how),
     )
 
 
-def _message_answers(
-    request: MessagesRequest, engine: Engine, toolbox: Toolbox | None, answer: Answer, origin: Origin
-) -> Rendering:
-    tools = None if toolbox is None else ToolAnswers(answer, engine.tool_format, toolbox)
-    parts = ReplyParts(answer.choices[0], tools)
+def _message_answers(request: MessagesRequest, how: HowRead, answer: Answer, origin: Origin) -> Rendering:
+    reader = AnswerReader(answer, how)
     shows_thoughts = request.thinking is None or request.thinking.display != "omitted"
-    return MessageAnswers(answer, origin.model, parts, max_tokens=request.max_tokens, shows_thoughts=shows_thoughts)
+    return MessageAnswers(answer, reader, origin.model, max_tokens=request.max_tokens, shows_thoughts=shows_thoughts)
 
 
 READERS: dict[str, Read] = {CHAT: _chat, COMPLETIONS: _completion, GENERATE: _generate, MESSAGES: _messages}

@@ -26,7 +26,7 @@ from tokenizer_svc.anthropic_api.shapes import (
     Stopped,
 )
 from tokenizer_svc.api_error import ApiError
-from tokenizer_svc.reply_parts import Ending, ReplyParts
+from tokenizer_svc.reading import AnswerReader
 from tokenizer_svc.sse import event
 
 _encode = msgspec.json.Encoder().encode
@@ -37,14 +37,16 @@ class MessageAnswers:
 
     prefix = "msg_"
 
-    def __init__(self, answer: Answer, model: str, parts: ReplyParts, *, max_tokens: int, shows_thoughts: bool) -> None:
+    def __init__(
+        self, answer: Answer, reader: AnswerReader, model: str, *, max_tokens: int, shows_thoughts: bool
+    ) -> None:
         """``max_tokens``: as asked; where there was room for fewer the answer may end before."""
         self._choice = answer.choices[0]
         self._id = f"{self.prefix}{answer.id:016x}"
         self._model = model
-        self._parts = parts
+        self._reader = reader
         self._max_tokens = max_tokens
-        self._blocks = Blocks(shows_thoughts=shows_thoughts)
+        self._blocks = Blocks(f"{answer.id:016x}", shows_thoughts=shows_thoughts)
 
     def opening(self) -> bytes:
         """The first events of a stream."""
@@ -52,10 +54,10 @@ class MessageAnswers:
 
     def piece(self, piece: Piece) -> bytes:
         """The events for one piece."""
-        events = self._blocks.push(self._parts.push(piece.text, piece.finish))
-        if (ending := self._parts.ending) is not None:
+        events = self._blocks.push(self._reader.push(piece.choice, piece.text, piece.tokens, piece.finish))
+        if piece.finish is not Finish.NONE:
             events += self._blocks.finish()
-            events.append(MessageDelta(self._stopped(ending), self._usage(piece.completion_tokens)))
+            events.append(MessageDelta(self._stopped(), self._usage(piece.completion_tokens)))
         return _events(events)
 
     def closing(self) -> bytes:
@@ -68,11 +70,11 @@ class MessageAnswers:
 
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The answer of a request that is no stream."""
-        del tokens, scores
-        self._blocks.push(self._parts.push(texts[0], self._choice.finish))
+        del scores
+        choice = self._choice
+        self._blocks.push(self._reader.push(choice, texts[0], tokens[0], choice.finish))
         self._blocks.finish()
-        stopped = Stopped(None, None) if self._parts.ending is None else self._stopped(self._parts.ending)
-        return _encode(self._message(self._blocks.whole, stopped, self._usage(self._choice.completion_tokens)))
+        return _encode(self._message(self._blocks.whole, self._stopped(), self._usage(choice.completion_tokens)))
 
     def _message(self, content: Sequence[ReplyBlock], stopped: Stopped, usage: MessageUsage) -> MessageReply:
         reason, sequence = stopped.stop_reason, stopped.stop_sequence
@@ -82,16 +84,19 @@ class MessageAnswers:
         cached = self._choice.cached_tokens
         return MessageUsage(self._choice.prompt_tokens - cached, output_tokens, cached)
 
-    def _stopped(self, ending: Ending) -> Stopped:
-        match ending:
-            case Ending(wants_results=True):
+    def _stopped(self) -> Stopped:
+        choice = self._choice
+        match self._reader.finish_reason(choice), choice.finish, choice.matched:
+            case "tool_calls", _, _:
                 return Stopped("tool_use", None)
-            case Ending(finish=Finish.STOP, matched=str(sequence)):
+            case "length", _, _:
+                return Stopped("max_tokens", None)
+            case _, Finish.STOP, str(sequence):
                 return Stopped("stop_sequence", sequence)
-            case Ending(finish=Finish.STOP):
+            case _, Finish.STOP, _:
                 return Stopped("end_turn", None)
-            case Ending(finish=Finish.LENGTH):
-                is_asked = self._choice.completion_tokens >= self._max_tokens or self._choice.finish is Finish.STOP
+            case _, Finish.LENGTH, _:
+                is_asked = choice.completion_tokens >= self._max_tokens
                 return Stopped("max_tokens" if is_asked else "model_context_window_exceeded", None)
             case _:  # an operator ended it: there is no word for that
                 return Stopped(None, None)

@@ -22,14 +22,17 @@ from tokenizer_svc.anthropic_api.shapes import (
     ThinkingDelta,
     ToolUseBlock,
 )
-from tokenizer_svc.reply_parts import CallArguments, CallBegun, Part, Thought, Words
+from tokenizer_svc.parts import Arguments, Content, Ended, Part, Reasoning, Started
 
 
 class Blocks:
     """The content of one message."""
 
-    def __init__(self, *, shows_thoughts: bool = True) -> None:
-        """``shows_thoughts``: whether they are told; where they are not, their block is there, and empty."""
+    def __init__(self, id: str, *, shows_thoughts: bool = True) -> None:
+        """``id``: what makes the ids of calls unique. ``shows_thoughts``: whether they are told; where they are not,
+        their block is there, and empty.
+        """
+        self._id = id
         self._shows_thoughts = shows_thoughts
         self._done: list[ReplyBlock] = []
         self._open: ReplyBlock | None = None
@@ -51,15 +54,17 @@ class Blocks:
 
     def _take(self, part: Part) -> Iterator[Event]:
         match part:
-            case CallBegun(id, name):
-                yield from self._begin(ToolUseBlock(_tool_id(id), name, {}))
-            case CallArguments(text):
+            case Started(call, name):
+                yield from self._begin(ToolUseBlock(f"toolu_{self._id}_{call}", name, {}))
+            case Arguments(_, text):
                 yield self._delta(text, InputJsonDelta(text))
-            case Words(text):
+            case Ended():
+                yield from self._end()
+            case Content(text):
                 if not isinstance(self._open, TextBlock):
                     yield from self._begin(TextBlock(""))
                 yield self._delta(text, TextDelta(text))
-            case Thought(text):
+            case Reasoning(text):
                 if not isinstance(self._open, ThinkingBlock):
                     yield from self._begin(ThinkingBlock(""))
                 if self._shows_thoughts:
@@ -92,7 +97,3 @@ def _completed(block: ReplyBlock, said: str) -> ReplyBlock:
             return ThinkingBlock(said)
         case ToolUseBlock(id=id, name=name):
             return ToolUseBlock(id, name, object_so_far(said))
-
-
-def _tool_id(id: str) -> str:
-    return f"toolu_{id.removeprefix('call_')}"

@@ -10,7 +10,8 @@ from tokenizer_svc.chat import encode_chat
 from tokenizer_svc.draft import Draft
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openai import ChatRequest, draft_chat, read_chat
-from tokenizer_svc.tools.toolbox import Toolbox, read_tools
+from tokenizer_svc.reading import HowRead
+from tokenizer_svc.tools.toolbox import read_tools
 
 
 def read_as_chat(request: MessagesCountRequest, engine: Engine) -> ChatRequest:
@@ -18,13 +19,11 @@ def read_as_chat(request: MessagesCountRequest, engine: Engine) -> ChatRequest:
     return read_chat(chat_body(request, engine.limits), engine)
 
 
-async def draft_messages(
-    request: MessagesRequest, chat: ChatRequest, engine: Engine, toolbox: Toolbox | None
-) -> list[Draft]:
+async def draft_messages(request: MessagesRequest, chat: ChatRequest, engine: Engine, how: HowRead) -> list[Draft]:
     """The one sequence to generate, as long as asked or as there is room for. Raises ApiError."""
     if request.max_tokens < 1:
         raise invalid(f"max_tokens must be at least 1, not {request.max_tokens}", "max_tokens")
-    drafts = await draft_chat(chat, engine, toolbox)
+    drafts = await draft_chat(chat, engine, how)
     return [_within(draft, request.max_tokens) for draft in drafts]
 
 
