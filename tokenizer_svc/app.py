@@ -22,13 +22,15 @@ from tokenizer_svc.answers import Answer
 from tokenizer_svc.anthropic_api.errors import error_json, is_anthropic
 from tokenizer_svc.anthropic_api.routes import MessagesRoutes
 from tokenizer_svc.api_error import ApiError, internal
-from tokenizer_svc.asked import READERS, Asked
+from tokenizer_svc.asked import DIRECT, Asked
 from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openapi import OpenApiRoute
 from tokenizer_svc.outlet import Outlet
 from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond
+from tokenizer_svc.responses_api.errors import is_responses, of_chat
+from tokenizer_svc.responses_api.routes import ResponsesRoutes
 from tokenizer_svc.resumable.resumables import Opened, Resumables
 from tokenizer_svc.resuming import LAST_EVENT_ID, Resuming, Wish, canonical, read_wish
 from tokenizer_svc.tracing import traced
@@ -51,9 +53,10 @@ def build_app(
     app = _bare_app(engine, access, () if tracing is None else (traced(tracing, engine.model),))
     resuming = Resuming(engine, resumables)
     routes = GenerationRoutes(engine, resuming)
-    for path in READERS:
+    for path in DIRECT:
         app.router.add_post(path, routes.post)
     resuming.add_to(app.router)
+    ResponsesRoutes(engine, resumables, resuming).add_to(app.router)
     MessagesRoutes(engine).add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
@@ -92,7 +95,7 @@ class GenerationRoutes:
         arrived = time.perf_counter()
         engine, path = self._engine, request.path
         body = await read_object(request, engine.limits)
-        asked = READERS[path](body, engine)
+        asked = DIRECT[path](body, engine)
         wish = read_wish(request.headers, asked)
         caller = caller_of(request, asked.user)
         last = request.headers.get(LAST_EVENT_ID)
@@ -163,6 +166,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _error_response(error: ApiError, request: web.Request, allow: str | None = None) -> web.Response:
     headers = error.headers if allow is None else {**error.headers, "Allow": allow}
+    if is_responses(request.path):
+        error = of_chat(error)
     body = error_json(error, _request_id.get()) if is_anthropic(request.path) else error.json()
     return web.Response(status=error.status, body=body, content_type="application/json", headers=headers)
 

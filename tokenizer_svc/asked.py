@@ -23,6 +23,12 @@ from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
 from tokenizer_svc.reading import AnswerReader, HowRead, how_read
 from tokenizer_svc.reasoning.wish import read_wish
 from tokenizer_svc.rendering import Origin, Rendering
+from tokenizer_svc.responses_api.answers import ResponseAnswers, ResponseOrigin
+from tokenizer_svc.responses_api.drafting import draft_response
+from tokenizer_svc.responses_api.items import items_of
+from tokenizer_svc.responses_api.kept import read_kept
+from tokenizer_svc.responses_api.request import ResponsesRequest, read_responses
+from tokenizer_svc.responses_api.request import chat_body as responses_chat_body
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.toolbox import read_tools
 
@@ -30,6 +36,7 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 GENERATE = "/generate"
 MESSAGES = "/v1/messages"
+RESPONSES = "/v1/responses"
 
 
 class Asked(NamedTuple):
@@ -131,5 +138,31 @@ def _message_answers(request: MessagesRequest, how: HowRead, answer: Answer, ori
     return MessageAnswers(answer, reader, origin.model, max_tokens=request.max_tokens, shows_thoughts=shows_thoughts)
 
 
-READERS: dict[str, Read] = {CHAT: _chat, COMPLETIONS: _completion, GENERATE: _generate, MESSAGES: _messages}
-"""By the path of the API."""
+def _responses(body: dict[str, Any], engine: Engine) -> Asked:
+    kept = read_kept(body)
+    request = read_responses(kept.request, engine.limits)
+    items = [*kept.history, *items_of(request.input, engine.limits)]
+    chat = read_chat(responses_chat_body(request, items, engine.limits), engine)
+    how = how_read(engine, read_tools(chat, engine.limits))
+    return Asked(
+        prefix=ResponseAnswers.prefix,
+        stream=bool(request.stream),
+        resumable=bool(request.resumable),
+        background=bool(request.background),
+        shares_id=True,
+        user=chat.user,
+        draft=partial(draft_response, request, chat, engine, how),
+        rendering=partial(_response_answers, request, how),
+    )
+
+
+def _response_answers(request: ResponsesRequest, how: HowRead, answer: Answer, origin: Origin) -> Rendering:
+    where = ResponseOrigin(origin.model, origin.created, origin.elapsed, how.engine.tokenizer)
+    return ResponseAnswers(answer, AnswerReader(answer, how), request, where)
+
+
+DIRECT: dict[str, Read] = {CHAT: _chat, COMPLETIONS: _completion, GENERATE: _generate, MESSAGES: _messages}
+"""By the path of the API: bodies as clients send them."""
+
+READERS: dict[str, Read] = DIRECT | {RESPONSES: _responses}
+"""By the path of the API: bodies as they are kept, which for responses is more than what clients send."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from tokenizer_svc.anthropic_api.request import MessagesCountRequest, MessagesRequest, chat_body
 from tokenizer_svc.api_error import invalid
 from tokenizer_svc.chat import encode_chat
-from tokenizer_svc.draft import Draft
+from tokenizer_svc.draft import Draft, within
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openai import ChatRequest, draft_chat, read_chat
 from tokenizer_svc.reading import HowRead
@@ -24,12 +22,7 @@ async def draft_messages(request: MessagesRequest, chat: ChatRequest, engine: En
     if request.max_tokens < 1:
         raise invalid(f"max_tokens must be at least 1, not {request.max_tokens}", "max_tokens")
     drafts = await draft_chat(chat, engine, how)
-    return [_within(draft, request.max_tokens) for draft in drafts]
-
-
-def _within(draft: Draft, max_tokens: int) -> Draft:
-    most = min(draft.sampling.max_tokens, max_tokens)
-    return draft._replace(sampling=msgspec.structs.replace(draft.sampling, max_tokens=most))
+    return [within(draft, request.max_tokens) for draft in drafts]
 
 
 async def count_tokens(request: MessagesCountRequest, engine: Engine) -> int:

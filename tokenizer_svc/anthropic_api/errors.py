@@ -5,11 +5,10 @@ The types by status are those of Anthropic's reference (api/errors).
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from tokenizer_svc.api_error import ApiError
+from tokenizer_svc.renaming import renamed, rules
 from tokenizer_svc.sse import event
 
 _TYPES = {
@@ -28,13 +27,14 @@ _FROM_OURS = 500
 
 _ROOT = "/v1/messages"
 
-_NAMES = (
-    (re.compile(r"^tools\[(\d+)\]\.function\.parameters"), r"tools[\1].input_schema"),
-    (re.compile(r"^tools\[(\d+)\]\.function\."), r"tools[\1]."),
-    (re.compile(r"^tool_choice\.function\."), "tool_choice."),
-    (re.compile(r"^response_format\.json_schema\."), "output_config.format."),
-    (re.compile(r"^stop$"), "stop_sequences"),
-    (re.compile(r"^user$"), "metadata.user_id"),
+_NAMES = rules(
+    (r"tools\[(\d+)\]\.function\.parameters", r"tools[\1].input_schema"),
+    (r"tools\[(\d+)\]\.function\.", r"tools[\1]."),
+    (r"tool_choice\.function\.", "tool_choice."),
+    (r"response_format\.json_schema\.", "output_config.format."),
+    (r"max_completion_tokens$", "max_tokens"),
+    (r"stop$", "stop_sequences"),
+    (r"user$", "metadata.user_id"),
 )
 """What chats call a field, and what it is called here."""
 
@@ -62,20 +62,11 @@ def is_anthropic(path: str) -> bool:
 def error_json(error: ApiError, request_id: str | None) -> bytes:
     """The body of a response."""
     kind = _TYPES.get(error.status, _OTHERS if error.status < _FROM_OURS else _OURS)
-    return msgspec.json.encode(MessagesErrorDocument("error", MessagesError(kind, _message(error)), request_id))
+    return msgspec.json.encode(
+        MessagesErrorDocument("error", MessagesError(kind, renamed(error, _NAMES).body.message), request_id)
+    )
 
 
 def error_event(error: ApiError) -> bytes:
     """How a stream ends that had begun."""
     return event(error_json(error, None), "error")
-
-
-def _message(error: ApiError) -> str:
-    """The message with the names of the fields that clients here know."""
-    param = error.body.param
-    if param is None:
-        return error.body.message
-    name = param
-    for theirs, ours in _NAMES:
-        name = theirs.sub(ours, name)
-    return re.sub(rf"(?<![\w.]){re.escape(param)}(?!\w)", lambda _: name, error.body.message)

@@ -15,13 +15,13 @@ import pytest_asyncio
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from shared import columns
 from shared.bus import Bus
 from shared.protocol import Abort, Failure, Finish, Generate
 from shared.service import Context
 from shared.tokenizer import Tokenizer
 from tests.tokenizer_svc.conftest import StartDoor
 from tests.tokenizer_svc.downstream import CARD, Downstream, Script, admitted_only, endless
+from tests.tokenizer_svc.speaking import in_pieces, last_prompt, saying
 
 MESSAGES = "/v1/messages"
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -46,29 +46,6 @@ async def claude(door: Context, url: str) -> AsyncIterator[anthropic.AsyncAnthro
     """Anthropic's own client on one running front door."""
     async with anthropic.AsyncAnthropic(base_url=url, api_key="none", max_retries=0) as client:
         yield client
-
-
-def saying(*texts: str, finish: Finish = Finish.STOP, matched: str | int | None = None, cached: int = 0) -> Script:
-    """An answer of one token per text, and one more that ends it; where there is a grammar it waits for that."""
-
-    async def script(downstream: Downstream, generate: Generate) -> None:
-        await downstream.admit(generate, cached)
-        if generate.sampling.grammar is not None:
-            await downstream.grammar(generate)
-        for index, text in enumerate(texts):
-            await downstream.texts(generate, (index, [10], text, Finish.NONE, None))
-        await downstream.texts(generate, (len(texts), [2], "", finish, matched))
-
-    return script
-
-
-def in_pieces(text: str, size: int = 5) -> list[str]:
-    return [text[start : start + size] for start in range(0, len(text), size)]
-
-
-def prompt_of(downstream: Downstream, tokenizer: Tokenizer) -> str:
-    generate = list(downstream.generates.values())[-1]
-    return tokenizer.decode(columns.as_int32(generate.input_ids).tolist(), skip_special_tokens=False)
 
 
 async def events_of(http: aiohttp.ClientSession, **body: Any) -> list[dict[str, Any]]:
@@ -111,7 +88,7 @@ async def test_a_message(claude: anthropic.AsyncAnthropic, downstream: Downstrea
     assert message._request_id
     sampling = generate.sampling
     assert (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k) == (50, 0.5, 0.9, 7)
-    assert prompt_of(downstream, toy_tokenizer) == (
+    assert last_prompt(downstream, toy_tokenizer) == (
         "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     )
 
@@ -198,7 +175,7 @@ async def test_a_call_and_its_result(
         {"role": "user", "content": [result, failed, {"type": "text", "text": "And now?"}]},
     ]
     await claude.messages.create(model="toy", max_tokens=50, messages=turns, tools=TOOLS)
-    prompt = prompt_of(downstream, toy_tokenizer)
+    prompt = last_prompt(downstream, toy_tokenizer)
     assert 'Let me see. \n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Köln"}}' in prompt
     assert "<tool_response>\nrain\n</tool_response>\n<tool_response>\nThe tool failed.\nno\n</tool_response>" in prompt
     assert prompt.endswith("And now?<|im_end|>\n<|im_start|>assistant\n")
@@ -226,7 +203,7 @@ async def test_tools_that_must_not_be_used_are_not_told(
     claude: anthropic.AsyncAnthropic, downstream: Downstream, toy_tokenizer: Tokenizer
 ) -> None:
     await claude.messages.create(model="toy", max_tokens=50, messages=HI, tools=TOOLS, tool_choice={"type": "none"})
-    assert "get_weather" not in prompt_of(downstream, toy_tokenizer)
+    assert "get_weather" not in last_prompt(downstream, toy_tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +265,7 @@ async def test_turns_of_one_role_are_one(
     text = {"type": "text", "text": "b", "cache_control": {"type": "ephemeral"}}
     turns = [{"role": "user", "content": "a"}, {"role": "user", "content": [text]}]
     await events_of(http, messages=turns, system=[{"type": "text", "text": "s"}, {"type": "text", "text": "t"}])
-    assert prompt_of(downstream, toy_tokenizer) == (
+    assert last_prompt(downstream, toy_tokenizer) == (
         "<|im_start|>system\ns\nt<|im_end|>\n<|im_start|>user\na\nb<|im_end|>\n<|im_start|>assistant\n"
     )
 
