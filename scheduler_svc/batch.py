@@ -259,11 +259,13 @@ class Batch:
                 self._admit(draft, budget, now, request)
                 if request.state is not State.PREFILLING:  # it had to make room
                     continue
-            length = budget.chunk(request.planned, request.input_len)
-            if length == 0:
+            chunk = budget.chunk(request.planned, request.input_len, _unscored(request))
+            if chunk.length == 0:
+                if chunk.is_crowded:  # others may have what is left
+                    continue
                 return
-            draft.chunk(request, length)
-            budget.spend(length)
+            draft.chunk(request, chunk.length)
+            budget.spend(chunk)
         self._admit(draft, budget, now)
 
     def _admit(self, draft: Draft, budget: ChunkBudget, now: float, before: Request | None = None) -> None:
@@ -305,7 +307,7 @@ class Batch:
             if request is None:
                 return None
             prefix = self.cache.prefix(request)
-            owner = self._in_flight.owner(prefix.node, request.tokens(), prefix.pages)
+            owner = self._in_flight.owner(prefix.node, request, prefix.pages)
             if owner is None:
                 return request
             self._in_flight.park(request, owner)
@@ -318,8 +320,8 @@ class Batch:
         while True:
             spare = len(self._rows) * self.cache.pages_for(self._lease)  # for those that run already
             room = self.cache.room(request, positions, spare)
-            length = budget.chunk(room.prefix.pages * self.cache.page_size, input_len)
-            if length == 0:
+            chunk = budget.chunk(room.prefix.pages * self.cache.page_size, input_len, _unscored(request))
+            if chunk.length == 0:
                 return False
             if room.short <= 0 and self._has_rows_left:
                 break
@@ -334,8 +336,8 @@ class Batch:
         self._tenants.starts(request.tenant)
         request.prefilled = max(request.prefilled, cached)
         draft.admit(request)
-        draft.chunk(request, length)
-        budget.spend(length)
+        draft.chunk(request, chunk.length)
+        budget.spend(chunk)
         self._in_flight.advance(request)
         first = not request.announced and not request.output
         self._outbox.started(request.id, request.generate.reply_to, cached if first else None)
@@ -392,3 +394,8 @@ class Batch:
 
     def _cached_tokens(self, request: Request) -> int:
         return self.cache.prefix(request).pages * self.cache.page_size
+
+
+def _unscored(request: Request) -> int | None:
+    """The first position whose token is to be scored and is not; None where none is wanted."""
+    return None if request.scores is None else request.scores.end

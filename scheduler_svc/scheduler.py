@@ -145,9 +145,10 @@ class Scheduler:
         self._settle()
         for id in ids:
             if (request := self._requests.get(id)) is not None:
-                self.outbox.restate(Restated(id, request.output.tobytes()))
+                scores = None if request.scores is None else request.scores.whole()
+                self.outbox.restate(Restated(id, request.output.tobytes(), Finish.NONE, scores, request.vector))
             elif (ending := self._ended.get(id)) is not None and ending.failed is None:
-                self.outbox.restate(Restated(id, ending.output, ending.finish))
+                self.outbox.restate(Restated(id, ending.output, ending.finish, ending.scores, ending.vector))
 
     def _say_again(self, generate: Generate) -> None:
         """Send the owner, who may be another now, what it has been told besides text."""
@@ -261,6 +262,8 @@ class Scheduler:
         self._steady = None
 
     def _on_any(self, step: Step) -> None:
+        if step.scores or step.vectors:
+            self._on_scores(step)
         if step.ids:
             self._on_rows(step)
         for id, message in step.errors:
@@ -270,6 +273,15 @@ class Scheduler:
                     self.batch.failed(request)
                 self._fail(request, Failure.WORKER, message)
                 self._steady = None
+
+    def _on_scores(self, step: Step) -> None:
+        for scores in step.scores:
+            request = self._requests.get(scores.id)
+            if request is not None and request.scores is not None and not request.scores.add(scores):
+                self.torn = True
+        for vector in step.vectors:
+            if (request := self._requests.get(vector.id)) is not None:
+                request.vector = vector
 
     def _on_rows(self, step: Step) -> None:
         counts, tokens, end = columns.ints(step.counts), step.tokens, 0
@@ -287,7 +299,7 @@ class Scheduler:
                 continue
             known = len(request.output)
             new = first + count - known
-            if first > known:
+            if first > known or _lacks(request, first + count, finish):
                 steady = False
                 self.torn = True  # it is computed again from what is known
                 continue
@@ -321,7 +333,8 @@ class Scheduler:
         request.state = State.ENDED
         del self._requests[request.id]
         self._tenants.leaves(request.tenant)
-        self._ended.add(request.id, Ending(request.output.tobytes(), finish, failed))
+        scores = None if request.scores is None else request.scores.whole()
+        self._ended.add(request.id, Ending(request.output.tobytes(), finish, failed, scores, request.vector))
         self.stats.outcomes[outcome] += 1
         self.outbox.ended(request.id)
 
@@ -347,3 +360,10 @@ def _too_large(request: Request, batch: Batch) -> str | None:
     if batch.cache.pages_for(request.max_positions) > card.num_pages:
         return f"prompt and max_tokens are {tokens} tokens together, the KV cache holds {card.kv_tokens}"
     return None
+
+
+def _lacks(request: Request, output_len: int, finish: int) -> bool:
+    """Should something else be known of a request that has so many tokens: their scores, or its vector?"""
+    if request.scores is not None and request.scores.end < request.prompt_len + output_len:
+        return True
+    return finish in (Finish.STOP, Finish.LENGTH) and request.wants_vector

@@ -338,6 +338,9 @@ class Track(Wire, frozen=True, tag=30):
     skip_special_tokens: bool = True
     max_tokens: Count = 0
     again: bool = False  # text may have been lost: send all of it once more
+    prompt_len: Count = 0
+    scored_from: Count = 0  # position of the first token that is scored; 0: none is
+    wants_vector: bool = False
     trace: str = ""  # that of its Generate
 
 
@@ -359,6 +362,9 @@ class Texts(Wire, frozen=True, tag=40):
     Text may be shorter than its tokens (half a character, or what may become a stop string, is held
     back and comes with a later row). ``matched`` is the stop string or stop token id of a STOP. Text is a function of
     the tokens, so a reader cuts off what it has by token index and character offset, wherever rows begin.
+
+    There are ``scores`` for each row whose request wants any, in the order of the rows: of its tokens, and with the
+    token of index 0, or where there is none, of the prompt.
     """
 
     ids: bytes  # uint64
@@ -370,7 +376,7 @@ class Texts(Wire, frozen=True, tag=40):
     matched: tuple[str | int | None, ...]
     offsets: bytes  # int32, per row: characters of the request's text before this row
     forced: bytes = b""  # int32, per row: tokens up to its end that the grammar forced; empty where none is
-    scores: tuple[Scores, ...] = ()  # of what the rows cover; a request's first row brings those of its prompt, too
+    scores: tuple[Scores, ...] = ()  # see below
     vectors: tuple[Vector, ...] = ()  # come with the end of their request
 
 

@@ -6,12 +6,12 @@ Knows nothing of streams or HTTP.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from shared import columns
-from shared.protocol import Aborted, Admitted, Failed, Finish, Flushed, Message, Texts
-from shared.scores import by_id
+from shared.protocol import Aborted, Admitted, Failed, Finish, Flushed, Message, Scores, Texts
 from tokenizer_svc.answers import Answer, Choice, Row
 from tokenizer_svc.backlog import Waiting
 
@@ -27,6 +27,19 @@ class FollowUp(NamedTuple):
     aborts: tuple[int, ...] = ()  # siblings of an aborted choice
     untracks: tuple[tuple[str, int], ...] = ()  # (detokenizer, id): ended without its knowledge
     lacking: tuple[Choice, ...] = ()  # whose text came without what goes before it
+
+
+class _Queues:
+    """Scores of a message: the next of each request are those of its next row."""
+
+    def __init__(self, scores: Sequence[Scores]) -> None:
+        self._left: dict[int, deque[Scores]] = {}
+        for each in scores:
+            self._left.setdefault(each.id, deque()).append(each)
+
+    def next(self, id: int) -> Scores | None:
+        left = self._left.get(id)
+        return left.popleft() if left else None
 
 
 class Inbox:
@@ -120,7 +133,7 @@ class Inbox:
             strict=True,
         )
         tokens = columns.as_int32(message.tokens).tolist()
-        scores = by_id(message.scores)
+        scores = _Queues(message.scores)
         vectors = {vector.id: vector for vector in message.vectors}
         lacking: set[Choice] = set()
         end = 0
@@ -133,7 +146,15 @@ class Inbox:
             if choice.finish is not Finish.NONE:
                 continue  # it was ended here, and the scheduler is yet to be told
             row = Row(
-                first, tokens[start:end], offset, text, Finish(finish), matched, forced, scores.get(id), vectors.get(id)
+                first,
+                tokens[start:end],
+                offset,
+                text,
+                Finish(finish),
+                matched,
+                forced,
+                scores.next(id),
+                vectors.get(id),
             )
             if not answer.advance(choice, row):
                 lacking.add(choice)

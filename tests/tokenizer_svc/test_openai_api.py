@@ -214,6 +214,7 @@ async def test_every_field_reaches_the_worker(http: aiohttp.ClientSession, downs
         stop_token_ids=(2, 9, 8),
         skip_special_tokens=False,
         max_tokens=9,
+        prompt_len=3,
     )
 
 
