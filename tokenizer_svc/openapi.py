@@ -30,6 +30,9 @@ from tokenizer_svc.openai import ChatRequest, CompletionRequest
 from tokenizer_svc.openai_answers import Body, ChatChoice, TextChoice
 from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
+from tokenizer_svc.responses_api.refused import REFUSED as RESPONSES
+from tokenizer_svc.responses_api.request import ResponsesRequest
+from tokenizer_svc.responses_api.shapes import DeletedResponse, ItemList, Response
 from tokenizer_svc.resuming import Deleted, Ticket
 
 _PATH = "/openapi.json"
@@ -46,6 +49,7 @@ _STRUCTS = (
         Output,
     ),
     *(Ticket, Deleted),
+    *(ResponsesRequest, Response, DeletedResponse, ItemList),
     *(MessagesRequest, MessagesCountRequest, MessageReply, TokenCount, MessagesErrorDocument),
 )
 _REFUSED = {
@@ -53,6 +57,7 @@ _REFUSED = {
     "CompletionRequest": unsupported.COMPLETIONS,
     "GenerateRequest": unsupported.GENERATE,
     "SamplingParams": unsupported.SAMPLING_PARAMS,
+    "ResponsesRequest": RESPONSES,
     "MessagesRequest": ANTHROPIC,
     "MessagesCountRequest": ANTHROPIC,
 }

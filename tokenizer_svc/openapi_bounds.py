@@ -13,6 +13,7 @@ from shared.protocol import Jump
 from tokenizer_svc.anthropic_api.forms import messages_forms
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.limits import Limits
+from tokenizer_svc.responses_api.forms import responses_forms
 
 Keywords = Mapping[str, Any]
 Bounds = Mapping[str, Mapping[str, Keywords]]
@@ -150,6 +151,7 @@ def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
         **messages_forms(limits),
+        **responses_forms(limits),
     }
 
 

@@ -63,7 +63,11 @@ def tame(fields: Any, answer_tokens: int = 4) -> None:
     fields["max_tokens"] = answer_tokens
     if isinstance(fields.get("sampling_params"), list):
         del fields["sampling_params"]
-    if "prompt" not in fields and "messages" not in fields:
+    if "input" in fields:
+        fields["max_output_tokens"] = answer_tokens
+        for name in ("text", "previous_response_id", "top_logprobs", "store", "stop"):
+            fields.pop(name, None)
+    elif "prompt" not in fields and "messages" not in fields:
         fields["text"] = fields.get("text") or "hi"
         fields.pop("input_ids", None)
     fields.pop("n", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 
 class TopLogprob(Struct, frozen=True):
@@ -29,8 +29,8 @@ class OutputText(Struct, frozen=True, tag="output_text"):
     """Text of a message."""
 
     text: str
-    annotations: tuple[()] = ()
-    logprobs: Sequence[TextLogprob] = ()
+    annotations: Sequence[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    logprobs: Sequence[TextLogprob] = field(default_factory=list[TextLogprob])
 
 
 class ReasoningText(Struct, frozen=True, tag="reasoning_text"):
