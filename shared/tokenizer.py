@@ -57,6 +57,12 @@ class Tokenizer:
         if tool_template is not None:
             self.tool_template = ChatTemplate(tool_template, special_tokens)
 
+    @property
+    def template_variables(self) -> frozenset[str]:
+        """The names that the model's chat templates look at."""
+        templates = (self.chat_template, self.tool_template)
+        return frozenset[str]().union(*(template.variables for template in templates if template is not None))
+
     @classmethod
     def load(cls, files: ModelFiles, cache: Path) -> Tokenizer:
         """The tokenizer of a model. That of a GGUF file is converted on first use, which takes some seconds.

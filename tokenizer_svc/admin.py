@@ -64,14 +64,15 @@ class PublicRoutes:
         return _json(body, 503 if missing else 200, headers)
 
     async def models(self, request: web.Request) -> web.Response:
-        """The one model, as a list."""
+        """The one model, once for each of its names."""
         del request
-        return _json({"object": "list", "data": [self._model()]})
+        return _json({"object": "list", "data": [self._model(name) for name in self._engine.models]})
 
     async def model(self, request: web.Request) -> web.Response:
-        """The one model."""
-        check_model(request.match_info["model"], self._engine)
-        return _json(self._model())
+        """The one model, by one of its names."""
+        name = request.match_info["model"]
+        check_model(name, self._engine)
+        return _json(self._model(name))
 
     async def abort_request(self, request: web.Request) -> web.Response:
         """End a request, on whichever front door it runs; one that is over already is no error.
@@ -83,8 +84,8 @@ class PublicRoutes:
         await self._engine.abort(asked, None if who.is_operator else who.tenant)
         return _json({"success": True})
 
-    def _model(self) -> dict[str, Any]:
-        model = {"id": self._engine.model, "object": "model", "created": self._engine.created, "owned_by": "rootstream"}
+    def _model(self, name: str) -> dict[str, Any]:
+        model = {"id": name, "object": "model", "created": self._engine.created, "owned_by": "rootstream"}
         try:
             card = self._engine.ready_card()
         except ApiError:  # the worker has not said yet

@@ -27,6 +27,7 @@ from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openapi import OpenApiRoute
 from tokenizer_svc.outlet import Outlet
+from tokenizer_svc.pages.routes import PageRoutes
 from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond
 from tokenizer_svc.responses_api.errors import is_responses, of_chat
@@ -60,6 +61,7 @@ def build_app(
     MessagesRoutes(engine).add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
+    PageRoutes().add_to(app.router)
     if with_admin:
         OperatorRoutes(engine).add_to(app.router)
     return app
@@ -70,6 +72,7 @@ def build_admin_app(engine: Engine, access: Access) -> web.Application:
     app = _bare_app(engine, access)
     PublicRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
+    PageRoutes().add_to(app.router, with_chat=False)
     OperatorRoutes(engine).add_to(app.router)
     return app
 
@@ -104,8 +107,8 @@ class GenerationRoutes:
         if wish.resumable or wish.background or last is not None:
             return await self._keep(request, asked, wish, Opened(path, canonical(body), caller, arrived))
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
-        _log_accepted(answer, asked.user)
-        origin = Origin(engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
+        _log_accepted(answer, asked)
+        origin = Origin(asked.model or engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
         rendering = asked.rendering(answer, origin)
         outlet = Outlet(request, engine.limits, lambda: answer.unsent)
         with engine.outlets.using(outlet):
@@ -120,14 +123,15 @@ class GenerationRoutes:
             return await self._resuming.begin(outlet, asked, wish, opened)
 
 
-def _log_accepted(answer: Answer, user: str | None) -> None:
+def _log_accepted(answer: Answer, asked: Asked) -> None:
     """Say who asked for what, without a word of the prompt."""
     log.debug(
         "accepted",
         request=_request_id.get(),
         ids=[f"{choice.id:016x}" for choice in answer.choices],
         prompt_tokens=answer.choices[0].prompt_tokens,
-        user=user,
+        user=asked.user,
+        metadata=asked.metadata,
     )
 
 

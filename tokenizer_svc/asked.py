@@ -5,9 +5,11 @@ Knows nothing of HTTP libraries or streams.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
+
+from msgspec import UNSET
 
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.anthropic_api.answers import MessageAnswers
@@ -17,9 +19,13 @@ from tokenizer_svc.draft import Draft
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import Generation, draft_generate, read_generate, values_of
 from tokenizer_svc.native_answers import NativeAnswers
-from tokenizer_svc.openai import ChatRequest, CompletionRequest, draft_chat, draft_completion, read_chat
+from tokenizer_svc.openai import chat_wants, completion_wants, draft_chat, draft_completion, read_chat
 from tokenizer_svc.openai import read_completion as read_completion_body
 from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
+from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest, OpenAIFields, StreamOptions
+from tokenizer_svc.openai_scores import Wanted
+from tokenizer_svc.openai_shown import Showing
+from tokenizer_svc.prompts import sort_out
 from tokenizer_svc.reading import AnswerReader, HowRead, how_read
 from tokenizer_svc.reasoning.wish import read_wish
 from tokenizer_svc.rendering import Origin, Rendering
@@ -50,6 +56,8 @@ class Asked(NamedTuple):
     user: str | None
     draft: Callable[[], Awaitable[list[Draft]]]
     rendering: Callable[[Answer, Origin], Rendering]
+    model: str | None = None  # as the request names it; None: by its first name
+    metadata: Mapping[str, str] = {}  # for the log
     renders_with: Structure | None = None  # a grammar that the rendering needs in its compiled form
 
 
@@ -66,15 +74,17 @@ def _chat(body: dict[str, Any], engine: Engine) -> Asked:
         resumable=bool(request.resumable),
         background=bool(request.background),
         shares_id=True,
-        user=request.user,
+        user=request.user or request.safety_identifier,
         draft=partial(draft_chat, request, engine, how),
-        rendering=partial(_chat_answers, request, how),
+        rendering=partial(_chat_answers, request, engine, how),
+        model=request.model,
+        metadata=request.metadata or {},
     )
 
 
-def _chat_answers(request: ChatRequest, how: HowRead, answer: Answer, origin: Origin) -> Rendering:
-    reader = AnswerReader(answer, how)
-    return ChatAnswers(answer, reader, origin.model, origin.created, include_usage=request.include_usage)
+def _chat_answers(request: ChatRequest, engine: Engine, how: HowRead, answer: Answer, origin: Origin) -> Rendering:
+    showing = _showing(request, engine, chat_wants(request, engine.limits))
+    return ChatAnswers(answer, AnswerReader(answer, how), origin, showing)
 
 
 def _completion(body: dict[str, Any], engine: Engine) -> Asked:
@@ -85,14 +95,39 @@ def _completion(body: dict[str, Any], engine: Engine) -> Asked:
         resumable=bool(request.resumable),
         background=bool(request.background),
         shares_id=True,
-        user=request.user,
+        user=request.user or request.safety_identifier,
         draft=partial(draft_completion, request, engine),
-        rendering=partial(_completion_answers, request),
+        rendering=partial(_completion_answers, request, engine),
+        model=request.model,
+        metadata=request.metadata or {},
     )
 
 
-def _completion_answers(request: CompletionRequest, answer: Answer, origin: Origin) -> Rendering:
-    return CompletionAnswers(answer, origin.model, origin.created, include_usage=request.include_usage)
+def _completion_answers(request: CompletionRequest, engine: Engine, answer: Answer, origin: Origin) -> Rendering:
+    showing = _showing(request, engine, completion_wants(request, engine.limits))
+    return CompletionAnswers(answer, origin, showing._replace(echo=_echo(request) if request.echo else None))
+
+
+def _showing(request: OpenAIFields, engine: Engine, scores: Wanted) -> Showing:
+    options = request.stream_options or StreamOptions()
+    return Showing(
+        engine.tokenizer,
+        engine.fingerprint,
+        include_usage=bool(options.include_usage),
+        continuous_usage=bool(options.continuous_usage_stats),
+        scores=scores,
+        token_ids=bool(request.return_token_ids),
+        tokens_as_ids=bool(request.return_tokens_as_token_ids),
+        ignores_eos=bool(request.ignore_eos),
+        service_tier="default" if request.service_tier is not None else UNSET,
+    )
+
+
+def _echo(request: CompletionRequest) -> Sequence[str | None]:
+    """The texts of the prompts as they were sent; None for those that are tokens, or that may be shortened."""
+    items = sort_out(request.prompt, "prompt").items
+    shortened = request.truncate_prompt_tokens is not None
+    return [item if isinstance(item, str) and not shortened else None for item in items]
 
 
 def _generate(body: dict[str, Any], engine: Engine) -> Asked:
@@ -105,6 +140,7 @@ def _generate(body: dict[str, Any], engine: Engine) -> Asked:
         background=bool(request.background),
         shares_id=False,
         user=None,
+        model=request.model,
         draft=partial(draft_generate, generation, engine),
         rendering=partial(_native_answers, generation, engine),
         renders_with=generation.values_grammar,
@@ -122,6 +158,7 @@ def _messages(body: dict[str, Any], engine: Engine) -> Asked:
     how = how_read(engine, read_tools(chat, engine.limits))
     return Asked(
         prefix=MessageAnswers.prefix,
+        model=chat.model,
         stream=bool(request.stream),
         resumable=bool(request.resumable),
         background=bool(request.background),
@@ -146,6 +183,7 @@ def _responses(body: dict[str, Any], engine: Engine) -> Asked:
     how = how_read(engine, read_tools(chat, engine.limits))
     return Asked(
         prefix=ResponseAnswers.prefix,
+        model=chat.model,
         stream=bool(request.stream),
         resumable=bool(request.resumable),
         background=bool(request.background),

@@ -30,8 +30,11 @@ class Keeping(NamedTuple):
 class Engine(Protocol):
     """The model behind the front door."""
 
-    model: str
-    """The name clients use."""
+    models: tuple[str, ...]
+    """The names that clients may use, of one and the same model."""
+
+    fingerprint: str
+    """Of what answers: another one where the same request may get another answer."""
 
     created: int
     """Unix seconds at which this process started."""
@@ -47,6 +50,11 @@ class Engine(Protocol):
     limits: Limits
     metrics: Metrics
     outlets: Outlets
+
+    @property
+    def model(self) -> str:
+        """The first of its names."""
+        ...
 
     @property
     def is_stopping(self) -> bool:

@@ -7,7 +7,7 @@ what a route is for. Knows nothing of streams.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,10 +26,11 @@ from tokenizer_svc.generate import GenerateRequest
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.native_answers import Output
-from tokenizer_svc.openai import ChatRequest, CompletionRequest
-from tokenizer_svc.openai_answers import Body, ChatChoice, TextChoice
+from tokenizer_svc.openai_bodies import Body, ChatChoice, TextChoice
+from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest
 from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
+from tokenizer_svc.pages.routes import files
 from tokenizer_svc.responses_api.refused import REFUSED as RESPONSES
 from tokenizer_svc.responses_api.request import ResponsesRequest
 from tokenizer_svc.responses_api.shapes import DeletedResponse, ItemList, Response
@@ -106,15 +107,17 @@ class OpenApiRoute:
         """The document of the application that is asked."""
         if self._document is None:
             self._document = msgspec.json.encode(
-                document(routes_of(request.app), self._engine.limits, self._engine.model)
+                document(routes_of(request.app), self._engine.limits, self._engine.models)
             )
         return web.Response(body=self._document, content_type=JSON)
 
 
-def document(routes: Routes, limits: Limits, model: str) -> dict[str, Any]:
-    """The whole document of a server of one model. Raises KeyError for a route that openapi_operations.py lacks."""
+def document(routes: Routes, limits: Limits, models: Sequence[str]) -> dict[str, Any]:
+    """The whole document of a server of a model of these names. Raises KeyError for a route that openapi_operations.py
+    lacks.
+    """
     paths: dict[str, dict[str, Any]] = {}
-    parameters = {"model": {"type": "string", "enum": [model]}, "id": _ID}
+    parameters = {"model": {"type": "string", "enum": [*models]}, "id": _ID, "name": _PAGE_FILE}
     for method, path in sorted(routes, key=lambda route: (route[1], route[0])):
         paths.setdefault(path, {})[method.lower()] = _operation(OPERATIONS[method, path], path, parameters)
     return {
@@ -131,7 +134,7 @@ def document(routes: Routes, limits: Limits, model: str) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": _schemas(limits, model),
+            "schemas": _schemas(limits, models),
             "responses": {
                 name: _error(text, document)
                 for status, text in _ERRORS.items()
@@ -224,9 +227,9 @@ def _error(text: str, document: str) -> dict[str, Any]:
     }
 
 
-def _schemas(limits: Limits, model: str) -> dict[str, Any]:
+def _schemas(limits: Limits, models: Sequence[str]) -> dict[str, Any]:
     _, found = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
-    by_field = {**bounds(limits, LIMITS), "model": {"string": {"enum": [model]}}}
+    by_field = {**bounds(limits, LIMITS), "model": {"string": {"enum": [*models]}}}
     by_place = forms(limits)
     for name, schema in found.items():
         for field, value in schema.get("properties", {}).items():
@@ -279,6 +282,7 @@ _FLUSHED = {
     "required": ["success", "pages"],
     "properties": {"success": {"const": True}, "pages": {"type": "integer", "minimum": 0}},
 }
+_PAGE_FILE = {"type": "string", "enum": sorted(files())}
 _ID = {"type": "string", "pattern": f"^{EXTERNAL_ID}$"}
 _STRING, _NULL = {"type": "string"}, {"type": "null"}
 _ABORT_BY = {

@@ -14,6 +14,7 @@ from tokenizer_svc.anthropic_api.forms import messages_forms
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.responses_api.forms import responses_forms
+from tokenizer_svc.template_variables import EFFORTS, VERBOSITIES
 
 Keywords = Mapping[str, Any]
 Bounds = Mapping[str, Mapping[str, Keywords]]
@@ -42,6 +43,7 @@ def _texts(most: int) -> Mapping[str, Keywords]:
 
 def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
     """All bounds, by the names of fields: a name means the same in all APIs."""
+    id = {"type": "integer", "minimum": 0, "maximum": _INT32}
     stop = {"type": "string", "minLength": 1, "maxLength": limits.max_stop_length}
     schema = {"string": {"maxLength": grammar.schema_bytes}}
     regex, lark = _text(grammar.regex_bytes, 1), _text(grammar.lark_bytes, 1)
@@ -62,12 +64,32 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "max_tokens": length,
         "max_completion_tokens": length,
         "max_new_tokens": length,
+        "logprobs": _span(0, limits.max_logprobs),
+        "top_logprobs": _span(0, limits.max_logprobs),
+        "prompt_logprobs": _span(0, limits.max_logprobs),
+        "logprob_token_ids": {
+            "array": {
+                "minItems": 1,
+                "maxItems": limits.max_logprob_ids,
+                "items": id,
+            }
+        },
+        "truncate_prompt_tokens": _span(-1, limits.max_part_tokens),
+        "truncation_side": {"string": {"enum": ["left", "right"]}},
+        "metadata": {"object": {"maxProperties": limits.max_metadata}},
+        "service_tier": {"string": {"enum": ["auto", "default"]}},
+        "safety_identifier": _text(limits.max_label),
+        "prompt_cache_key": _text(limits.max_label),
+        "reasoning_effort": {"string": {"enum": [*EFFORTS]}, "number": {"minimum": 0, "exclusiveMaximum": 1}},
+        "verbosity": {"string": {"enum": [*VERBOSITIES]}},
         "min_tokens": {"integer": {"minimum": 0}},
         "min_new_tokens": {"integer": {"minimum": 0}},
-        "stop": {"string": stop, "array": {"maxItems": limits.max_stop_strings, "items": stop}},
-        "stop_token_ids": {
-            "array": {"maxItems": limits.max_stop_ids, "items": {"type": "integer", "minimum": 0, "maximum": _INT32}}
+        "stop": {
+            "string": stop,
+            "integer": id,
+            "array": {"maxItems": limits.max_stop_strings + limits.max_stop_ids, "items": {"anyOf": [stop, id]}},
         },
+        "stop_token_ids": {"array": {"maxItems": limits.max_stop_ids, "items": id}},
         "logit_bias": {
             "object": {
                 "maxProperties": limits.max_logit_bias,
@@ -133,7 +155,7 @@ def _tool(limits: Limits) -> Keywords:
 
 ENUMS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("Message", "role"): ("system", "developer", "user", "assistant", "tool"),
-    ("Part", "type"): ("text",),
+    ("Part", "type"): ("text", "input_text", "output_text", "refusal", "thinking", "reasoning"),
     ("ResponseFormat", "type"): ("text", "json_object", "json_schema"),
 }
 """Texts that are one of several, by struct and field."""
@@ -147,6 +169,7 @@ def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
     texts = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": {"type": "string"}}
     lists = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": _IDS}
     return {
+        ("CompletionRequest", "max_tokens"): {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]},
         ("CompletionRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, _IDS, lists]},
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},

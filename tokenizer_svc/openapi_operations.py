@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tokenizer_svc.rendering import ANSWER_PREFIX
 
-JSON, TEXT, EVENTS = "application/json", "text/plain", "text/event-stream"
+JSON, TEXT, HTML, EVENTS = "application/json", "text/plain", "text/html", "text/event-stream"
 
 
 class Operation(NamedTuple):
@@ -211,6 +211,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         {"type": "object", "required": ["success"], "properties": {"success": {"const": True}}},
         "AbortRequest",
         example={"request_id": "chatcmpl-0123456789abcdef"},
+    ),
+    ("GET", "/"): Operation("chat_page", "A page to chat with the model", "pages", {"type": "string"}, media=HTML),
+    ("GET", "/docs"): Operation("docs_page", "This document as a page", "pages", {"type": "string"}, media=HTML),
+    ("GET", "/pages/{name}"): Operation(
+        "page_file", "What the pages load: scripts, styles, the icon", "pages", {"type": "string"}, media="*/*"
     ),
     ("GET", "/openapi.json"): Operation(
         "openapi", "This document", "state", {"type": "object", "required": ["openapi"]}

@@ -63,6 +63,7 @@ from tokenizer_svc.resumable.entries import Owner, Record, Unreadable, announcem
 from tokenizer_svc.resumable.fold import Fold
 from tokenizer_svc.resumable.resumables import Resumables
 from tokenizer_svc.resumable.service import RedisLogs
+from tokenizer_svc.served import fingerprint
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.surroundings import Surroundings
 from tokenizer_svc.tools.formats import choose as choose_tools
@@ -92,7 +93,7 @@ async def serve(context: Context) -> None:
     await context.announce(State.LOADING, "loading the tokenizer")
     files = await asyncio.to_thread(locate, settings.model, settings.cache_path, settings.load_format)
     tokenizer = await asyncio.to_thread(Tokenizer.load, files, settings.cache_path)
-    door = FrontDoor(context, tokenizer, settings.served_model_name or files.name)
+    door = FrontDoor(context, tokenizer, settings.served_model_name or (files.name,))
     await door.begin()
     async with listening(_ports(door, access, settings), door.limits) as listeners:
         await context.announce(State.READY, f"listening on {settings.host}:{settings.port}")
@@ -144,8 +145,9 @@ class GrammarStore:
 class FrontDoor:
     """The engine behind the HTTP application, over the streams."""
 
-    def __init__(self, context: Context, tokenizer: Tokenizer, model: str) -> None:
-        self.model = model
+    def __init__(self, context: Context, tokenizer: Tokenizer, models: tuple[str, ...]) -> None:
+        self.models = models
+        self.fingerprint = fingerprint(context.settings)
         self.created = int(time.time())
         self.tokenizer = tokenizer
         self.tool_format = choose_tools(context.settings.tool_format, tokenizer.tool_template)
@@ -182,6 +184,10 @@ class FrontDoor:
         self._refuses = False  # all that is new
         self._open: set[Answer] = set()  # somebody is being sent them
         self.metrics.open.set_function(lambda: len(self._inbox))
+
+    @property
+    def model(self) -> str:
+        return self.models[0]
 
     @property
     def is_stopping(self) -> bool:
@@ -360,6 +366,7 @@ class FrontDoor:
             card = {**msgspec.structs.asdict(self._card), "kv_tokens": self._card.kv_tokens}
         return {
             "model": self.model,
+            "models": self.models,
             "replica": self._context.replica,
             "started": self.created,
             "model_card": card,

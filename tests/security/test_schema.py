@@ -60,6 +60,10 @@ def tame(fields: Any, answer_tokens: int = 4) -> None:
         fields.pop("stream_options", None)
     for name in ("resumable", "background", "timeout", "tools", "tool_choice", "stop_token_ids", "logit_bias"):
         fields.pop(name, None)
+    for name in ("prompt_logprobs", "top_logprobs", "logprob_token_ids", "truncate_prompt_tokens", "documents"):
+        fields.pop(name, None)
+    for name in ("continue_final_message", "stop", "metadata", "verbosity"):
+        fields.pop(name, None)
     fields["max_tokens"] = answer_tokens
     if isinstance(fields.get("sampling_params"), list):
         del fields["sampling_params"]

@@ -120,7 +120,7 @@ async def test_server_info(http: aiohttp.ClientSession) -> None:
 
 
 async def test_model_name_is_the_models_own_by_default(start_door: StartDoor, url: str) -> None:
-    await start_door(served_model_name=None)
+    await start_door(served_model_name=())
     async with aiohttp.ClientSession(url) as http, http.get("/v1/models") as response:
         [model] = (await response.json())["data"]
     assert (model["id"], model["max_model_len"]) == ("toy-llama", 200)

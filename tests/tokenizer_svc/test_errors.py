@@ -80,8 +80,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 BAD_SAMPLING: list[tuple[str, Any, str]] = [
-    ("max_tokens", 0, "at least 1"),
-    ("max_tokens", -5, "at least 1"),
+    ("max_tokens", -5, "at least 0"),
     ("max_tokens", "many", "str"),
     ("max_tokens", 1.5, "float"),
     ("max_tokens", True, "bool"),

@@ -23,7 +23,10 @@ class Audience(enum.Enum):
     OPERATORS = enum.auto()
 
 
-FOR_ANYONE = frozenset({"/health", "/ready"})
+PAGES = frozenset({"/", "/docs", "/pages/{name}"})
+"""Static files, the same for everybody: they tell nothing of the server but that it is one."""
+
+FOR_ANYONE = frozenset({"/health", "/ready"}) | PAGES
 FOR_OPERATORS = frozenset({"/metrics", "/server_info", "/flush_cache"})
 _UNDER_ADMIN = "/admin/"
 

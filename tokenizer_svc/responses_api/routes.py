@@ -142,7 +142,7 @@ class ResponsesRoutes:
         """A response that is not kept."""
         engine = self._engine
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
-        origin = Origin(engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
+        origin = Origin(asked.model or engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
         outlet = Outlet(http, engine.limits, lambda: answer.unsent)
         with engine.outlets.using(outlet):
             rendering = asked.rendering(answer, origin)

@@ -19,9 +19,11 @@ from shared.service import Context
 from tests.stack import free_port
 from tests.tokenizer_svc.conftest import StartDoor
 from tests.tokenizer_svc.downstream import Downstream, endless
-from tokenizer_svc.access.gate import FOR_ANYONE, Audience, audience_of
+from tokenizer_svc.access.gate import FOR_ANYONE, PAGES, Audience, audience_of
+from tokenizer_svc.pages.routes import CHAT, DOCS, FILES, files
 
 ALICE, BOB, OPERATOR = "secret-of-alice", "secret-of-bob", "secret-of-operators"
+SHOWN = {file.body for file in files().values()}
 KEYS = f"alice:{ALICE},bob:{BOB}"
 
 
@@ -70,7 +72,12 @@ async def test_every_route_is_closed_without_a_key(apps: list[web.Application], 
     tried = 0
     for method, path in sorted(routes(app)):
         for headers in ({}, bearer("secret-of-nobody"), {"x-api-key": "nope"}, {"Authorization": f"Basic {ALICE}"}):
-            async with http.request(method, path.replace("{model}", "toy"), headers=headers) as response:
+            filled = path.replace("{model}", "toy").replace("{name}", "chat.js")
+            async with http.request(method, filled, headers=headers) as response:
+                if path in PAGES:
+                    assert response.status == 200, path
+                    assert method == "HEAD" or await response.read() in SHOWN, "the same files for everybody"
+                    continue
                 if path in FOR_ANYONE:
                     assert response.status in {200, 503}, path  # whether it is ready is another matter
                     assert method == "HEAD" or set(await response.json()) <= {"status", "ready"}, (
@@ -87,7 +94,18 @@ async def test_every_route_is_closed_without_a_key(apps: list[web.Application], 
     assert {path for _, path in routes(app)} >= {"/v1/chat/completions", "/v1/completions", "/generate", "/metrics"}
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing/here", "/health/", "/ready/../metrics", "/v1/models/../../metrics"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/docs/",
+        "/pages/",
+        "/pages/../metrics",
+        "/nothing/here",
+        "/health/",
+        "/ready/../metrics",
+        "/v1/models/../../metrics",
+    ],
+)
 async def test_what_is_no_route_is_closed_too(http: aiohttp.ClientSession, path: str) -> None:
     async with http.get(path) as response:
         assert response.status == 401
@@ -256,6 +274,7 @@ async def test_an_old_client_needs_no_name(door: Context, port: int) -> None:
 
 
 def test_every_audience_is_decided() -> None:
+    assert {CHAT, DOCS, FILES} == PAGES
     assert audience_of("/admin/pause") is Audience.OPERATORS
     assert audience_of("/some/new/route") is Audience.TENANTS
     assert audience_of("") is Audience.TENANTS
