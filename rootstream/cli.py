@@ -26,6 +26,7 @@ _ApiKey = Annotated[
     str | None,
     Parameter(env_var="ROOTSTREAM_API_KEY", help="The key to send; better in the environment, as ROOTSTREAM_API_KEY."),
 ]
+_Config = Annotated[Path | None, Parameter(help="A YAML or TOML file with settings.")]
 _EPILOGUE = "Begin with `rootstream serve`, then run `rootstream chat` in a second terminal."
 
 
@@ -57,6 +58,7 @@ def application(settings_file: Path | None = None) -> App:
     app.command(serve, config=settings_sources(settings_file))
     app.command(chat)
     app.command(bench)
+    app.command(run_batch, config=settings_sources(settings_file))
     app.command(doctor)
     return app
 
@@ -72,7 +74,7 @@ def serve(
     ] = None,
     /,
     *,
-    config: Annotated[Path | None, Parameter(help="A YAML or TOML file with settings.")] = None,
+    config: _Config = None,
     settings: Settings = Settings(),
 ) -> None:
     """Serve a model over HTTP on this machine.
@@ -94,6 +96,10 @@ def serve(
 
 
 def chat(
+    prompt: Annotated[
+        str | None, Parameter(show_default=False, help="A question to answer and leave; nothing for a conversation.")
+    ] = None,
+    /,
     *,
     url: _Url = DEFAULT_URL,
     api_key: _ApiKey = None,
@@ -110,13 +116,14 @@ def chat(
 ) -> None:
     """Talk to a running server in the terminal, streaming.
 
-    Ctrl-C stops an answer, Ctrl-D ends. Questions can also come through a pipe, one a line.
+    Ctrl-C stops an answer, Ctrl-D ends, `/help` lists commands. What comes through a pipe is one question, or belongs
+    to the one that is given: `rootstream chat "What is this about?" < letter.txt`. Its answer is printed plain.
     """
-    from rootstream import chat as terminal_chat
+    from rootstream.chat import session
 
     options = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
-    raise SystemExit(terminal_chat.run(url, system, given, api_key=api_key))
+    raise SystemExit(session.run(session.Server(url, api_key), system, given, prompt))
 
 
 def bench(
@@ -141,6 +148,87 @@ def bench(
     from rootstream.bench import run
 
     raise SystemExit(run.against(url, list(workloads), seed=seed, output=output, api_key=api_key))
+
+
+def run_batch(
+    *,
+    input_file: Annotated[
+        Path,
+        Parameter(
+            name=["--input-file", "-i"],
+            allow_leading_hyphen=True,
+            help="The requests, one JSON object a line; `-`: standard input.",
+        ),
+    ],
+    output_file: Annotated[
+        Path,
+        Parameter(
+            name=["--output-file", "-o"],
+            allow_leading_hyphen=True,
+            help="Where results go; `-`: standard output. What is in the file already is not asked again.",
+        ),
+    ],
+    error_file: Annotated[
+        Path | None, Parameter(help="Where requests that failed go instead, with the reasons.")
+    ] = None,
+    url: Annotated[
+        str | None, Parameter(env_var="ROOTSTREAM_URL", help="The server to ask; one of the run's own by default.")
+    ] = None,
+    api_key: _ApiKey = None,
+    concurrency: Annotated[
+        int | None,
+        Parameter(
+            validator=Number(gte=1),
+            help="Most requests under way at once; by default a quarter more than the server computes at once, "
+            "or 64 where it does not say.",
+        ),
+    ] = None,
+    order: Annotated[
+        Literal["completion", "input"], Parameter(help="Order of the results; *input* sorts the file at the end.")
+    ] = "completion",
+    retry_failed: Annotated[bool, Parameter(negative="", help="Ask again what failed in an earlier run.")] = False,
+    tries: Annotated[
+        int, Parameter(validator=Number(gte=1), help="How often a request that breaks off or ends in a 5xx is asked.")
+    ] = 4,
+    patience: Annotated[
+        float,
+        Parameter(
+            validator=Number(gte=0),
+            help="Seconds for which a server that serves nothing, being full or away, is waited for.",
+        ),
+    ] = 600,
+    request_timeout: Annotated[
+        float, Parameter(validator=Number(gt=0), help="Seconds that one answer may take.")
+    ] = 3600,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show no progress.")] = False,
+    config: _Config = None,
+    settings: Settings = Settings(),
+) -> None:
+    """Answer a file of requests in OpenAI's batch format.
+
+    Each line of input is `{"custom_id": …, "method": "POST", "url": "/v1/chat/completions", "body": {…}}`, for any
+    path that the server has; each line of output has its answer, or its error. Input is checked before anything is
+    sent. The same command goes on where an earlier run was ended, however that was. Without `--url` a server is started
+    for the run, to which the options from "Model and device" on belong.
+
+    Exit code: 0 all answered well, 1 some failed, 2 nothing could be asked, 3 the server went away, 130 interrupted.
+    """
+    del config
+    from rootstream.batch import run
+    from rootstream.batch.asking import Patience
+
+    wish = run.Wish(
+        source=input_file,
+        output=output_file,
+        errors=error_file,
+        order=order,
+        retry_failed=retry_failed,
+        concurrency=concurrency,
+        patience=Patience(tries, patience, request_timeout),
+        quiet=quiet,
+    )
+    target = None if url is None else run.Target(url, api_key)
+    raise SystemExit(run.run(wish, target, settings))
 
 
 def doctor(

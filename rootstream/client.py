@@ -5,15 +5,23 @@ Knows the wire format, nothing of what is asked.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 
 _CONNECT_S = 5.0
 _EVENT_BYTES = 2**20
+
+
+class Event(NamedTuple):
+    """A server-sent event; ``id`` is None where the server gives none."""
+
+    id: str | None
+    data: dict[str, Any]
 
 
 class NoServer(ConnectionError):
@@ -35,20 +43,26 @@ def explained(refused: Refused) -> str:
     return f"{refused}{hint}"
 
 
+def connections(api_key: str | None) -> aiohttp.ClientSession:
+    """As many as are asked for at once; ``api_key`` goes with every request. Use it as a context."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+        connector=aiohttp.TCPConnector(limit=0),
+        read_bufsize=_EVENT_BYTES,
+        headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+    )
+
+
 class Client:
     """Connections to one server; use as an async context manager. ``api_key`` goes with every request."""
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
-        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._api_key = api_key
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
-        connector = aiohttp.TCPConnector(limit=0)
-        self._session = aiohttp.ClientSession(
-            timeout=timeout, connector=connector, read_bufsize=_EVENT_BYTES, headers=self._headers
-        )
+        self._session = connections(self._api_key)
         return self
 
     async def __aexit__(
@@ -60,7 +74,7 @@ class Client:
     async def get(self, path: str) -> Any:
         """The JSON at a path. Raises NoServer or Refused."""
         async with self._opened("GET", path) as response:
-            return await response.json()
+            return await _json(response)
 
     async def get_text(self, path: str) -> str:
         """The text at a path. Raises NoServer or Refused."""
@@ -70,7 +84,7 @@ class Client:
     async def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON answer to a JSON request. Raises NoServer or Refused."""
         async with self._opened("POST", path, json=body) as response:
-            return await response.json()
+            return await _json(response)
 
     async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """The events of a streamed answer, up to `[DONE]` or the end. Raises NoServer or Refused.
@@ -78,22 +92,46 @@ class Client:
         An error in the middle of a stream is Refused too. Closing the generator closes the connection,
         which makes the server stop.
         """
-        async with self._opened("POST", path, json=body) as response:
+        async with contextlib.aclosing(self.events("POST", path, json=body)) as events:
+            async for event in events:
+                yield event.data
+
+    async def events(self, method: str, path: str, **more: Any) -> AsyncGenerator[Event]:
+        """The same with the id of each event. ``more`` is what aiohttp makes a request of."""
+        async with self._opened(method, path, **more) as response:
+            id: str | None = None
             async for line in response.content:
-                if not line.startswith(b"data:"):
+                field, _, value = line.partition(b":")
+                if field == b"id":
+                    id = value.strip().decode()
+                if field != b"data":
                     continue
-                data = line[5:].strip()
-                if data == b"[DONE]":
+                if value.strip() == b"[DONE]":
                     return
-                event: dict[str, Any] = json.loads(data)
-                if event.get("error"):
-                    raise Refused(response.status, _message(event))
-                yield event
+                data: dict[str, Any] = json.loads(value)
+                if data.get("error"):
+                    raise Refused(response.status, _message(data))
+                yield Event(id, data)
+
+    async def delete(self, path: str) -> None:
+        """Raises NoServer or Refused."""
+        async with self._opened("DELETE", path):
+            pass
+
+    async def models(self) -> list[str]:
+        """The names of what the server offers; at least one. Raises NoServer or Refused."""
+        found = await self.get("/v1/models")
+        try:
+            names = [str(model["id"]) for model in found["data"]]
+        except (KeyError, TypeError):
+            names = []
+        if not names:
+            raise Refused(200, f"{self.url} offers no model at /v1/models")
+        return names
 
     async def first_model(self) -> str:
         """The name of the first model that the server offers."""
-        models = await self.get("/v1/models")
-        return str(models["data"][0]["id"])
+        return (await self.models())[0]
 
     def _opened(self, method: str, path: str, **more: Any) -> _Opened:
         assert self._session is not None, "use the client in `async with`"
@@ -124,6 +162,14 @@ class _Opened:
             self._response.release()
         else:
             self._response.close()
+
+
+async def _json(response: aiohttp.ClientResponse) -> Any:
+    """What is no JSON comes from no server of this kind, whatever its status."""
+    try:
+        return json.loads(await response.read())
+    except ValueError as error:
+        raise Refused(response.status, f"{response.url} answers with something that is not JSON") from error
 
 
 async def _body(response: aiohttp.ClientResponse) -> Any:

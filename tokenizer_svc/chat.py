@@ -34,6 +34,7 @@ class Message(msgspec.Struct):
     content: str | list[Part] | None = None
     name: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None  # the same, as vLLM and OpenRouter call it
     tool_calls: Any = None
     tool_call_id: str | None = None
     function_call: Any = None
@@ -96,8 +97,8 @@ def _turn(message: Message, path: str, limits: Limits) -> Turn:
         turn[field] = read_calls(value, f"{path}.{field}", limits) if field == "tool_calls" else value
     if message.name is not None:
         turn["name"] = message.name
-    if message.reasoning_content is not None:
-        turn["reasoning_content"] = message.reasoning_content
+    if (reasoning := message.reasoning_content or message.reasoning) is not None:
+        turn["reasoning_content"] = reasoning
     return turn
 
 

@@ -107,7 +107,7 @@ async def draft_chat(request: ChatRequest, engine: Engine, how: HowRead) -> list
     asked, name = request.max_tokens, "max_tokens"
     if request.max_completion_tokens is not None:
         asked, name = request.max_completion_tokens, "max_completion_tokens"
-    drafts = _drafts(request, engine, [ids], asked, None, LengthNames("messages", name), structure)
+    drafts = _drafts(request, engine, [ids], asked, None, LengthNames("messages", name), how.obeyed(structure, ids))
     return [draft._replace(display=how.shown(draft.display)) for draft in drafts]
 
 

@@ -21,8 +21,9 @@ class EchoServer:
     The first ``crowd`` streams wait for one another.
     """
 
-    def __init__(self, crowd: int = 1, key: str | None = None) -> None:
+    def __init__(self, crowd: int = 1, key: str | None = None, thinks: str = "") -> None:
         self._crowd = crowd
+        self._thinks = thinks
         self._key = key
         self._crowded = asyncio.Event()
         self.bodies: list[dict[str, Any]] = []
@@ -84,6 +85,8 @@ class EchoServer:
         words = body["messages"][-1]["content"].split() if chat else ["w"] * body["max_tokens"]
         endless = words[:1] == ["forever"]
         prompt = len(str(body["messages"]).split()) if chat else len(body["prompt"])
+        if self._thinks:
+            await self._event(response, {"choices": [{"index": 0, "delta": {"reasoning_content": self._thinks}}]})
         while True:
             for word in words:
                 choice = {"index": 0, "delta": {"content": word + " "}} if chat else {"index": 0, "text": word + " "}
@@ -91,6 +94,7 @@ class EchoServer:
             if not endless:
                 break
             await asyncio.sleep(0.01)
+        await self._event(response, {"choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": "stop"}]})
         usage = {"prompt_tokens": prompt, "completion_tokens": len(words)}
         usage_event = {"choices": [], "usage": {**usage, "prompt_tokens_details": {"cached_tokens": prompt // 2}}}
         await self._event(response, usage_event)

@@ -1,4 +1,4 @@
-"""The client, the benchmark's load and the terminal chat against any server of OpenAI's wire format."""
+"""The client, and the benchmark's load against any server of OpenAI's wire format."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import json
 import math
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from rootstream.bench.figures import Timeline, summarize
 from rootstream.bench.load import Dialect
 from rootstream.bench.workloads import Completion, Conversation, Structured, Workload
 from rootstream.client import Client, NoServer, Refused
+from tests.rootstream.commands import command
 from tests.rootstream.openai_server import EchoServer, serving
 
 # --- client ------------------------------------------------------------------------------------
@@ -30,7 +29,7 @@ async def test_events_of_a_stream_end_at_done() -> None:
     async with serving(server) as url, Client(url + "/v1/") as client:
         body = {"messages": [{"role": "user", "content": "one two"}], "stream": True}
         events = [event async for event in client.stream("/v1/chat/completions", body)]
-    assert [event["choices"][0]["delta"]["content"] for event in events[:-1]] == ["one ", "two "]
+    assert [event["choices"][0]["delta"]["content"] for event in events[:-2]] == ["one ", "two "]
     assert events[-1]["usage"]["completion_tokens"] == 2
 
 
@@ -184,56 +183,6 @@ async def test_a_server_is_asked_in_its_own_dialect() -> None:
 
 
 # --- the commands, as processes ------------------------------------------------------------------
-
-
-async def command(*words: str, stdin: bytes = b"", **environment: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "rootstream",
-        *words,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "COLUMNS": "200", **environment},
-    )
-    out, err = await asyncio.wait_for(process.communicate(stdin), 60)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
-async def test_chat_answers_a_pipe_and_keeps_the_history() -> None:
-    server = EchoServer()
-    async with serving(server) as url:
-        code, out, err = await command(
-            "chat", "--url", url, "--system", "be kind", "--max-tokens", "9", stdin=b"hello you\n\nand again"
-        )
-    assert (code, out, err) == (0, "hello you \nand again \n", "")
-    assert [message["content"] for message in server.bodies[-1]["messages"]] == [
-        "be kind",
-        "hello you",
-        "hello you ",
-        "and again",
-    ]
-    assert server.bodies[-1]["max_tokens"] == 9
-    assert "temperature" not in server.bodies[-1]
-
-
-async def test_chat_without_a_server_says_how_to_start_one() -> None:
-    code, _, err = await command("chat", "--url", "http://127.0.0.1:9")
-    assert code == 2
-    assert "rootstream serve" in err
-    assert "Traceback" not in err
-
-
-async def test_chat_goes_on_after_a_refusal() -> None:
-    server = EchoServer()
-    server.fail_with = "prompt [too] long"
-    async with serving(server) as url:
-        code, out, _ = await command("chat", "--url", url, stdin=b"one\ntwo\n")
-    assert code == 1
-    assert out.count("prompt [too] long") == 2
-    assert [len(body["messages"]) for body in server.bodies] == [1, 1]
 
 
 async def test_bench_writes_json(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""`rootstream chat`: a conversation in the terminal with any OpenAI-compatible server."""
