@@ -63,7 +63,9 @@ def check_connection(connection: Connection, faults: Sequence[Injected]) -> list
 
 def _says_not_found(reading: Reading) -> bool:
     """Did it end in this error, and in no other?"""
-    return bool(reading.wrong) and all(each.wrong is Wrong.ERROR and "not_found" in each.detail for each in reading.wrong)
+    return bool(reading.wrong) and all(
+        each.wrong is Wrong.ERROR and "not_found" in each.detail for each in reading.wrong
+    )
 
 
 def was_lost_twice(stream: Stream, faults: Sequence[Injected]) -> bool:
