@@ -70,7 +70,7 @@ def _says_not_found(reading: Reading) -> bool:
 
 def was_lost_twice(stream: Stream, faults: Sequence[Injected]) -> bool:
     """Had its front door died when the data of Redis went, or the other way round? Then both copies were gone."""
-    since = [fault for fault in faults if _over(fault) >= stream.began]
+    since = [fault for fault in faults if _over(fault) >= stream.began and fault.at <= stream.last.ended]
     deaths = [fault for fault in since if fault.front_doors]
     losses = [fault for fault in since if fault.kind == Kind.EMPTY]
     return any(
