@@ -1,4 +1,4 @@
-"""Log-probabilities over a whole deployment are transformers', whatever is cached, preempted, killed or lost meanwhile."""
+"""Log-probabilities over a whole deployment are transformers', whatever is cached, preempted, killed or lost."""
 
 from __future__ import annotations
 
