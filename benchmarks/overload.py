@@ -7,7 +7,8 @@
 Open loop: requests come at a fixed rate, whatever becomes of them; the capacity is measured with a closed one. Words
 after `--` go to `rootstream serve`. Goodput: requests served whole per second, after a quarter of the time at the new
 rate; the time should be several times what a request is under way, or little of what was begun counts. The client
-shares the machine with the server; what a refusal takes is what the client sees.
+shares the machine with the server, and the last column says how many cores it took; what a refusal takes is what the
+client sees.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -51,15 +52,16 @@ class Outcome(NamedTuple):
     refusal_p99_ms: float
     served_p50_ms: float
     others: int  # neither served nor refused with 429
+    client_cores: float = 0.0  # what the client itself took of the machine
 
     def __str__(self) -> str:
         return (
             f"{self.load:<12} {self.rate:9.1f} {self.goodput:9.2f} {self.refused:8} {self.refusal_p50_ms:11.1f} "
-            f"{self.refusal_p99_ms:9.1f} {self.served_p50_ms:11.0f} {self.others:7}"
+            f"{self.refusal_p99_ms:9.1f} {self.served_p50_ms:11.0f} {self.others:7} {self.client_cores:7.2f}"
         )
 
 
-_HEADER = "load            sent/s  served/s  refused  429 p50 ms    p99 ms  served p50  others"
+_HEADER = "load            sent/s  served/s  refused  429 p50 ms    p99 ms  served p50  others  client"
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
@@ -138,16 +140,23 @@ async def measure(
         await client.ask(0.0)
         warm = seconds / 4
         print(_HEADER)
-        sent = await client.closed(at_once, seconds)
+        cores, sent = await _timed(client.closed(at_once, seconds))
         capacity = summed_up("closed loop", 0.0, sent, warm, seconds)
-        outcomes.append(capacity._replace(rate=capacity.goodput))
+        outcomes.append(capacity._replace(rate=capacity.goodput, client_cores=cores))
         print(outcomes[-1])
         for load in loads:
             rate = load * capacity.goodput
-            sent = await client.open(rate, seconds)
-            outcomes.append(summed_up(f"{load:g} times", rate, sent, warm, seconds))
+            cores, sent = await _timed(client.open(rate, seconds))
+            outcomes.append(summed_up(f"{load:g} times", rate, sent, warm, seconds)._replace(client_cores=cores))
             print(outcomes[-1])
     return outcomes
+
+
+async def _timed(work: Coroutine[Any, Any, list[Sent]]) -> tuple[float, list[Sent]]:
+    """How many cores this process kept busy with the work, and what came of it."""
+    began, used = time.perf_counter(), time.process_time()
+    sent = await work
+    return (time.process_time() - used) / (time.perf_counter() - began), sent
 
 
 @app.default

@@ -1,7 +1,7 @@
 """Tokens to text: a fold over two logs, the requests to track and the steps of the worker.
 
-Owns the text state of every tracked request: which tokens it has, the half character and the possible
-stop string it holds back. The same log always gives the same rows, so that a restarted process repeats
+Owns the text state of every tracked request: which tokens it has and what they scored, the half character and the
+possible stop string it holds back. The same log always gives the same rows, so that a restarted process repeats
 what its predecessor sent and readers drop it by (request id, token index). Knows nothing of streams,
 clocks, scheduling or KV.
 """
@@ -9,18 +9,20 @@ clocks, scheduling or KV.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from detokenizer_svc.stop import StopMatcher
 from shared import columns
 from shared.cursors import START
-from shared.protocol import Finish, Opened, Restated, Step, Texts, Track
+from shared.protocol import Finish, Opened, Restated, Scores, Step, Texts, Track, Vector
+from shared.scores import GrowingScores
 from shared.text_stream import TextStream
 
 _REMEMBERED = 1_000_000  # tokens of requests that ended: some 10 MB
 _ENDED_TOKENS = 100  # what one of them weighs besides its tokens, in these
+_TOKEN_BYTES = 10  # what a token weighs
 
 OpenStream = Callable[[Sequence[int], bool], TextStream]
 """(the last prompt ids, skip special tokens) -> the stream of what follows."""
@@ -46,7 +48,7 @@ class _Piece(NamedTuple):
 
 
 class _Ahead(NamedTuple):
-    """A row of a step that came before the one it follows."""
+    """A row of a step that came before what it follows: tokens, or scores of its own or earlier ones."""
 
     first: int
     tokens: list[int]
@@ -69,6 +71,28 @@ class _Request:
     matched: str | int | None = None
     ahead: list[_Ahead] = field(default_factory=list[_Ahead])
     asked: bool = False  # the scheduler for the tokens before those ahead, or for all
+    scores: GrowingScores | None = None  # where the request wants any
+    vector: Vector | None = None
+
+    def lacks(self, tokens: int, finish: Finish) -> bool:
+        """With so many tokens, should something else be known: their scores, or the prompt's vector?"""
+        if self.scores is not None and self.scores.end < self.track.prompt_len + tokens:
+            return True
+        return self.track.wants_vector and self.vector is None and finish in (Finish.STOP, Finish.LENGTH)
+
+    def scored(self, first: int, end: int) -> Scores | None:
+        """What tokens ``first`` to before ``end`` scored; with those from 0 on the prompt's."""
+        if self.scores is None:
+            return None
+        prompt_len = self.track.prompt_len
+        return self.scores.part(prompt_len + first if first else 0, prompt_len + end)
+
+    @property
+    def weight(self) -> int:
+        """About what it takes, in tokens."""
+        scores = 0 if self.scores is None else self.scores.nbytes
+        vector = 0 if self.vector is None else len(self.vector.values)
+        return _ENDED_TOKENS + len(self.tokens) + (scores + vector) // _TOKEN_BYTES
 
     def advance(self, tokens: Sequence[int], finish: Finish) -> _Piece:
         """Take new tokens, and the finish code the worker gave with the last of them."""
@@ -105,6 +129,8 @@ class _Rows:
         self._matched: list[str | int | None] = []
         self._offsets: list[int] = []
         self._forced: list[int] = []
+        self._scores: list[Scores] = []
+        self._vectors: list[Vector] = []
 
     def add(self, request: _Request, first: int, tokens: Sequence[int], offset: int, text: str) -> None:
         """Tokens from index ``first`` and text from ``offset`` on, which bring the request to where it is."""
@@ -117,6 +143,10 @@ class _Rows:
         self._matched.append(request.matched)
         self._offsets.append(offset)
         self._forced.append(request.forced)
+        if (scores := request.scored(first, first + len(tokens))) is not None:
+            self._scores.append(scores)
+        if request.vector is not None and request.finish is not Finish.NONE:
+            self._vectors.append(request.vector)
 
     def packed(self) -> Texts:
         return Texts(
@@ -129,6 +159,8 @@ class _Rows:
             matched=tuple(self._matched),
             offsets=columns.int32(self._offsets),
             forced=columns.int32(self._forced) if any(self._forced) else b"",
+            scores=tuple(self._scores),
+            vectors=tuple(self._vectors),
         )
 
 
@@ -186,6 +218,7 @@ class Detokenizer:
             matcher=StopMatcher(track.stop, include_stop=track.include_stop) if track.stop else None,
             announced=entry_id,
             since=self._last_step,
+            scores=GrowingScores(track.id, track.scored_from) if track.scored_from else None,
         )
         if track.again:
             self._ask(request)
@@ -206,6 +239,8 @@ class Detokenizer:
         self._last_step = entry_id
         for request in self._requests.values():
             request.ahead.clear()  # it goes on from what the scheduler knows: these come again
+            if request.scores is not None:
+                request.scores.forget_ahead()
 
     def on_step(self, step: Step, entry_id: str) -> None:
         """Turn a step's new tokens into text rows; drop a stale epoch and tokens already taken."""
@@ -214,6 +249,7 @@ class Detokenizer:
             self._epoch = max(self._epoch, step.epoch)
         if step.epoch != self._epoch:
             return
+        self._take_scores(step.scores, step.vectors)
         tokens = columns.as_int32(step.tokens).tolist()
         start = 0
         for request_id, first, count, finish in zip(
@@ -239,6 +275,7 @@ class Detokenizer:
         if request is None:
             return
         request.asked = False
+        self._take_scores(filter(None, (restated.scores,)), filter(None, (restated.vector,)))
         ahead, request.ahead = request.ahead, []
         self._row(request, 0, columns.ints(restated.tokens), b"", Finish(restated.finish))
         for row in ahead:
@@ -255,7 +292,7 @@ class Detokenizer:
 
     def _row(self, request: _Request, first: int, tokens: list[int], forced: bytes, finish: Finish) -> None:
         have = len(request.tokens)
-        if first > have:
+        if first > have or request.lacks(first + len(tokens), finish):
             request.ahead.append(_Ahead(first, tokens, forced, finish))
             self._ask(request)
             return
@@ -280,6 +317,15 @@ class Detokenizer:
             if finish is Finish.NONE:
                 self._aborts.append(request.track.id)
 
+    def _take_scores(self, scores: Iterable[Scores], vectors: Iterable[Vector]) -> None:
+        for each in scores:
+            request = self._requests.get(each.id)
+            if request is not None and request.scores is not None and not request.scores.add(each):
+                self._ask(request)
+        for vector in vectors:
+            if (request := self._requests.get(vector.id)) is not None:
+                request.vector = vector
+
     def _rows_to(self, request: _Request) -> _Rows:
         return self._rows.setdefault(request.track.reply_to, _Rows())
 
@@ -300,6 +346,6 @@ class Detokenizer:
         self.untrack(id)
         request.texts = ["".join(request.texts)]
         self._ended[id] = request
-        self._ended_tokens += _ENDED_TOKENS + len(request.tokens)
+        self._ended_tokens += request.weight
         while self._ended_tokens > self._remembered and len(self._ended) > 1:
-            self._ended_tokens -= _ENDED_TOKENS + len(self._ended.pop(next(iter(self._ended))).tokens)
+            self._ended_tokens -= self._ended.pop(next(iter(self._ended))).weight

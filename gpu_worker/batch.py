@@ -13,15 +13,17 @@ in its line as placeholders, which say where the device finds them, and count in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpu_worker.pooling import PoolSpan
+from gpu_worker.scoring import Want
 from gpu_worker.sharing import Sharing, find_sharing, nothing_shared
 from shared import columns
-from shared.protocol import Admit, Finish, Plan, Sampling
+from shared.protocol import Admit, Finish, Plan, Pooling, Sampling
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -51,8 +53,12 @@ class StepInputs(NamedTuple):
     page_tables: Int32  # [R, P]
     num_decodes: int  # leading rows of one token
     sampling_rows: Int64  # [L] row indices whose next token is drawn
-    logit_indices: Int64  # [L] flat positions of their last tokens
+    logit_indices: Int64  # [L + S] flat positions of their last tokens, and of those that score known tokens
     sharing: Sharing  # of the decode rows
+    scored: Sequence[Want] = ()  # what the last S logits score
+    complete: Sequence[int] = ()  # rows whose input is computed now, and that draw nothing
+    pooled: Sequence[PoolSpan] = ()  # of prompts whose vectors are wanted
+    state_indices: Int64 | None = None  # [M] flat positions of the tokens of these; None without any
 
 
 class Outcome(NamedTuple):
@@ -92,6 +98,9 @@ class Batch:
         self.ids: list[int] = [0] * max_rows
         self.sampling: list[Sampling | None] = [None] * max_rows
         self.stops: list[frozenset[int]] = [frozenset()] * max_rows
+        self.unscored: Int32 = np.zeros(max_rows, np.int32)  # of rows that want scores: the first position to be scored
+        self._scoring: set[int] = set()  # rows that want scores
+        self._unusual: set[int] = set()  # rows that want a vector, or no token
         self._forced = np.zeros((max_rows, context_length + 1), np.uint8)
         self._admissions = 0
         self._sharing: tuple[tuple[int, bytes], Sharing] | None = None  # of the latest decode rows
@@ -128,6 +137,8 @@ class Batch:
             self.unseen[row] = 0
             self.version[row] += 1
             self.sampling[row] = None
+            self._scoring.discard(row)
+            self._unusual.discard(row)
             self._free.append(row)
 
     def _admit(self, admit: Admit) -> None:
@@ -153,6 +164,11 @@ class Batch:
         self._forced[row] = 0
         self.computed[row] = admit.cached_len
         self.limit[row] = admit.cached_len
+        self.unscored[row] = admit.unscored
+        if admit.sampling.scoring is not None:
+            self._scoring.add(row)
+        if admit.sampling.pooling is not None or not admit.sampling.max_tokens:
+            self._unusual.add(row)
 
     def _grant(self, plan: Plan) -> None:
         pages = columns.as_int32(plan.grant_pages)
@@ -234,7 +250,7 @@ class Batch:
         kv_lens[len(decode) :] = [span.start + span.length for span in spans]
         widest = -(-int(kv_lens.max()) // self.page_size) if with_tables else 0
         samples = kv_lens == self.length[all_rows]
-        return StepInputs(
+        inputs = StepInputs(
             rows=all_rows,
             input_ids=np.concatenate(ids),
             positions=np.concatenate(positions),
@@ -247,6 +263,73 @@ class Batch:
             logit_indices=(starts[1:][samples] - 1).astype(np.int64),
             sharing=self._shared_by(decode),
         )
+        if self._unusual:
+            inputs = self._with_unusual(inputs)
+        return self._with_scored(inputs) if self._scoring else inputs
+
+    def _with_unusual(self, inputs: StepInputs) -> StepInputs:
+        """Draw nothing for rows that want no token, and pool what is wanted of prompts."""
+        draws = np.array([self._draws_any(row) for row in inputs.sampling_rows.tolist()], np.bool_)
+        spans: list[PoolSpan] = []
+        places: list[Int64] = []
+        for row, begin, end, kv_len in _spans(inputs):
+            pooling, prompt_len = self._pooling(row), int(self.prompt_len[row])
+            first, stop = kv_len - (end - begin), min(kv_len, prompt_len)
+            if pooling is Pooling.LAST:
+                first = max(first, prompt_len - 1)
+            if pooling is not None and first < stop:
+                span = PoolSpan(
+                    row, self.ids[row], stop - first, pooling, first == 0, prompt_len, is_last=stop == prompt_len
+                )
+                spans.append(span)
+                places.append(np.arange(end - kv_len + first, end - kv_len + stop))
+        return inputs._replace(
+            sampling_rows=inputs.sampling_rows[draws],
+            logit_indices=inputs.logit_indices[draws],
+            complete=inputs.sampling_rows[~draws].tolist(),
+            pooled=spans,
+            state_indices=np.concatenate(places) if places else None,
+        )
+
+    def _with_scored(self, inputs: StepInputs) -> StepInputs:
+        """Score the known tokens that follow those of this step, where they are wanted."""
+        wants: list[Want] = []
+        places = [inputs.logit_indices]
+        for row, begin, end, kv_len in _spans(inputs):
+            if row not in self._scoring:
+                continue
+            first = max(kv_len - (end - begin) + 1, int(self.unscored[row]))
+            count = min(kv_len, int(self.length[row]) - 1) - first + 1
+            if count > 0:
+                wants.append(self._want(row, first, count))
+                places.append(np.arange(count) + (end - kv_len + first - 1))
+        return inputs._replace(logit_indices=np.concatenate(places), scored=wants) if wants else inputs
+
+    def next_wants(self, rows: Sequence[int]) -> dict[int, Want]:
+        """What is wanted of the tokens that are drawn next for these rows, by their places; -1 is no row."""
+        if not self._scoring:
+            return {}
+        return {at: self._want(row, int(self.length[row]), 1) for at, row in enumerate(rows) if row in self._scoring}
+
+    def tokens_of(self, wants: Sequence[Want]) -> list[int]:
+        """The known tokens that are scored."""
+        return [
+            token for want in wants for token in self.tokens[want.row, want.first : want.first + want.length].tolist()
+        ]
+
+    def _want(self, row: int, first: int, count: int) -> Want:
+        sampling = self.sampling[row]
+        assert sampling is not None, "a free row wants nothing"
+        assert sampling.scoring is not None, "only those that want scores are asked"
+        return Want(row, self.ids[row], first, count, sampling.scoring.top, sampling.scoring.ids)
+
+    def _draws_any(self, row: int) -> bool:
+        sampling = self.sampling[row]
+        return sampling is None or sampling.max_tokens > 0
+
+    def _pooling(self, row: int) -> Pooling | None:
+        sampling = self.sampling[row]
+        return None if sampling is None else sampling.pooling
 
     def _shared_by(self, decode: Int64) -> Sharing:
         """Pages that these rows share. New pages are a row's own, so it stays as it is while the rows do."""
@@ -346,3 +429,9 @@ def placeholders(rows: Int64) -> Int64:
     The device finds the id at the token's position in the history that it keeps of the row.
     """
     return -1 - rows
+
+
+def _spans(inputs: StepInputs) -> Iterable[tuple[int, int, int, int]]:
+    """Of each row of a step: its index, its flat tokens [begin, end), and how many tokens have KV with these."""
+    starts = inputs.starts.tolist()
+    return zip(inputs.rows.tolist(), starts, starts[1:], inputs.kv_lens.tolist(), strict=False)

@@ -18,7 +18,7 @@ from gpu_worker.grammar.mask_pool import MaskPool
 from gpu_worker.grammar.matcher import AutomatonGrammar, CompiledGrammar, Matcher
 from gpu_worker.kernels.masks import FREE
 from shared.grammar import EXHAUSTED
-from shared.protocol import Admit, Finish
+from shared.protocol import Admit, Finish, Jump
 
 _KEPT = 512  # grammars at hand
 _KEPT_BYTES = 512 * 2**20
@@ -75,7 +75,7 @@ class Constraints:
         """A row has joined the batch."""
         asked = admit.sampling.grammar
         row = self._batch.row_of(admit.id)
-        if asked is None or row is None:
+        if asked is None or row is None or not admit.sampling.max_tokens:
             return
         self._rows.pop(row, None)  # it may have been here before
         self._stalled.pop(admit.id, None)
@@ -194,7 +194,8 @@ class Constraints:
         sampling = batch.sampling[row] if row is not None else None
         if row is None or sampling is None or sampling.grammar is None:
             return
-        matcher = grammar.matcher(sampling.grammar.jump, row)
+        jump = sampling.grammar.jump if sampling.scoring is None else Jump.OFF  # what is scored is drawn
+        matcher = grammar.matcher(jump, row)
         for token in batch.tokens[row, batch.prompt_len[row] : batch.length[row]].tolist():
             if not matcher.advance(token):
                 self._settle(id, Refused(_why(matcher)))

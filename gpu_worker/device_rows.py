@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpu_worker.device_sampler import DeviceSampler
-from gpu_worker.flat_batch import FlatBatch
+from gpu_worker.flat_batch import FlatBatch, Pass
 from gpu_worker.grammar.mask_pool import MaskPool
 from gpu_worker.grammar.resident import Residents
 from gpu_worker.kernels.attention_plan import AttentionPlan
@@ -31,6 +31,10 @@ class PlannedModel(Protocol):
 
     def forward(self, batch: FlatBatch) -> Tensor:
         """Write KV of all tokens, return logits, float32 [L, V]."""
+        ...
+
+    def forward_with_states(self, batch: FlatBatch, tokens: Tensor) -> Pass:
+        """As ``forward``, and the last hidden states of flat ``tokens``, int64 [M]."""
         ...
 
     def attention_plan(self, rows: int) -> AttentionPlan | None:
@@ -110,24 +114,29 @@ class DeviceRows:
 
     def forward(self, x: StepColumns[Tensor], facts: HostFacts, width: int, plan: AttentionPlan | None) -> Tensor:
         """Compute T tokens; logits float32 [N, V]. ``width`` is how many pages of a row are looked at."""
+        return self.model.forward(self._batch(x, facts, width, plan))
+
+    def forward_with_states(self, x: StepColumns[Tensor], facts: HostFacts, width: int, tokens: Tensor) -> Pass:
+        """As ``forward``, and the last hidden states of flat ``tokens``."""
+        return self.model.forward_with_states(self._batch(x, facts, width, None), tokens)
+
+    def _batch(self, x: StepColumns[Tensor], facts: HostFacts, width: int, plan: AttentionPlan | None) -> FlatBatch:
         self.page_tables.view(-1)[x.cells] = x.pages
-        return self.model.forward(
-            FlatBatch(
-                input_ids=self._input_ids(x),
-                positions=x.positions,
-                slots=x.slots,
-                starts=x.starts,
-                kv_lens=x.kv_lens,
-                page_tables=self.page_tables[:, :width].index_select(0, x.rows),
-                num_decodes=facts.num_decodes,
-                logit_indices=x.logit_indices,
-                max_kv_len=facts.max_kv_len,
-                max_new=facts.max_new,
-                sharing=facts.sharing,
-                host_starts=facts.starts,
-                host_kv_lens=facts.kv_lens,
-                plan=plan,
-            )
+        return FlatBatch(
+            input_ids=self._input_ids(x),
+            positions=x.positions,
+            slots=x.slots,
+            starts=x.starts,
+            kv_lens=x.kv_lens,
+            page_tables=self.page_tables[:, :width].index_select(0, x.rows),
+            num_decodes=facts.num_decodes,
+            logit_indices=x.logit_indices,
+            max_kv_len=facts.max_kv_len,
+            max_new=facts.max_new,
+            sharing=facts.sharing,
+            host_starts=facts.starts,
+            host_kv_lens=facts.kv_lens,
+            plan=plan,
         )
 
     def _input_ids(self, x: StepColumns[Tensor]) -> Tensor:

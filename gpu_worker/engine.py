@@ -146,4 +146,6 @@ class Engine:
             computed=ran.computed,
             forward_us=ran.forward_ns // 1000,
             gap_us=ran.gap_ns // 1000,
+            scores=tuple(ran.scores),
+            vectors=tuple(ran.vectors),
         )

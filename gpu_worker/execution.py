@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gpu_worker.batch import Batch, Chunk, Outcome
 from gpu_worker.constraints import Constraints
-from gpu_worker.flat_batch import FlatBatch
-from shared.protocol import Admit
+from gpu_worker.flat_batch import FlatBatch, Pass
+from shared.protocol import Admit, Scores, Vector
 
 NO_LOGITS = "the model produced no finite logits for this request"
 NO_CHOICE = (
@@ -27,6 +27,10 @@ class Model(Protocol):
 
     def forward(self, batch: FlatBatch) -> Tensor:
         """Write KV of all tokens, return logits, float32 [L, V]."""
+        ...
+
+    def forward_with_states(self, batch: FlatBatch, tokens: Tensor) -> Pass:
+        """As ``forward``, and the last hidden states of flat ``tokens``, int64 [M]."""
         ...
 
 
@@ -58,6 +62,8 @@ class Ran(NamedTuple):
     computed: int = 0  # tokens through the model
     forward_ns: int = 0  # how long that took
     gap_ns: int = 0  # how long the device had nothing to do before, while there were rows
+    scores: Sequence[Scores] = ()
+    vectors: Sequence[Vector] = ()
 
 
 class Execution(Protocol):

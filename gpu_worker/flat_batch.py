@@ -35,3 +35,10 @@ class FlatBatch(NamedTuple):
     host_starts: NDArray[np.int32]  # ``starts`` and ``kv_lens`` in host memory
     host_kv_lens: NDArray[np.int32]
     plan: AttentionPlan | None = None  # filled for this batch; None: a pass plans for itself
+
+
+class Pass(NamedTuple):
+    """What a forward pass found."""
+
+    logits: Tensor  # float32 [L, V]
+    states: Tensor  # float32 [M, hidden size]: last hidden states, after the final norm, of the tokens asked for

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gpu_worker.dummy_weights import DummyWeights
-from gpu_worker.flat_batch import FlatBatch
+from gpu_worker.flat_batch import FlatBatch, Pass
 from gpu_worker.gguf_weights import GGUFWeights
 from gpu_worker.kernels.attention_plan import AttentionPlan
 from gpu_worker.kernels.interface import Kernels, Linear
@@ -62,6 +62,10 @@ class AnyDecoder(Protocol):
 
     def forward(self, batch: FlatBatch, pool: KVPool) -> Tensor:
         """Compute all T tokens, writing their KV; float32 logits [L, vocab_size] of ``batch.logit_indices``."""
+        ...
+
+    def forward_with_states(self, batch: FlatBatch, pool: KVPool, tokens: Tensor) -> Pass:
+        """As ``forward``, and the last hidden states of flat ``tokens``, int64 [M]."""
         ...
 
 

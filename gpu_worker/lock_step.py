@@ -6,7 +6,7 @@ How a CPU computes: there the host is the device, so nothing is won by running a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,10 @@ from torch import Tensor
 from gpu_worker.batch import Chunk, Outcome, StepInputs
 from gpu_worker.execution import Model, Ran, Rows
 from gpu_worker.flat_batch import FlatBatch
+from gpu_worker.pooling import Pools, vectors_of
 from gpu_worker.sampler import sample
-from shared.protocol import Admit, Finish, Sampling
+from gpu_worker.scoring import Want, asked_ids, score, unpacked
+from shared.protocol import Admit, Finish, Sampling, Scores, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,9 @@ class LockStep:
         self._rows = rows
         self._batch, self._constraints = rows.batch, rows.constraints
         self._last_end: int | None = None  # ns; None when there was nothing to do
+        self._pools = Pools()
+        self._scores: list[Scores] = []  # of the step under way
+        self._vectors: list[Vector] = []
 
     @property
     def has_work(self) -> bool:
@@ -61,16 +66,47 @@ class LockStep:
             computed, logits, rows = 0, None, list[int]()
             if chunks or self._batch.runnable:
                 inputs = self._batch.gather(chunks, extra)
-                logits = self._model.forward(self._to_device(inputs))
+                logits = self._forward(inputs)
                 self._batch.computed_now(inputs)
                 computed, rows = len(inputs.input_ids), inputs.sampling_rows.tolist()
                 grown += self._batch.behind(inputs)
+                grown += self._completed(inputs.complete)
             grown += self._draw(logits, rows)
         outcomes = self._outcomes(grown)
         gap = 0 if self._last_end is None else begin - self._last_end
         end = time.perf_counter_ns()
         self._last_end = end if len(self._batch) else None
-        return Ran(plan, outcomes, computed, end - begin, gap)
+        scores, self._scores = self._scores, []
+        vectors, self._vectors = self._vectors, []
+        return Ran(plan, outcomes, computed, end - begin, gap, scores, vectors)
+
+    def _forward(self, inputs: StepInputs) -> Tensor:
+        """A pass, and what is wanted besides tokens; the logits [L, V] of the rows that sample."""
+        batch = self._to_device(inputs)
+        if inputs.state_indices is None:
+            logits = self._model.forward(batch)
+        else:
+            logits, states = self._model.forward_with_states(batch, self._tensor(inputs.state_indices))
+            pooled = self._pools.take(states, inputs.pooled)
+            if pooled is not None:
+                pooled = pooled._replace(values=pooled.values.cpu())
+                self._vectors += vectors_of(pooled, [True] * len(pooled.spans))
+        if not inputs.scored:
+            return logits
+        count = len(inputs.sampling_rows)
+        self._score(logits[count:], self._tensor(self._batch.tokens_of(inputs.scored)), inputs.scored)
+        return logits[:count]
+
+    def _score(self, logits: Tensor, tokens: Tensor, wants: Sequence[Want], bad: Container[int] = ()) -> None:
+        """Note what these tokens score, but for rows of the batch that are ``bad``."""
+        scored = score(logits, tokens, self._tensor(asked_ids(wants)), wants)
+        self._scores += unpacked(scored._replace(values=scored.values.cpu()), lambda want: want.row not in bad)
+
+    def _completed(self, rows: Sequence[int]) -> Sequence[int]:
+        """These rows want no token: they end with their input."""
+        for row in rows:
+            self._batch.finish[row] = Finish.LENGTH
+        return rows
 
     def _draw(self, logits: Tensor | None, rows: list[int]) -> list[int]:
         """Draw a token for each row that is ready for one; ``logits`` [L, V] are theirs. Returns the rows that grew."""
@@ -89,12 +125,17 @@ class LockStep:
         if logits is None or not rows:
             return grown
         is_free = not any(constraints.is_obeyed(row) for row in rows)
+        wants = batch.next_wants(rows)
+        raw = logits[list(wants)] if wants else None
         drawn = sample(
             logits,
             [self._sampling_row(row) for row in rows],
             None if is_free else lambda adjusted: constraints.apply_masks(adjusted, rows),
         )
         bad = set(drawn.bad_rows)
+        if raw is not None:
+            tokens = drawn.tokens[list(wants)]
+            self._score(raw, tokens, list(wants.values()), {rows[at] for at in bad})
         for at, (row, token) in enumerate(zip(rows, drawn.tokens.tolist(), strict=True)):
             if at in bad:
                 self._rows.fail(row)
@@ -122,10 +163,13 @@ class LockStep:
         length, prompt_len = int(batch.length[row]), int(batch.prompt_len[row])
         return DrawingRow(sampling, length - prompt_len, batch.tokens[row, :length], prompt_len)
 
-    def _to_device(self, inputs: StepInputs) -> FlatBatch:
-        def tensor(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(self._device)
+    def _tensor(self, numbers: np.ndarray | Sequence[int]) -> Tensor:
+        """Whole numbers on the device; int64 where they are a list."""
+        array = numbers if isinstance(numbers, np.ndarray) else np.array(numbers, np.int64)
+        return torch.from_numpy(array).to(self._device)
 
+    def _to_device(self, inputs: StepInputs) -> FlatBatch:
+        tensor = self._tensor
         return FlatBatch(
             input_ids=tensor(inputs.input_ids),
             positions=tensor(inputs.positions),

@@ -41,8 +41,10 @@ from gpu_worker.following import Following
 from gpu_worker.graphs import Graphs, StepSize
 from gpu_worker.kernels.masks import FREE
 from gpu_worker.page_tables import PageNews, PageTables
-from gpu_worker.step_columns import Host, Sender, Sizes, columns_on_device
-from shared.protocol import Admit, Finish
+from gpu_worker.pooling import Pooled, Pools, vectors_of
+from gpu_worker.scoring import Scored, Want, asked_ids, score, unpacked
+from gpu_worker.step_columns import Host, Sender, Sizes, StepColumns, columns_on_device
+from shared.protocol import Admit, Finish, Scores, Vector
 
 
 class _Draws(NamedTuple):
@@ -55,6 +57,23 @@ class _Draws(NamedTuple):
     masks: Int32
     masked: bool  # some row obeys a grammar
     stalling: list[tuple[int, int]]  # places and row slots of those whose logits are kept, or that fail
+    wants: dict[int, Want]  # by place: what is wanted of the tokens besides themselves
+
+
+class _Besides(NamedTuple):
+    """What a step computes besides tokens, in host memory once it is done."""
+
+    scored: Sequence[Scored]
+    pooled: Sequence[Pooled]
+
+    @property
+    def rows(self) -> list[int]:
+        """Row slots that it is about."""
+        wants = [want.row for scored in self.scored for want in scored.wants]
+        return wants + [span.row for pooled in self.pooled for span in pooled.spans]
+
+
+_NOTHING = _Besides((), ())
 
 
 class _Flight(NamedTuple):
@@ -68,6 +87,8 @@ class _Flight(NamedTuple):
     tokens: Tensor | None  # int64 [L] in host memory, written before ``end``; -1 where there was nothing to draw from
     has_kv: Int32  # by row slot: tokens with KV once the step is done
     computed: int
+    besides: _Besides
+    besides_versions: Int64
     before: Mark | None  # end of the step before, if rows were left
     begin: Mark
     end: Mark
@@ -89,6 +110,7 @@ class Pipelined:
         slots = len(rows.batch.ids)
         self._results = [queue.host_buffer(16 * slots) for _ in range(2)]  # int64 of twice as many draws
         self._ends_at = np.zeros(slots, np.int32)  # length at which a row ends, whatever its tokens are
+        self._pools = Pools()
         self._undrawable: dict[int, str] = {}  # row slots, and why the sampler cannot have them
         self._flight: _Flight | None = None
         self._last_end: Mark | None = None  # None where nothing was left to do
@@ -141,13 +163,16 @@ class Pipelined:
             return None
         begin = self._queue.mark()
         draws = self._draws(inputs, [row for row, _ in kept])
-        drawn = self._run(inputs, draws, [logits for _, logits in kept])
+        drawn, besides = self._run(inputs, draws, [logits for _, logits in kept])
         tokens = None if drawn is None else self._read(drawn, len(draws.rows))
         computed = 0
         if inputs is not None:
             batch.computed_now(inputs)
             computed = len(inputs.input_ids)
             grown += batch.behind(inputs)
+            for row in inputs.complete:
+                batch.finish[row] = Finish.LENGTH
+            grown += inputs.complete
         rows = draws.rows[draws.rows >= 0].astype(np.int64)
         batch.expect(rows)
         batch.held[rows] = (batch.length[rows] >= self._ends_at[rows]) | ~self._following.ahead[rows]
@@ -163,6 +188,8 @@ class Pipelined:
             tokens=tokens,
             has_kv=batch.computed.copy(),
             computed=computed,
+            besides=besides,
+            besides_versions=batch.version[besides.rows],
             before=before,
             begin=begin,
             end=end,
@@ -201,17 +228,19 @@ class Pipelined:
                 rows[at] = -1
             else:
                 automata[at], states[at], bases[at], masks[at] = self._following.draw(row, matcher)
-        return _Draws(rows, automata, states, bases, masks, bool((obeys & (rows >= 0)).any()), stalling)
+        wants = self._batch.next_wants(rows.tolist())
+        return _Draws(rows, automata, states, bases, masks, bool((obeys & (rows >= 0)).any()), stalling, wants)
 
-    def _run(self, inputs: StepInputs | None, draws: _Draws, kept: list[Tensor]) -> Tensor | None:
+    def _run(self, inputs: StepInputs | None, draws: _Draws, kept: list[Tensor]) -> tuple[Tensor | None, _Besides]:
         """Launch a pass and its draws; int64 [>= L] on the device, None if there is nothing to draw."""
         if draws.masked and self._device_rows.masking is not None:
             self._device_rows.masking.pool.send()
         if inputs is None:
             return self._draw_alone(draws, kept)
+        is_plain = not (kept or draws.stalling or draws.wants or inputs.scored or inputs.pooled)
         news = self._pages.news(inputs.rows)
         facts = _facts(inputs)
-        if not kept and not draws.stalling:
+        if is_plain:
             size = StepSize(len(inputs.input_ids), len(inputs.rows), len(draws.rows), facts.max_new, len(news.cells))
             bucket = self._graphs.bucket(size)
             if bucket is not None:
@@ -219,7 +248,7 @@ class Pipelined:
                 _fill(columns, inputs, news, draws)
                 bucket.pad(columns, size)
                 self._sender.send(bucket.sizes, bucket.buffer)
-                return bucket.run(facts, columns, self._sampler.needs(draws.rows), masked=draws.masked)
+                return bucket.run(facts, columns, self._sampler.needs(draws.rows), masked=draws.masked), _NOTHING
         sizes = Sizes(
             len(inputs.input_ids), len(inputs.rows), len(inputs.logit_indices), len(draws.rows), len(news.cells)
         )
@@ -227,23 +256,69 @@ class Pipelined:
         x = columns_on_device(self._sender.send(sizes), sizes)
         width = -(-facts.max_kv_len // self._batch.page_size)
         self._sampler.flush()
-        logits = self._device_rows.forward(x, facts, width, None)
+        scored: list[Scored] = []
+        pooled: Pooled | None = None
+        if inputs.state_indices is None:
+            logits = self._device_rows.forward(x, facts, width, None)
+        else:
+            states = self._sent(inputs.state_indices)
+            logits, states = self._device_rows.forward_with_states(x, facts, width, states)
+            pooled = self._pools.take(states, inputs.pooled)
+        if inputs.scored:
+            count = len(inputs.sampling_rows)
+            scored.append(self._score(logits[count:], inputs.scored, self._batch.tokens_of(inputs.scored)))
+            logits = logits[:count]
         for at, row in draws.stalling:
             self._stall(row, logits[at])
         if kept:
             logits = torch.cat((logits, torch.stack(kept)))
-        if not (draws.rows >= 0).any():
-            return None
-        return self._device_rows.draw(x, logits, self._sampler.needs(draws.rows), masked=draws.masked)
+        drawn = None
+        if (draws.rows >= 0).any():
+            drawn = self._draw(x, logits, draws, scored)
+        return drawn, _Besides(
+            scored, [] if pooled is None else [pooled._replace(values=self._received(pooled.values))]
+        )
 
-    def _draw_alone(self, draws: _Draws, kept: list[Tensor]) -> Tensor | None:
+    def _draw(self, x: StepColumns[Tensor], logits: Tensor, draws: _Draws, scored: list[Scored]) -> Tensor:
+        """Draw from logits [L, V]; what the tokens score, where that is wanted, is added to ``scored``."""
+        needs = self._sampler.needs(draws.rows)
+        if not draws.wants:
+            return self._device_rows.draw(x, logits, needs, masked=draws.masked)
+        wants = list(draws.wants.values())
+        places = self._sent(np.array([*draws.wants, *asked_ids(wants)], np.int64))
+        places, asked = places[: len(wants)], places[len(wants) :]
+        raw = logits.index_select(0, places)
+        drawn = self._device_rows.draw(x, logits, needs, masked=draws.masked)
+        found = score(raw, drawn.index_select(0, places), asked, wants)
+        scored.append(found._replace(values=self._received(found.values)))
+        return drawn
+
+    def _score(self, logits: Tensor, wants: Sequence[Want], tokens: list[int]) -> Scored:
+        """What known tokens score."""
+        numbers = self._sent(np.array([*tokens, *asked_ids(wants)], np.int64))
+        found = score(logits, numbers[: len(tokens)], numbers[len(tokens) :], wants)
+        return found._replace(values=self._received(found.values))
+
+    def _sent(self, numbers: Int64) -> Tensor:
+        """Numbers on the device, without waiting for it."""
+        buffer = self._queue.host_buffer(numbers.nbytes).view(torch.int64)
+        buffer.numpy()[:] = numbers
+        return buffer.to(self._device_rows.device, non_blocking=True, copy=True)
+
+    def _received(self, values: Tensor) -> Tensor:
+        """float32 in host memory, where the device writes it before the step's end."""
+        buffer = self._queue.host_buffer(4 * values.numel()).view(torch.float32)
+        return buffer.view(values.shape).copy_(values, non_blocking=True)
+
+    def _draw_alone(self, draws: _Draws, kept: list[Tensor]) -> tuple[Tensor | None, _Besides]:
         """Draw from kept logits, without a pass."""
         if not kept:
-            return None
+            return None, _NOTHING
         sizes = Sizes(0, 0, 0, len(draws.rows), 0)
         _fill(self._sender.columns(sizes), None, None, draws)
         x = columns_on_device(self._sender.send(sizes), sizes)
-        return self._device_rows.draw(x, torch.stack(kept), self._sampler.needs(draws.rows), masked=draws.masked)
+        scored: list[Scored] = []
+        return self._draw(x, torch.stack(kept), draws, scored), _Besides(scored, ())
 
     def _stall(self, row: int, logits: Tensor) -> None:
         """Keep the logits [V] of a row whose grammar is not there; end one that cannot go on."""
@@ -272,11 +347,27 @@ class Pipelined:
             rows, tokens = flight.rows[valid].tolist(), flight.tokens.numpy()[valid].tolist()
             grown += rows
             self._see(rows, tokens)
+        scores, vectors = self._besides(flight)
         outcomes = self._outcomes(grown, flight.has_kv)
         gap = 0 if flight.before is None else flight.begin.since(flight.before)
         if not len(batch):
             self._last_end = None
-        return Ran(flight.plan, outcomes, flight.computed, flight.end.since(flight.begin), gap)
+        return Ran(flight.plan, outcomes, flight.computed, flight.end.since(flight.begin), gap, scores, vectors)
+
+    def _besides(self, flight: _Flight) -> tuple[list[Scores], list[Vector]]:
+        """What was computed besides tokens for rows that are still what they were."""
+        besides, batch = flight.besides, self._batch
+        if besides is _NOTHING:
+            return [], []
+        current = batch.version[besides.rows] == flight.besides_versions
+        valid = {row for row, is_valid in zip(besides.rows, current.tolist(), strict=True) if is_valid}
+        scores = [each for scored in besides.scored for each in unpacked(scored, lambda want: want.row in valid)]
+        vectors = [
+            vector
+            for pooled in besides.pooled
+            for vector in vectors_of(pooled, [span.row in valid for span in pooled.spans])
+        ]
+        return scores, vectors
 
     def _see(self, rows: list[int], tokens: list[int]) -> None:
         """The host learns what was drawn."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gpu_worker.batch import PlanError
 from shared import columns
-from shared.protocol import Admit, ModelCard, Plan
+from shared.protocol import Admit, ModelCard, Plan, Pooling
 
 
 def check_plan(plan: Plan, card: ModelCard) -> None:
@@ -26,6 +26,9 @@ def _check_admit(admit: Admit, card: ModelCard) -> None:
             f"{where}: {admit.prompt_len} tokens of prompt in {length}, {admit.cached_len} cached in {held} slots,"
             f" context {card.context_length}"
         )
+    reusable = _reusable(admit, length)
+    if admit.cached_len > reusable:
+        raise PlanError(f"{where}: {admit.cached_len} tokens cached, of which at most {reusable} need not be computed")
     _below(admit.input_ids, card.vocab_size, f"{where}: a token")
     _below(admit.pages, card.num_pages, f"{where}: a page")
 
@@ -34,3 +37,14 @@ def _below(column: bytes, bound: int, what: str) -> None:
     values = columns.as_int32(column)
     if len(values) and not 0 <= values.min() <= values.max() < bound:
         raise PlanError(f"{what} is {values.min()} to {values.max()}, outside 0 to {bound - 1}")
+
+
+def _reusable(admit: Admit, length: int) -> int:
+    """Leading tokens whose logits and hidden states nobody wants."""
+    sampling = admit.sampling
+    least = length
+    if sampling.scoring is not None:
+        least = min(least, admit.unscored - 1)
+    if sampling.pooling is not None:
+        least = min(least, admit.prompt_len - 1 if sampling.pooling is Pooling.LAST else 0)
+    return least

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gpu_worker.execution import MakeExecution
-from gpu_worker.flat_batch import FlatBatch
+from gpu_worker.flat_batch import FlatBatch, Pass
 from gpu_worker.grammar.lexicon import Lexicon
 from gpu_worker.grammar.mask_pool import MaskPool
 from gpu_worker.grammar.vocabulary import load_vocabulary
@@ -45,6 +45,10 @@ class Model:
     def forward(self, batch: FlatBatch) -> Tensor:
         """Write KV of all tokens, return logits, float32 [L, V]."""
         return self._decoder.forward(batch, self._pool)
+
+    def forward_with_states(self, batch: FlatBatch, tokens: Tensor) -> Pass:
+        """As ``forward``, and the last hidden states of flat ``tokens``, int64 [M]."""
+        return self._decoder.forward_with_states(batch, self._pool, tokens)
 
     def attention_plan(self, rows: int) -> AttentionPlan | None:
         """A plan for passes of up to ``rows`` tokens; None where a pass can only plan for itself."""
@@ -97,7 +101,7 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
     max_running = settings.max_running or (64 if on_cpu else 256)
     structured = _structured(files, settings, config.vocab_size, max_running, device)
     card = ModelCard(
-        model=settings.served_model_name or files.name,
+        model=settings.served_model_name[0] if settings.served_model_name else files.name,
         architecture=config.architecture,
         dtype=str(decoder.dtype).removeprefix("torch."),
         device=device.type,

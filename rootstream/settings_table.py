@@ -124,7 +124,7 @@ def _default(argument: Argument) -> str:
     value: Any = argument.field_info.default
     if argument.required:
         return "needed"
-    if value is None or value is inspect.Parameter.empty:
+    if value is None or value == () or value is inspect.Parameter.empty:
         return ""
     if isinstance(value, bool):
         return str(value).lower()

@@ -163,6 +163,27 @@ class Batch:
             self._planned(request, end)
         return draft.plan()
 
+    def plan_releases(self, *, retract: bool) -> Plan | None:
+        """The next plan while nothing is to be computed. ``retract``: rows go back to the queue as soon as they may."""
+        if retract:
+            for row in [row for row in self._rows if row.chunk_seq <= self.acknowledged]:
+                self._preempt(row)
+        if not self._releases:
+            return None
+        draft = Draft(self.epoch, self.seq + 1)
+        for id in self._releases:
+            draft.release(id)
+        self._releases = []
+        self.seq = draft.seq
+        return draft.plan()
+
+    @property
+    def is_still(self) -> bool:
+        """The worker computes nothing that was planned, and no row has slots to go on by itself."""
+        if self._releases or self._ending or self._preempted or self._chunk_plans:
+            return False
+        return all(row.state is not State.DECODING or row.wanted >= row.limit for row in self._rows)
+
     def check(self, requests: Iterable[Request]) -> None:
         """Prove the accounts right, given all live requests. Raises AssertionError."""
         holders = [*self._rows, *self._ending]
@@ -259,11 +280,13 @@ class Batch:
                 self._admit(draft, budget, now, request)
                 if request.state is not State.PREFILLING:  # it had to make room
                     continue
-            length = budget.chunk(request.planned, request.input_len)
-            if length == 0:
+            chunk = budget.chunk(request.planned, request.input_len, _unscored(request))
+            if chunk.length == 0:
+                if chunk.is_crowded:  # others may have what is left
+                    continue
                 return
-            draft.chunk(request, length)
-            budget.spend(length)
+            draft.chunk(request, chunk.length)
+            budget.spend(chunk)
         self._admit(draft, budget, now)
 
     def _admit(self, draft: Draft, budget: ChunkBudget, now: float, before: Request | None = None) -> None:
@@ -305,7 +328,7 @@ class Batch:
             if request is None:
                 return None
             prefix = self.cache.prefix(request)
-            owner = self._in_flight.owner(prefix.node, request.tokens(), prefix.pages)
+            owner = self._in_flight.owner(prefix.node, request, prefix.pages)
             if owner is None:
                 return request
             self._in_flight.park(request, owner)
@@ -318,8 +341,8 @@ class Batch:
         while True:
             spare = len(self._rows) * self.cache.pages_for(self._lease)  # for those that run already
             room = self.cache.room(request, positions, spare)
-            length = budget.chunk(room.prefix.pages * self.cache.page_size, input_len)
-            if length == 0:
+            chunk = budget.chunk(room.prefix.pages * self.cache.page_size, input_len, _unscored(request))
+            if chunk.length == 0:
                 return False
             if room.short <= 0 and self._has_rows_left:
                 break
@@ -334,8 +357,8 @@ class Batch:
         self._tenants.starts(request.tenant)
         request.prefilled = max(request.prefilled, cached)
         draft.admit(request)
-        draft.chunk(request, length)
-        budget.spend(length)
+        draft.chunk(request, chunk.length)
+        budget.spend(chunk)
         self._in_flight.advance(request)
         first = not request.announced and not request.output
         self._outbox.started(request.id, request.generate.reply_to, cached if first else None)
@@ -392,3 +415,8 @@ class Batch:
 
     def _cached_tokens(self, request: Request) -> int:
         return self.cache.prefix(request).pages * self.cache.page_size
+
+
+def _unscored(request: Request) -> int | None:
+    """The first position whose token is to be scored and is not; None where none is wanted."""
+    return None if request.scores is None else request.scores.end

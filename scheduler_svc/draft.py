@@ -5,10 +5,12 @@ from __future__ import annotations
 from array import array
 from typing import NamedTuple
 
+import msgspec
+
 from scheduler_svc.pages import page_array
 from scheduler_svc.request import Request
 from shared import columns
-from shared.protocol import Admit, Plan
+from shared.protocol import Admit, Plan, Sampling
 
 
 class Chunk(NamedTuple):
@@ -48,8 +50,9 @@ class Draft:
                 input_ids=request.input_ids,
                 prompt_len=request.prompt_len,
                 cached_len=request.planned,
-                sampling=request.generate.sampling,
+                sampling=_sampling(request),
                 pages=request.pages[: request.shared].tobytes(),
+                unscored=0 if request.scores is None else request.scores.end,
                 trace=request.generate.trace,
             )
         )
@@ -80,3 +83,11 @@ class Draft:
             chunk_starts=columns.int32(chunk.start for chunk in self.chunks),
             chunk_lengths=columns.int32(chunk.end - chunk.start for chunk in self.chunks),
         )
+
+
+def _sampling(request: Request) -> Sampling:
+    """What the worker is asked for: no vector that is known."""
+    sampling = request.generate.sampling
+    if sampling.pooling is None or request.wants_vector:
+        return sampling
+    return msgspec.structs.replace(sampling, pooling=None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shared.protocol import Failed, Finish
+from shared.protocol import Failed, Finish, Scores, Vector
+from shared.scores import size_of
 
 _WEIGHT = 200  # bytes that one takes besides its tokens
 
@@ -15,6 +16,14 @@ class Ending(NamedTuple):
     output: bytes  # int32
     finish: Finish
     failed: Failed | None = None
+    scores: Scores | None = None
+    vector: Vector | None = None
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes."""
+        vector = 0 if self.vector is None else len(self.vector.values)
+        return _WEIGHT + len(self.output) + size_of(self.scores) + vector
 
 
 class Ended:
@@ -33,6 +42,6 @@ class Ended:
     def add(self, id: int, ending: Ending) -> None:
         """Remember one, and forget the oldest where there is no room."""
         self._endings[id] = ending
-        self._room -= _WEIGHT + len(ending.output)
+        self._room -= ending.weight
         while self._room < 0 and len(self._endings) > 1:
-            self._room += _WEIGHT + len(self._endings.pop(next(iter(self._endings))).output)
+            self._room += self._endings.pop(next(iter(self._endings))).weight

@@ -35,19 +35,19 @@ class InFlight:
         self._next: dict[Request, _Next] = {}
         self._parked: dict[Request, list[_Parked]] = {}
 
-    def owner(self, node: Node | None, tokens: bytes, pages: int) -> Request | None:
-        """Who is about to prefill the page of ``tokens`` that follows the cached ``pages``, if they may be shared."""
+    def owner(self, node: Node | None, request: Request, pages: int) -> Request | None:
+        """Who is about to prefill the page of ``request`` that follows its cached ``pages``, if they may be shared."""
         if node is None or not self._owners:
             return None
         size = self._page_bytes
-        if (pages + 1) * size >= len(tokens):  # at least one token is computed anyway, so this page would be
+        if (pages + 1) * size > 4 * request.reusable:  # it will be computed anyway
             return None
-        return self._owners.get(_Next(node, tokens[pages * size : (pages + 1) * size]))
+        return self._owners.get(_Next(node, request.tokens()[pages * size : (pages + 1) * size]))
 
     def park(self, request: Request, owner: Request) -> None:
         """Set a waiting request aside until ``owner`` has planned what they have in common."""
         ours, theirs = request.tokens(), owner.input_ids
-        limit = (len(ours) // 4 - 1) * 4 // self._page_bytes
+        limit = request.reusable * 4 // self._page_bytes
         wake_at = min(_common_tokens(ours, theirs) * 4 // self._page_bytes, limit)
         self._parked.setdefault(owner, []).append(_Parked(request, wake_at))
 

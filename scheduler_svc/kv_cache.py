@@ -47,11 +47,11 @@ class KvCache:
         return -(-positions // self.page_size)
 
     def prefix(self, request: Request) -> Prefix:
-        """What is cached of a waiting request. At least one of its tokens is left to compute."""
+        """What is cached of a waiting request, of what is ``reusable`` for it."""
         if not self._sharing:
             return Prefix(0, 0, None)
         tokens = request.tokens()
-        return self.tree.peek(request.generate.namespace, tokens, self._matchable(len(tokens)))
+        return self.tree.peek(request.generate.namespace, tokens, request.reusable // self.page_size)
 
     def room(self, request: Request, positions: int, spare: int) -> Room:
         """Could ``positions`` of a waiting request be held, with ``spare`` pages left over?"""
@@ -67,7 +67,7 @@ class KvCache:
         request.input_ids = tokens = request.tokens()
         request.pages = page_array()
         if self._sharing:
-            match = self.tree.match_prefix(request.generate.namespace, tokens, self._matchable(len(tokens)))
+            match = self.tree.match_prefix(request.generate.namespace, tokens, request.reusable // self.page_size)
             self.tree.pin(match.node)
             request.node, request.pages = match.node, match.pages
         request.cached = request.shared = len(request.pages)
@@ -147,9 +147,6 @@ class KvCache:
             owned.extend(node.pages)
         self.tree.check(pinned)
         self.pool.check(owned)
-
-    def _matchable(self, token_bytes: int) -> int:
-        return (token_bytes // 4 - 1) // self.page_size
 
     def _take(self, count: int) -> array[int]:
         short = count - self.pool.available

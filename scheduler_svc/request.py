@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from scheduler_svc.node import Node
 from scheduler_svc.pages import page_array
 from scheduler_svc.tenants import Tenant
-from shared.protocol import Generate
+from shared.protocol import Generate, Pooling, Vector
+from shared.scores import GrowingScores, first_scored
 
 
 class State(enum.Enum):
@@ -44,6 +45,8 @@ class Request:
     suspected: bool = False  # of having killed the worker
     blamed: int = 0  # deaths of the worker that can have been nobody else's doing
     returns: bool = False  # was a row that got tokens when the worker died
+    scores: GrowingScores | None = None  # as far as they are known; None where none are wanted
+    vector: Vector | None = None
 
     # as a row of the worker, from admission on
     input_ids: bytes = b""  # prompt, and the output before the admission
@@ -65,7 +68,10 @@ class Request:
     def __post_init__(self) -> None:
         self.id = self.generate.id
         self.prompt_len = len(self.generate.input_ids) // 4
-        self.max_positions = self.prompt_len + max(1, self.generate.sampling.max_tokens) - 1
+        sampling = self.generate.sampling
+        self.max_positions = self.prompt_len + max(1, sampling.max_tokens) - 1
+        if sampling.scoring is not None:
+            self.scores = GrowingScores(self.id, first_scored(sampling.scoring, self.prompt_len))
 
     @property
     def input_len(self) -> int:
@@ -89,6 +95,24 @@ class Request:
         """It has got a token since it was admitted."""
         return self.prompt_len + len(self.output) > len(self.input_ids) // 4
 
+    @property
+    def reusable(self) -> int:
+        """Leading tokens that need not be computed if their KV is there: all but those whose logits are wanted.
+
+        A token is scored by the logits of the one before it; what is known already is not wanted again.
+        """
+        least = self.prompt_len + len(self.output) - 1
+        if self.scores is not None:
+            least = min(least, self.scores.end - 1)
+        if self.wants_vector:
+            last = self.generate.sampling.pooling is Pooling.LAST
+            least = min(least, self.prompt_len - 1 if last else 0)
+        return least
+
+    @property
+    def wants_vector(self) -> bool:
+        return self.vector is None and self.generate.sampling.pooling is not None
+
     def tokens(self) -> bytes:
         """Prompt and output so far, packed."""
         return self.generate.input_ids + self.output.tobytes()
@@ -100,6 +124,8 @@ class Request:
         self.pending = 1
         self.planned = self.limit = self.low_at = self.cached = self.shared = self.chunk_seq = self.release_seq = 0
         self.pages, self.duplicates, self.node = page_array(), page_array(), None
+        if self.scores is not None:
+            self.scores.forget_ahead()
 
 
 def seniority(request: Request) -> tuple[int, int]:

@@ -51,6 +51,8 @@ class SteadySteps:
             or len(step.firsts) != len(step.counts)
             or step.pending
             or step.errors
+            or step.scores
+            or step.vectors
         ):
             return False
         steps.append(step)

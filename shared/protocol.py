@@ -69,6 +69,14 @@ class Jump(enum.StrEnum):
     OFF = "off"
 
 
+class PauseMode(enum.StrEnum):
+    """What becomes of requests under way while nothing is computed."""
+
+    ABORT = "abort"  # they end
+    RETRACT = "retract"  # they go back to the queue, and their KV can be dropped
+    IN_PLACE = "in_place"  # they keep their rows and their KV
+
+
 class Pooling(enum.IntEnum):
     """How the vectors of a prompt's tokens become one."""
 
@@ -154,6 +162,7 @@ class Generate(Wire, frozen=True, tag=1):
     deadline: Finite = 0.0  # unix seconds after which nobody wants an answer; 0: never
     grace_s: Finite = 0.0  # how long it goes on after its front door is gone
     trace: str = ""  # its place in a trace, as a W3C traceparent; empty: not traced
+    names: tuple[str, ...] = ()  # by which its client may end it, besides the id
 
 
 class Abort(Wire, frozen=True, tag=2):
@@ -164,6 +173,7 @@ class Abort(Wire, frozen=True, tag=2):
 
     id: Natural
     notify: bool = False
+    message: str = ""  # why, for the client
 
 
 class Flush(Wire, frozen=True, tag=3):
@@ -179,7 +189,33 @@ class Restate(Wire, frozen=True, tag=4):
     ids: bytes  # uint64
 
 
-ToScheduler = Generate | Abort | Flush | Restate
+class Pause(Wire, frozen=True, tag=5):
+    """Compute nothing until Resume; requests are taken and wait. Answered with Paused once nothing is computed."""
+
+    nonce: Natural
+    reply_to: str
+    mode: PauseMode = PauseMode.ABORT
+
+
+class Resume(Wire, frozen=True, tag=6):
+    """Go on; answered with Paused."""
+
+    nonce: Natural
+    reply_to: str
+
+
+class AbortMany(Wire, frozen=True, tag=7):
+    """End several requests as by Abort with ``notify``: all that fit what is given.
+
+    Those of a tenant are those on its account, or on one that begins with its name and a slash.
+    """
+
+    tenant: str | None = None
+    name: str | None = None
+    message: str = ""
+
+
+ToScheduler = Generate | Abort | Flush | Restate | Pause | Resume | AbortMany
 
 
 # --- `plans:{w}`: scheduler_svc -> gpu_worker -----------------------------------------------------
@@ -338,6 +374,9 @@ class Track(Wire, frozen=True, tag=30):
     skip_special_tokens: bool = True
     max_tokens: Count = 0
     again: bool = False  # text may have been lost: send all of it once more
+    prompt_len: Count = 0
+    scored_from: Count = 0  # position of the first token that is scored; 0: none is
+    wants_vector: bool = False
     trace: str = ""  # that of its Generate
 
 
@@ -359,6 +398,9 @@ class Texts(Wire, frozen=True, tag=40):
     Text may be shorter than its tokens (half a character, or what may become a stop string, is held
     back and comes with a later row). ``matched`` is the stop string or stop token id of a STOP. Text is a function of
     the tokens, so a reader cuts off what it has by token index and character offset, wherever rows begin.
+
+    There are ``scores`` for each row whose request wants any, in the order of the rows: of its tokens, and with the
+    token of index 0, or where there is none, of the prompt.
     """
 
     ids: bytes  # uint64
@@ -370,8 +412,9 @@ class Texts(Wire, frozen=True, tag=40):
     matched: tuple[str | int | None, ...]
     offsets: bytes  # int32, per row: characters of the request's text before this row
     forced: bytes = b""  # int32, per row: tokens up to its end that the grammar forced; empty where none is
-    scores: tuple[Scores, ...] = ()  # of what the rows cover; a request's first row brings those of its prompt, too
+    scores: tuple[Scores, ...] = ()  # see below
     vectors: tuple[Vector, ...] = ()  # come with the end of their request
+    stepped: Finite = 0.0  # unix seconds at which the last of the steps was written; 0: not known
 
 
 class Admitted(Wire, frozen=True, tag=41):
@@ -385,6 +428,7 @@ class Aborted(Wire, frozen=True, tag=42):
     """The request ended because of an Abort with ``notify``."""
 
     id: Natural
+    message: str = ""  # that of the Abort
 
 
 class Failed(Wire, frozen=True, tag=43):
@@ -402,11 +446,18 @@ class Flushed(Wire, frozen=True, tag=44):
     pages: Natural
 
 
-ToFrontDoor = Texts | Admitted | Aborted | Failed | Flushed
+class Paused(Wire, frozen=True, tag=45):
+    """Answer to Pause and to Resume: whether the scheduler is pausing now."""
+
+    nonce: Natural
+    mode: PauseMode | None
+
+
+ToFrontDoor = Texts | Admitted | Aborted | Failed | Flushed | Paused
 
 Message = (
-    Generate | Abort | Flush | Restate | Open | Plan | Hello | Opened | Step | Restated | Track | Untrack
-    | Texts | Admitted | Aborted | Failed | Flushed
+    Generate | Abort | Flush | Restate | Pause | Resume | AbortMany | Open | Plan | Hello | Opened | Step | Restated
+    | Track | Untrack | Texts | Admitted | Aborted | Failed | Flushed | Paused
 )  # fmt: skip
 
 _FINISHES = {"finishes": max(Finish)}

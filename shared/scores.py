@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from shared.protocol import Scores
+from shared.protocol import Scores, Scoring
 
 _WIDTH = 4  # bytes of a value, in all columns
 _BASE_BYTES = 64
@@ -24,6 +24,11 @@ class TokenScores(NamedTuple):
     rank: int  # how many tokens are as likely or likelier, itself included
     top: tuple[tuple[int, float], ...]  # token ids and their log-probabilities, likeliest first
     asked: tuple[float, ...]  # in the order of `Scoring.ids`
+
+
+def first_scored(scoring: Scoring, prompt_len: int) -> int:
+    """The first position whose token is scored: every generated one is, whatever of the prompt."""
+    return min(scoring.start, prompt_len)
 
 
 def count(scores: Scores) -> int:
@@ -50,7 +55,7 @@ def part(scores: Scores, start: int, stop: int) -> Scores:
     stop = min(max(stop, start), last)
     if (start, stop) == (first, last):
         return scores
-    cut = [_cut(column, last - first, start - first, stop - first) for column in _columns(scores)]
+    cut = [bytes(_cut(column, last - first, start - first, stop - first)) for column in _columns(scores)]
     return Scores(scores.id, start, *cut)
 
 
@@ -80,12 +85,60 @@ def joined(parts: Iterable[Scores | None]) -> Scores | None:
     return Scores(found[0].id, found[0].first, *map(b"".join, columns))
 
 
-def by_id(scores: Iterable[Scores]) -> dict[int, Scores]:
-    """Those of a message, joined by request."""
-    grouped: dict[int, list[Scores]] = {}
-    for each in scores:
-        grouped.setdefault(each.id, []).append(each)
-    return {id: whole for id, several in grouped.items() if (whole := joined(several)) is not None}
+class GrowingScores:
+    """All scores of one request so far, from its first scored position on."""
+
+    def __init__(self, id: int, first: int) -> None:
+        self.first = first
+        self._id = id
+        self._size = 0
+        self._columns = tuple(bytearray() for _ in range(5))
+        self._ahead: list[Scores] = []  # what came before that which precedes it
+
+    @property
+    def end(self) -> int:
+        """The position after the last one known."""
+        return self.first + self._size
+
+    @property
+    def nbytes(self) -> int:
+        return sum(map(len, self._columns))
+
+    def add(self, scores: Scores) -> bool:
+        """Take what is new of these. False where some are missing before them: they are kept until those come."""
+        if scores.first > self.end:
+            self._ahead.append(scores)
+            return False
+        self._take(scores)
+        ahead, self._ahead = self._ahead, []
+        for each in ahead:
+            self.add(each)
+        return True
+
+    def forget_ahead(self) -> None:
+        """What came too early will come again."""
+        self._ahead.clear()
+
+    def part(self, start: int, stop: int) -> Scores:
+        """Those at positions from ``start`` to before ``stop``, as far as they are known."""
+        start = min(max(start, self.first), self.end)
+        stop = min(max(stop, start), self.end)
+        size, at = self._size, (start - self.first, stop - self.first)
+        return Scores(self._id, start, *[bytes(_cut(column, size, *at)) for column in self._columns])
+
+    def whole(self) -> Scores:
+        return self.part(self.first, self.end)
+
+    def _take(self, scores: Scores) -> None:
+        new = part(scores, self.end, end(scores))
+        count_new = count(new)
+        if not count_new:
+            return
+        if self._size and _widths(new) != _widths(self.part(self.end - 1, self.end)):
+            return  # by a broken sender: as good as missing
+        for column, more in zip(self._columns, _columns(new), strict=True):
+            column += more
+        self._size += count_new
 
 
 def each(scores: Scores | None) -> Iterator[TokenScores]:
@@ -124,7 +177,7 @@ def _columns(scores: Scores) -> tuple[bytes, ...]:
     return scores.chosen, scores.ranks, scores.top_ids, scores.top, scores.asked
 
 
-def _cut(column: bytes, size: int, start: int, stop: int) -> bytes:
+def _cut(column: bytes | bytearray, size: int, start: int, stop: int) -> bytes | bytearray:
     row = len(column) // size if size else 0
     return column[start * row : stop * row]
 

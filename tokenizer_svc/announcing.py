@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from shared import columns
 from shared.protocol import Generate, Track
+from shared.scores import first_scored
 from tokenizer_svc.announcements import Announcement
 from tokenizer_svc.draft import Draft
 
@@ -38,8 +39,10 @@ def announcement(id: int, draft: Draft, namespace: str, sender: Sender, now: flo
         tenant=sender.tenant,
         deadline=now + draft.timeout_s if draft.timeout_s else 0.0,
         grace_s=sender.grace_s,
+        names=draft.names,
         trace=sender.trace,
     )
+    prompt_len, scoring = len(draft.input_ids), draft.sampling.scoring
     track = Track(
         id=id,
         reply_to=sender.replica,
@@ -49,6 +52,9 @@ def announcement(id: int, draft: Draft, namespace: str, sender: Sender, now: flo
         stop_token_ids=display.stop_token_ids,
         skip_special_tokens=display.skip_special_tokens,
         max_tokens=draft.sampling.max_tokens,
+        prompt_len=prompt_len,
+        scored_from=0 if scoring is None else first_scored(scoring, prompt_len),
+        wants_vector=draft.sampling.pooling is not None,
         trace=sender.trace,
     )
     return Announcement(generate, track)

@@ -12,11 +12,13 @@ from shared.protocol import Finish
 from tokenizer_svc.answers import Answer, Choice
 from tokenizer_svc.draft import Display
 from tokenizer_svc.engine import Engine
+from tokenizer_svc.grammar.spec import Reasoned
 from tokenizer_svc.parts import CallPart, Content, Ended, Part, Reasoning, Reply, reply_of
 from tokenizer_svc.reasoning.count import ReasoningCount
 from tokenizer_svc.reasoning.formats import Marks, Opening, opening_of
 from tokenizer_svc.reasoning.stream import ReasoningStream
 from tokenizer_svc.reasoning.wish import ReasoningWish
+from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.formats import SYNTAX
 from tokenizer_svc.tools.stream import ToolStream
 from tokenizer_svc.tools.toolbox import Toolbox
@@ -39,6 +41,13 @@ class HowRead(NamedTuple):
             return Opening.AFTER
         tail = self.engine.tokenizer.decode(prompt[-_TAIL:], skip_special_tokens=False)
         return opening_of(tail, self.marks)
+
+    def obeyed(self, structure: Structure | None, prompt: Sequence[int]) -> Structure | None:
+        """A grammar as the answer to a prompt is to obey it: where there is reasoning to tell apart, after that."""
+        if structure is None or self.marks is None or (opening := self.opening(prompt)) is Opening.AFTER:
+            return structure
+        opener = self.marks.opener if opening is Opening.BEFORE else ""
+        return structure.following(Reasoned(self.marks.closer, opener))
 
     def shown(self, display: Display) -> Display:
         """With special tokens, where a mark that is looked for is one."""

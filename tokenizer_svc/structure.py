@@ -17,7 +17,7 @@ from shared.protocol import Grammar, Jump, ModelCard
 from tokenizer_svc.api_error import bad_grammar, invalid
 from tokenizer_svc.api_error import unsupported as refused
 from tokenizer_svc.grammar.limits import LIMITS, GrammarLimits
-from tokenizer_svc.grammar.spec import GrammarSpec, Kind
+from tokenizer_svc.grammar.spec import GrammarSpec, Kind, Reasoned
 
 Schema = str | dict[str, Any]
 """A JSON Schema, as it is or as a text."""
@@ -89,6 +89,11 @@ class Structure(NamedTuple):
         if (size := len(spec.text.encode())) > most:
             raise bad_grammar(param, f"is {size} bytes long, at most {most} are allowed")
         return cls(spec, spec.key, jump, param)
+
+    def following(self, reasoned: Reasoned) -> Structure:
+        """The same, to be obeyed after reasoning."""
+        spec = msgspec.structs.replace(self.spec, after=reasoned)
+        return self._replace(spec=spec, key=spec.key)
 
     @property
     def grammar(self) -> Grammar:

@@ -208,11 +208,13 @@ def attention_body(kv_heads: int, group: int, dim: int, element: type, is_single
                     top = highest[row]
                     for n in range(padded):
                         top = max(top, scores[row, n])
-                    total = _ZERO
                     for n in range(padded):
-                        weight = exp2(scores[row, n] - top) if scores[row, n] > _SEEN else _ZERO
-                        scores[row, n] = weight
-                        total += weight
+                        scores[row, n] = exp2(scores[row, n] - top) if scores[row, n] > _SEEN else _ZERO
+                    for n in range(padded, TILE):
+                        scores[row, n] = _ZERO
+                    total = _ZERO
+                    for n in range(TILE):  # always as many, so that the order of the sum is always the same
+                        total += scores[row, n]
                     if in_pairs:
                         for n in range(padded):
                             narrowed[row, n] = narrow(scores[row, n], half)

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpu_worker.flat_batch import FlatBatch
+from gpu_worker.flat_batch import FlatBatch, Pass
 from gpu_worker.kernels import attention_merge_cpu, frame_cpu, product_cpu
 from gpu_worker.kernels.attention_tasks import Work, attention_work, work_of_each_alone
 from gpu_worker.kernels.panels import Format, Packed
 from gpu_worker.kernels.product_cpu import Ending
 from gpu_worker.kernels.program_cpu import Program
+from gpu_worker.kernels.rms_norm import rms_norm
 from gpu_worker.kernels.rotary import cos_sin
 from gpu_worker.kernels.team import Team
 from gpu_worker.kernels.thread_policy import ThreadPolicy
@@ -92,6 +93,14 @@ class CompiledDecoder:
         self._run()
         del held
         return logits
+
+    def forward_with_states(self, batch: FlatBatch, pool: KVPool, tokens: Tensor) -> Pass:
+        """As ``forward``, and the last hidden states of flat ``tokens``, int64 [M].
+
+        They are what the last product is given, before it is put in the form that the product's weights ask for.
+        """
+        logits = self.forward(batch, pool)
+        return Pass(logits, rms_norm(self._builder.residual[tokens], self._final_norm, self.config.rms_norm_eps))
 
     def _run(self) -> None:
         """Run the program on as many threads as get a core."""

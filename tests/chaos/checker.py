@@ -13,19 +13,29 @@ from collections.abc import Sequence
 
 import jsonschema
 
+from tests.chaos.faults import Kind
 from tests.chaos.history import RETRIED, Ask, Connection, Injected, Outcome, Stream
 from tests.chaos.reading import Reading, Seen, Violation, Wrong, read_events
 
 _SHOWN = 24
 _EXCUSED_S = 1.0  # how long after a front door's death its clients may still notice
+_COPIED_S = 5.0  # within which an answer is taken over, or its log written again: until then there is one copy
+_GONE = 404
 
 
 def check(ask: Ask, stream: Stream, reference: Reading, faults: Sequence[Injected]) -> list[Violation]:
     """Everything that is wrong with a stream."""
-    found = [violation for each in stream.connections for violation in check_connection(each, faults)]
+    found = [
+        violation
+        for each in stream.connections
+        for violation in check_connection(each, faults)
+        if each.status != _GONE or not was_lost_twice(stream, faults)
+    ]
     reading = read_events(ask.path, stream.events)
-    found += reading.wrong
     found += check_order([event.id for event in stream.events])
+    if _says_not_found(reading) and was_lost_twice(stream, faults):
+        return found + check_beginning(ask, reading, reference)
+    found += reading.wrong
     if stream.last.outcome is Outcome.ENDED:
         found += check_whole(ask, reading, reference)
     else:
@@ -51,6 +61,30 @@ def check_connection(connection: Connection, faults: Sequence[Injected]) -> list
             return [Violation(Wrong.DISCONNECTED, detail)]
 
 
+def _says_not_found(reading: Reading) -> bool:
+    """Did it end in this error, and in no other?"""
+    return bool(reading.wrong) and all(
+        each.wrong is Wrong.ERROR and "not_found" in each.detail for each in reading.wrong
+    )
+
+
+def was_lost_twice(stream: Stream, faults: Sequence[Injected]) -> bool:
+    """Had its front door died when the data of Redis went, or the other way round? Then both copies were gone."""
+    since = [fault for fault in faults if _over(fault) >= stream.began and fault.at <= stream.last.ended]
+    deaths = [fault for fault in since if fault.front_doors]
+    losses = [fault for fault in since if fault.kind == Kind.EMPTY]
+    return any(
+        death.at <= _over(loss) + _COPIED_S and loss.at <= _over(death) + _COPIED_S
+        for death in deaths
+        for loss in losses
+    )
+
+
+def _over(fault: Injected) -> float:
+    """When everything was back."""
+    return max([fault.at, *(outage.until or float("inf") for outage in fault.outages)])
+
+
 def _explains(fault: Injected, connection: Connection) -> bool:
     """Did this fault kill the process at the other end, or all who could have been there?"""
     if not fault.front_doors:
@@ -62,8 +96,7 @@ def _explains(fault: Injected, connection: Connection) -> bool:
 
 def _overlap(connection: Connection, fault: Injected) -> bool:
     """Was the fault, or what it did, under way while this connection was?"""
-    over = max([fault.at, *(outage.until or float("inf") for outage in fault.outages)])
-    return fault.at <= connection.ended and connection.began <= over + _EXCUSED_S
+    return fault.at <= connection.ended and connection.began <= _over(fault) + _EXCUSED_S
 
 
 def check_order(ids: Sequence[str | None]) -> list[Violation]:

@@ -275,3 +275,25 @@ def test_numbered_events_count_up(count: int, data: st.DataObject) -> None:
 
 def test_a_stream_that_resumes_as_another_answer() -> None:
     assert check_order(["a:0", "b:1"]) != []
+
+
+@pytest.mark.parametrize(
+    ("emptied_at", "excused"),
+    [
+        (53.0, True),  # nobody had taken the answers over yet
+        (49.0, True),  # the log had not been written again yet
+        (70.0, False),
+        (20.0, False),
+    ],
+)
+def test_an_answer_may_be_unknown_only_if_its_front_door_and_redis_went_together(
+    emptied_at: float, *, excused: bool
+) -> None:
+    events = native_events({0: [1, 2]})
+    outage = Outage("redis", emptied_at, emptied_at + 0.5)
+    faults = [_front_door_killed(), Injected(1, "empty redis", ("redis",), emptied_at, [outage])]
+    stream = Stream(NATIVE.name, 1, events=events[:1])
+    stream.connections.append(Connection(10.0, None, 5000, 50.0, Outcome.DIED, 200))
+    stream.connections.append(Connection(72.0, "", 5002, 72.1, Outcome.REFUSED, 404))
+    found = check(NATIVE, stream, read_events(NATIVE.path, events), faults)
+    assert (found == []) is excused

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,199 +13,15 @@ from torch import Tensor
 
 from gpu_worker.device_rows import HostFacts
 from gpu_worker.device_sampler import DeviceSampler
-from gpu_worker.engine import Engine, Structure
 from gpu_worker.execution import MakeExecution
-from gpu_worker.grammar.loading import GrammarLoader
 from gpu_worker.graphs import Bucket
 from gpu_worker.startup import Loaded, load
-from shared import columns
 from shared.config import Settings
-from shared.grammar import Guidance, encode
-from shared.protocol import Admit, Finish, Grammar, Jump, Open, Opened, Plan, Sampling, Step
+from shared.protocol import Finish, Grammar, Jump, Pooling, Sampling, Scoring
+from shared.scores import each
 from tests.gpu_worker.pipelines import pipelined
+from tests.gpu_worker.unkind import CONTEXT, GRAMMARS, PAGE, ROWS, Request, Scheduler
 from tests.toy import EOS_ID
-from tokenizer_svc.grammar.dfa import compile_dfa
-from tokenizer_svc.grammar.regex import parse
-
-PAGE = 4
-ROWS = 6
-CONTEXT = 96
-
-GRAMMARS: dict[str, bytes] = {
-    "record": encode(compile_dfa(parse('\\{"name": "[a-zA-Z ]{1,12}", "age": [0-9]{1,3}\\}'))),
-    "choice": encode(compile_dfa(parse("(yes|no|maybe, but (not|only) today)"))),
-    "text": encode(compile_dfa(parse("the quick brown fox jumps over the lazy dog"))),
-    "open": encode(compile_dfa(parse("(abc|de)*"))),
-    "large": encode(compile_dfa(parse("([a-z]{1,40} and [0-9]{1,40}){1,14}"))),  # too many states to be resident
-    "nested": encode(Guidance('start: "(" (start)* ")"')),
-}
-
-
-@dataclass
-class Request:
-    id: int
-    prompt: list[int]
-    sampling: Sampling
-    output: list[int] = field(default_factory=list)
-    pages: list[int] = field(default_factory=list)
-    limit: int = 0
-    planned: int = 0  # of its input
-    input_len: int = 0
-    admitted: bool = False
-    finish: Finish | None = None
-    error: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.finish is not None or self.error is not None
-
-
-class Scheduler:
-    """As much of a scheduler as it takes to be unkind to an engine. Freed pages are given away at once."""
-
-    def __init__(self, loaded: Loaded, execution: MakeExecution | None) -> None:
-        assert loaded.structured is not None
-        self.wanted: list[str] = []
-        eos_ids = loaded.structured.lexicon.vocabulary.eos_ids
-        structure = Structure(loaded.structured.masks, eos_ids, self.wanted.append)
-        self.engine = Engine(loaded.model, loaded.card, 5, structure, execution)
-        self._loader = GrammarLoader(loaded.structured.lexicon)
-        self.requests: dict[int, Request] = {}
-        self._free = list(range(loaded.card.num_pages - 1, -1, -1))
-        self._epoch = 0
-        self.steps: list[Step] = []
-        self.open()
-
-    def open(self) -> None:
-        """A new epoch: every row is forgotten, and has to be admitted again."""
-        self._epoch += 1
-        self._seq = 0
-        for request in self.requests.values():
-            self._leave(request)
-        answer = self.engine.receive(Open(epoch=self._epoch, incarnation=5))
-        assert answer == Opened(epoch=self._epoch, incarnation=5)
-
-    def submit(self, id: int, prompt: list[int], sampling: Sampling) -> None:
-        self.requests[id] = Request(id, prompt, sampling)
-
-    def admit(self, id: int, lease: int) -> None:
-        request = self.requests[id]
-        running = sum(other.admitted for other in self.requests.values())
-        if request.admitted or request.ended or running == ROWS:
-            return
-        tokens = [*request.prompt, *request.output]
-        request.admitted, request.planned, request.input_len = True, 0, len(tokens)
-        admission = Admit(id, columns.int32(tokens), len(request.prompt), 0, request.sampling, b"")
-        self._plan(admits=(admission,), grants=[(request, len(tokens) + lease)])
-
-    def chunk(self, id: int, length: int) -> None:
-        request = self.requests[id]
-        length = min(length, request.input_len - request.planned)
-        if request.admitted and length > 0:
-            self._plan(chunks=[(request, length)])
-
-    def grant(self, id: int, slots: int) -> None:
-        request = self.requests[id]
-        if request.admitted:
-            self._plan(grants=[(request, request.limit + slots)])
-
-    def preempt(self, id: int) -> None:
-        """Its row leaves, with whatever is under way for it; what was reported stays."""
-        request = self.requests[id]
-        if request.admitted:
-            self._leave(request)
-            self._plan(releases=[id])
-
-    def deliver(self) -> None:
-        while self.wanted:
-            key = self.wanted.pop()
-            self.engine.receive(self._loader.load(key, GRAMMARS[key]))
-
-    def step(self) -> None:
-        if not self.engine.has_work:
-            return
-        report = self.engine.step()
-        if report is None:
-            return
-        assert isinstance(report, Step)
-        assert report.epoch == self._epoch
-        self.steps.append(report)
-        at = 0
-        ids, counts = columns.as_uint64(report.ids).tolist(), columns.as_int32(report.counts).tolist()
-        tokens, firsts = columns.as_int32(report.tokens).tolist(), columns.as_int32(report.firsts).tolist()
-        for id, first, count, finish in zip(ids, firsts, counts, report.finishes, strict=True):
-            request = self.requests[id]
-            new, at = tokens[at : at + count], at + count
-            assert all(token >= 0 for token in new), "nobody sees a placeholder"
-            if not request.admitted:  # preempted meanwhile: as a scheduler does, take what is new
-                assert new[: len(request.output) - first] == request.output[first:][: len(new)]
-                continue
-            assert first == len(request.output)
-            request.output += new
-            if finish:
-                request.finish = Finish(finish)
-                self._leave(request)
-        for id, message in report.errors:
-            self.requests[id].error = message
-            self._leave(self.requests[id])
-
-    def finish(self) -> None:
-        """Run everything to its end."""
-        for _ in range(400):
-            self.deliver()
-            waiting = [request for request in self.requests.values() if not request.ended]
-            if not waiting:
-                break
-            for request in waiting:
-                self.admit(request.id, 16)
-                self.chunk(request.id, 1000)
-                self.grant(request.id, 16)
-            for _ in range(8):
-                self.step()
-        for _ in range(5):
-            self.step()
-        assert not self.engine.has_work
-
-    def _leave(self, request: Request) -> None:
-        request.admitted = False
-        self._free += request.pages
-        request.pages, request.limit = [], 0
-
-    def _plan(
-        self,
-        releases: list[int] | None = None,
-        admits: tuple[Admit, ...] = (),
-        grants: list[tuple[Request, int]] | None = None,
-        chunks: list[tuple[Request, int]] | None = None,
-    ) -> None:
-        self._seq += 1
-        limits: list[int] = []
-        pages: list[list[int]] = []
-        for request, limit in grants or []:
-            limit = min(limit, len(request.prompt) + request.sampling.max_tokens - 1, CONTEXT)
-            request.limit = max(request.limit, limit)
-            new = [self._free.pop() for _ in range(-(-request.limit // PAGE) - len(request.pages))]
-            request.pages += new
-            limits.append(request.limit)
-            pages.append(new)
-        starts = [request.planned for request, _ in chunks or []]
-        for request, length in chunks or []:
-            request.planned += length
-        self.engine.receive(
-            Plan(
-                epoch=self._epoch,
-                seq=self._seq,
-                releases=columns.uint64(releases or []),
-                admits=admits,
-                grant_ids=columns.uint64(request.id for request, _ in grants or []),
-                grant_limits=columns.int32(limits),
-                grant_page_counts=columns.int32(len(new) for new in pages),
-                grant_pages=columns.int32(page for new in pages for page in new),
-                chunk_ids=columns.uint64(request.id for request, _ in chunks or []),
-                chunk_starts=columns.int32(starts),
-                chunk_lengths=columns.int32(length for _, length in chunks or []),
-            )
-        )
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +64,9 @@ samplings = st.builds(
     grammar=st.sampled_from([None, None, None, *GRAMMARS]),
     jump=st.sampled_from(list(Jump)),
     greedy=st.booleans(),
-    max_tokens=st.integers(1, 40),
+    max_tokens=st.integers(0, 40),
+    scoring=st.none() | st.builds(Scoring, st.integers(1, 25), st.integers(0, 3), st.sampled_from([(), (7, 300)])),
+    pooling=st.sampled_from([None, None, *Pooling]),
     seed=st.integers(0, 2**64 - 1),
     top_k=st.sampled_from([0, 5]),
     top_p=st.sampled_from([1.0, 0.8]),
@@ -306,6 +124,23 @@ def test_every_request_gets_the_tokens_that_it_gets_in_lock_step(
     for id, expected in in_lock_step.requests.items():
         found = ahead.requests[id]
         assert (found.output, found.finish, found.error) == (expected.output, expected.finish, expected.error)
+        assert_close(found, expected)
+
+
+def assert_close(found: Request, expected: Request) -> None:
+    """Log-probabilities and vectors, but for the last bits: steps had other neighbours."""
+    if expected.scores is not None and expected.error is None:
+        assert found.scores is not None
+        rows = zip(each(found.scores.whole()), each(expected.scores.whole()), strict=True)
+        for mine, its in rows:
+            assert mine.position == its.position
+            assert mine.logprob == pytest.approx(its.logprob, abs=1e-4)
+            assert [logprob for _, logprob in mine.top] == pytest.approx([logprob for _, logprob in its.top], abs=1e-4)
+            assert mine.asked == pytest.approx(its.asked, abs=1e-4)
+    if expected.vector is not None and expected.error is None:
+        assert found.vector is not None
+        mine, its = (np.frombuffer(request.vector.values, "<f4") for request in (found, expected))
+        np.testing.assert_allclose(mine, its, atol=1e-4)
 
 
 def alone(scheduler: Scheduler, prompt: list[int], lease: int = 90, **sampling: Any) -> Request:

@@ -3,19 +3,24 @@
 With ``longest_run`` it appends up to so many tokens after each one it draws, and before the first one, as grammars
 force them: they are the tokens it would have drawn, but their KV comes only with the next step.
 
+What a token scores is made of the digest of the tokens before it, and so is a prompt's vector of its last one's. Rows
+that are scored have no forced tokens.
+
 What it keeps in a KV slot is a digest of the whole sequence up to that position, so that reading a slot
 that holds anything but the row's own past is caught at once.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
 from shared import columns
-from shared.protocol import Finish, Generate, ModelCard, Plan, Sampling, Step
+from shared.protocol import Finish, Generate, ModelCard, Plan, Pooling, Sampling, Scores, Scoring, Step, Vector
 
 VOCABULARY = 5
 
@@ -47,11 +52,19 @@ def generate(
     reply_to: str = "t0",
     tenant: str = "",
     deadline: float = 0.0,
+    scoring: Scoring | None = None,
+    pooling: Pooling | None = None,
 ) -> Generate:
     return Generate(
         id=id,
         input_ids=columns.int32(prompt),
-        sampling=Sampling(max_tokens=max_tokens, temperature=0.0, stop_token_ids=() if stop is None else (stop,)),
+        sampling=Sampling(
+            max_tokens=max_tokens,
+            temperature=0.0,
+            stop_token_ids=() if stop is None else (stop,),
+            scoring=scoring,
+            pooling=pooling,
+        ),
         namespace=namespace,
         priority=priority,
         reply_to=reply_to,
@@ -89,6 +102,15 @@ def expected(request: Generate) -> list[int]:
     return output
 
 
+def scored(id: int, digest: int, position: int) -> Scores:
+    """What the token at ``position`` scores after the tokens that ``digest`` is of."""
+    return Scores(id, position, struct.pack("<f", -(digest % 997) / 8), struct.pack("<i", 1 + digest % 5))
+
+
+def vector_of(id: int, digest: int) -> Vector:
+    return Vector(id, struct.pack("<f", digest % 997))
+
+
 class WorkerDied(Exception):
     """What a poisonous request does."""
 
@@ -102,6 +124,7 @@ class Row:
     sampling: Sampling
     pages: list[int]
     computed: int
+    unscored: int
     limit: int = 0
 
 
@@ -163,8 +186,9 @@ class SimulatedWorker:
             assert admit.cached_len == len(pages) * self.card.page_size < len(tokens)
             past = digests(self.namespaces[admit.id], tokens)
             self.rows[admit.id] = Row(
-                tokens, past, admit.prompt_len, len(tokens), admit.sampling, pages, admit.cached_len
+                tokens, past, admit.prompt_len, len(tokens), admit.sampling, pages, admit.cached_len, admit.unscored
             )
+            assert admit.sampling.scoring is None or admit.cached_len < admit.unscored <= len(tokens)
         assert len(self.rows) <= self.card.max_running
         pages, at = columns.as_int32(plan.grant_pages).tolist(), 0
         limits, counts = columns.as_int32(plan.grant_limits).tolist(), columns.as_int32(plan.grant_page_counts).tolist()
@@ -193,6 +217,8 @@ class SimulatedWorker:
         reads: dict[int, int] = {}
         columns_: list[tuple[int, int, list[int], int, int]] = []
         errors: list[tuple[int, str]] = []
+        had = {id: row.computed for id, row in self.rows.items()}
+        seen = dict(self.rows)
         total = 0
         for id, start, length in chunks:
             row = self.rows[id]  # a planned chunk is always executed, so its row must be here
@@ -213,7 +239,7 @@ class SimulatedWorker:
                     del self.rows[id]
                     continue
                 if not finish and row.computed == len(row.tokens):
-                    finish = self._drawn(row, 1 + self._run_length())
+                    finish = self._drawn(row, 1 + self._run_length(row))
                 if finish:
                     del self.rows[id]
                 new = row.tokens[row.prompt_len + first :]
@@ -231,7 +257,7 @@ class SimulatedWorker:
                 self._compute(row, min(len(row.tokens), row.limit), reads, writes)
                 total += row.computed - before
                 if row.computed == len(row.tokens):
-                    finish = self._drawn(row, 1 + self._run_length())
+                    finish = self._drawn(row, 1 + self._run_length(row))
                     tokens = row.tokens[row.prompt_len + first :]
                 if finish:
                     del self.rows[id]
@@ -254,7 +280,21 @@ class SimulatedWorker:
             pending=columns.int32(pendings) if any(pending != 1 for pending in pendings) else b"",
             errors=tuple(errors),
             computed=total,
+            scores=tuple(each for id, row in seen.items() for each in self._scored(id, row, had[id])),
+            vectors=tuple(
+                vector_of(id, row.past[row.prompt_len - 1])
+                for id, row in seen.items()
+                if row.sampling.pooling is not None and had[id] < row.prompt_len <= row.computed
+            ),
         )
+
+    def _scored(self, id: int, row: Row, before: int) -> Iterator[Scores]:
+        """Tokens after those computed now, known before or drawn now."""
+        if row.sampling.scoring is None:
+            return
+        positions = range(max(before + 1, row.unscored), row.computed + 1)
+        yield from (scored(id, row.past[at - 1], at) for at in positions if at < len(row.tokens))
+        assert sum(at < row.input_len for at in positions) <= 512
 
     def _survive(self, id: int, row: Row) -> None:
         if len(row.tokens) - row.prompt_len == self.deadly.get(id):
@@ -278,14 +318,16 @@ class SimulatedWorker:
         """What is forced at the start of an output is computed with the prompt, as far as it fits."""
         if len(row.tokens) > row.prompt_len:
             return Finish.NONE, end
-        finish = self._drawn(row, self._run_length())
+        finish = self._drawn(row, self._run_length(row))
         return finish, end if finish else max(end, min(len(row.tokens), row.limit))
 
-    def _run_length(self) -> int:
-        return self.random.randint(0, self.longest_run)
+    def _run_length(self, row: Row) -> int:
+        return 0 if row.sampling.scoring is not None else self.random.randint(0, self.longest_run)
 
     def _drawn(self, row: Row, count: int) -> Finish:
         """Append tokens, up to one that ends the row."""
+        if not row.sampling.max_tokens:
+            return Finish.LENGTH
         for _ in range(count):
             token = next_token(row.past[-1])
             row.tokens.append(token)

@@ -39,7 +39,8 @@ def test_chunks_fill_the_budget_and_end_with_pages(inputs, tokens: int, page_siz
     budget = ChunkBudget(tokens, page_size)
     spent = 0
     for position, (start, more) in enumerate(inputs):
-        length = budget.chunk(start, start + more)
+        chunk = budget.chunk(start, start + more)
+        length = chunk.length
         assert 0 <= length <= min(more, tokens - spent)
         if 0 < length < more and (start + length) % page_size:
             assert position == 0, "only where the whole budget is smaller than a page"
@@ -48,13 +49,37 @@ def test_chunks_fill_the_budget_and_end_with_pages(inputs, tokens: int, page_siz
             assert tokens - spent < more
             assert position > 0
             break
-        budget.spend(length)
+        budget.spend(chunk)
         spent += length
 
 
 def test_a_long_input_is_cut_at_a_page() -> None:
     budget = ChunkBudget(100, 16)
-    assert budget.chunk(0, 1000) == 96
-    budget.spend(96)
-    assert budget.chunk(0, 1000) == 0
-    assert budget.chunk(0, 4) == 4
+    chunk = budget.chunk(0, 1000)
+    assert chunk.length == 96
+    budget.spend(chunk)
+    assert budget.chunk(0, 1000).length == 0
+    assert budget.chunk(0, 4).length == 4
+
+
+@given(
+    inputs=st.lists(st.tuples(st.integers(0, 900), st.integers(1, 1500), st.integers(1, 2500)), max_size=6),
+    tokens=st.integers(1, 2000),
+    page_size=st.sampled_from([1, 4, 16]),
+)
+def test_what_is_scored_in_a_step_is_bounded(inputs, tokens: int, page_size: int) -> None:
+    """Whatever prompts want; the scores of a chunk are those of the tokens that follow its own and are known."""
+    budget = ChunkBudget(tokens, page_size)
+    left, scored = tokens, 0
+    for start, more, unscored in inputs:
+        total = start + more
+        chunk = budget.chunk(start, total, max(unscored, start + 1))
+        assert 0 <= chunk.length <= min(more, left)
+        positions = [at + 1 for at in range(start, start + chunk.length) if at + 1 < total]
+        assert chunk.scored == (sum(at >= unscored for at in positions) if chunk.length else 0)
+        assert chunk.length or left < tokens or chunk.is_crowded or left < page_size
+        left -= chunk.length
+        scored += chunk.scored
+        if chunk.length:
+            budget.spend(chunk)
+    assert scored <= 512

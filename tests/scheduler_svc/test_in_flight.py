@@ -32,7 +32,7 @@ def test_only_a_request_that_continues_the_same_path_with_the_same_page_waits() 
     owner = owner_of([1, 2, 3, 4, 5, 6, 7, 8], in_flight, root)
 
     def found(tokens: list[int], node: Node | None = root, pages: int = 0) -> Request | None:
-        return in_flight.owner(node, columns.int32(tokens), pages)
+        return in_flight.owner(node, request(2, tokens), pages)
 
     assert found([1, 2, 3, 4, 9]) is owner
     assert found([1, 2, 3, 9, 9]) is None
@@ -64,4 +64,4 @@ def test_all_wait_no_longer_when_the_prefill_ends_early() -> None:
         in_flight.park(each, owner)
     assert in_flight.end(owner) == waiting
     assert in_flight.end(owner) == []
-    assert in_flight.owner(root, columns.int32([1] * 40), 0) is None
+    assert in_flight.owner(root, request(4, [1] * 40), 0) is None

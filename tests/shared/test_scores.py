@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.protocol import Scores
-from shared.scores import TokenScores, by_id, count, covers, each, end, joined, packed, part, size_of
+from shared.scores import TokenScores, count, covers, each, end, joined, packed, part, size_of
 
 LOGPROB = st.floats(-50, 0, width=32)
 
@@ -58,7 +58,6 @@ def test_parts_that_overlap_are_joined(given: list[TokenScores], cuts: list[tupl
         expected += [row for row in listed if not expected or row.position > expected[-1].position]
     whole = joined(parts)
     assert (list(each(whole)) if whole else []) == expected
-    assert by_id(parts) == ({7: whole} if whole else {})
 
 
 def test_what_is_as_wide_as_nothing_before_is_not_joined() -> None:

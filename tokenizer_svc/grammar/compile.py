@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.grammar import Compiled, Rejected
+from shared.grammar import Compiled, Dfa, Guidance, Rejected
+from tokenizer_svc.grammar.after_reasoning import after_reasoning
 from tokenizer_svc.grammar.dfa import compile_dfa
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
@@ -18,12 +19,13 @@ from tokenizer_svc.grammar.template import compile_template
 def compile_spec(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
     """Never raises GrammarError: a grammar that cannot be used is Rejected, with the reason."""
     try:
-        return _compile(spec, limits)
+        compiled = _compile(spec, limits)
+        return compiled if spec.after is None else after_reasoning(compiled, spec.after, limits)
     except GrammarError as error:
         return Rejected(str(error))
 
 
-def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
+def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Dfa | Guidance:
     match spec.kind:
         case Kind.REGEX:
             return compile_dfa(parse(spec.text, limits), limits)
@@ -45,7 +47,7 @@ def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
             return compile_tools(spec.text, spec.whitespace, limits)
 
 
-def _choice(text: str, limits: GrammarLimits) -> Compiled:
+def _choice(text: str, limits: GrammarLimits) -> Dfa:
     texts = msgspec.json.decode(text, type=list[str])
     if len(texts) > limits.enum_values:
         raise GrammarError(f"has {len(texts)} texts, at most {limits.enum_values} are allowed")

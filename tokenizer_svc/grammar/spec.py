@@ -25,12 +25,20 @@ class Kind(enum.StrEnum):
     TEMPLATE = "template"  # fixed and generated segments: a JSON TemplateSpec
 
 
+class Reasoned(msgspec.Struct, frozen=True):
+    """Reasoning that precedes a grammar's text: it begins once the closing mark has been written."""
+
+    closer: str
+    opener: str = ""  # that the text may begin with; empty where the prompt has done so
+
+
 class GrammarSpec(msgspec.Struct, frozen=True):
     """A grammar before it is compiled."""
 
     kind: Kind
     text: str = ""
     whitespace: Whitespace = Whitespace.SPACED
+    after: Reasoned | None = None
 
     @property
     def key(self) -> str:

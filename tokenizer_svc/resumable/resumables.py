@@ -38,6 +38,7 @@ from tokenizer_svc.resumable.entries import (
 )
 from tokenizer_svc.resumable.fold import Fold, folded
 from tokenizer_svc.resumable.log import Logs, as_entries
+from tokenizer_svc.resumable.recent import Recent
 from tokenizer_svc.resumable.tail import Tail
 from tokenizer_svc.resumable.writer import Fenced, Writer, next_term
 from tokenizer_svc.timing import Timing
@@ -59,7 +60,9 @@ class Door(Protocol):
 
     limits: Limits
     metrics: Metrics
-    model: str
+
+    @property
+    def model(self) -> str: ...
 
     async def submit(
         self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller, keeping: Keeping | None = None
@@ -126,6 +129,7 @@ class Resumables:
         self._keep_s = keep_s
         self._tails: dict[int, Tail] = {}
         self._writers: dict[int, Writer] = {}
+        self._recent = Recent()
         self._suspects: dict[int, tuple[Owner, float]] = {}
         self._orphans: set[int] = set()  # claimed, but not announced again
         self._absent: set[int] = set()  # followed logs that were not there at the last look
@@ -177,7 +181,7 @@ class Resumables:
                     client=opened.caller.turn,
                     owner=self._owner,
                     detokenizer=answer.detokenizer,
-                    model=self._door.model,
+                    model=asked.model or self._door.model,
                     arrived=time.time() - (time.perf_counter() - opened.arrived),
                     stream=asked.stream,
                     background=asked.background,
@@ -224,7 +228,8 @@ class Resumables:
         """The server of the streams may have lost what was written: put back what is being written here."""
         self._mended = time.monotonic()
         try:
-            await asyncio.gather(*(writer.mend() for writer in self._writers.values()))
+            writers = [*self._writers.values(), *self._recent.writers]
+            await asyncio.gather(*(writer.mend() for writer in writers))
         except ApiError as error:
             log.warning("logs could not be looked at, the next entry puts back what is lost", error=error.body.message)
 
@@ -243,6 +248,7 @@ class Resumables:
         await self._logs.delete(tail.id, placed)
         fold = folded(tail.record, as_entries(tail.entries))
         tail.push([placed])
+        self._recent.forget(tail.id)
         if writer := self._writers.get(tail.id):
             _abort(writer.answer)
         if fold.ended is None:
@@ -276,6 +282,7 @@ class Resumables:
             self._door.let_go(writer.answer)
         else:
             self._door.abandon(writer.answer)
+            self._recent.add(writer, time.monotonic())
         finally:
             del self._writers[id]
             timing.over()
@@ -370,6 +377,7 @@ class Resumables:
 
     async def _tend(self) -> None:
         """Keep what is written, say what is read, forget what is neither."""
+        self._recent.forget_old(time.monotonic())
         for id, tail in tuple(self._tails.items()):
             if id not in self._writers and not tail.readers:
                 del self._tails[id]

@@ -53,6 +53,11 @@ class Writer:
         """Whether the log has entries of another process after the last one from here."""
         return self.tail.place > self._place
 
+    @property
+    def size(self) -> int:
+        """About how many bytes the log takes."""
+        return len(self.tail.record.body) + self._bytes
+
     async def mend(self) -> None:
         """Put the log back if it, or its end, is gone, though there may be nothing to add to it."""
         tail = self.tail
@@ -60,7 +65,8 @@ class Writer:
         is_replaced = self.is_replaced or (bool(there) and there[-1].place > self._place)  # or deleted
         if not is_replaced and len(there) < len(tail.entries):
             await self._restore(tail.entries)
-            await self._logs.own(tail.id, self._owner)
+            if not tail.is_over:
+                await self._logs.own(tail.id, self._owner)
 
     async def run(self, timing: Timing) -> None:
         """Write to the end. Raises Fenced."""

@@ -22,7 +22,7 @@ from gpu_worker.models.decoder import Decoder
 from gpu_worker.models.rope import Rope
 from gpu_worker.packed_loader import build_packed
 from shared.config import Quantization
-from tests.gpu_worker.forward import Segment, flat_batch
+from tests.gpu_worker.forward import Segment, flat_batch, whole_forward
 
 CPU = torch.device("cpu")
 
@@ -216,6 +216,20 @@ def test_a_row_can_be_computed_as_if_it_were_alone(case: Case) -> None:
         assert torch.equal(decoder.forward(flat_batch([segment], case.page_size, "last"), pool)[0], row)
         last = Segment(segment.ids[-1:], segment.start + len(segment.ids) - 1, segment.pages)
         assert torch.equal(decoder.forward(flat_batch([last], case.page_size), pool)[0], row)
+
+
+def test_a_token_is_the_same_however_its_row_is_cut() -> None:
+    """To the last bit, at every position: what a decode row drew is drawn again where a chunk computes it."""
+    ids, size = [n % ALONE.config.vocab_size for n in range(200)], 16
+    whole = whole_forward(ALONE, ids, size)
+    for cuts in ([1] * len(ids), [64, 64, 72], [7, 100, 1, 92]):
+        pool = KVPool(ALONE.config, -(-len(ids) // size), size, ALONE.dtype, ALONE.device)
+        start = 0
+        for length in cuts:
+            segment = Segment(ids[start : start + length], start, range(pool.num_pages))
+            logits = ALONE.forward(flat_batch([segment], size), pool)
+            assert torch.equal(logits, whole[start : start + length]), (cuts, start)
+            start += length
 
 
 CASE = Case([(400, 1), (300, 1), (1, 1), (333, 1), (0, 37), (20, 5)], 140, 16, 5)

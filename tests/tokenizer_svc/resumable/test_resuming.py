@@ -404,6 +404,33 @@ async def test_a_log_that_got_lost_is_there_before_anything_is_added(
     assert not downstream.aborted
 
 
+@pytest.mark.parametrize("is_deleted", [False, True])
+async def test_an_answer_that_has_ended_outlives_the_loss_of_all_data(
+    doors: Doors, downstream: Downstream, web: aiohttp.ClientSession, is_deleted: bool
+) -> None:
+    """For as long as somebody who lost its connection near the end may come back; unless it was deleted."""
+    downstream.script = downstream.again = Story()
+    first, second = await doors.start("t1"), await doors.start("t2")
+    async with web.post(first + TEXT, json={"prompt": "a", **RESUMABLE}) as response:
+        whole = events(await response.read())
+    last = event_id(whole[3])
+    url = f"/v1/streams/{last.rpartition(':')[0]}"
+    if is_deleted:
+        async with web.delete(first + url) as response:
+            assert response.status == 200
+    [id] = downstream.generates
+    names = downstream.bus.names
+    await downstream.bus.ask(("DEL", names.mark, names.answer(id), names.resumable))
+    async with asyncio.timeout(20):
+        while True:
+            async with web.get(second + url, headers={"Last-Event-ID": last}) as response:
+                if response.status != 503:
+                    assert response.status == (404 if is_deleted else 200), await response.read()
+                    assert is_deleted or events(await response.read()) == whole[4:]
+                    break
+            await asyncio.sleep(0.1)
+
+
 async def test_refused_before_it_starts(doors: Doors, downstream: Downstream, web: aiohttp.ClientSession) -> None:
     """A resumable request that the scheduler refuses gets the refusal's status, as any other."""
     from shared.protocol import Failure
