@@ -113,6 +113,10 @@ class Settings:
     """Between which marks the model thinks aloud, which becomes `reasoning_content` of its answers; auto goes by its
     chat template, none leaves it in their content."""
 
+    embedding_pooling: Annotated[Literal["last", "mean"], Parameter(group=_SERVER)] = "last"
+    """How the vectors of a text's tokens become one at /v1/embeddings, where a request does not say: last takes that of
+    its last token, which alone has seen all others."""
+
     resume_grace: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 60
     """Seconds for which a resumable request goes on after its client was cut off, waiting for it to come back."""
 

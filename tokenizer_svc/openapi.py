@@ -15,8 +15,9 @@ from aiohttp import web
 
 from tokenizer_svc import unsupported
 from tokenizer_svc.access.gate import Audience, audience_of
-from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest
+from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest, PauseRequest
 from tokenizer_svc.api_error import ErrorDocument
+from tokenizer_svc.embeddings import EmbeddingRequest, Embeddings
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import GenerateRequest
 from tokenizer_svc.grammar.limits import LIMITS
@@ -26,7 +27,10 @@ from tokenizer_svc.openai_bodies import Body, ChatChoice, TextChoice
 from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest
 from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
+from tokenizer_svc.pages.routes import files
 from tokenizer_svc.resuming import Deleted, Ticket
+from tokenizer_svc.scoring import LabelScores, ScoreRequest, TextScores
+from tokenizer_svc.tokenising import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 
 _PATH = "/openapi.json"
 _STRUCTS = (
@@ -42,12 +46,17 @@ _STRUCTS = (
         Output,
     ),
     *(Ticket, Deleted),
+    *(TokenizeRequest, Tokenized, DetokenizeRequest, Detokenized, PauseRequest),
+    *(EmbeddingRequest, Embeddings, ScoreRequest, LabelScores, TextScores),
 )
 _REFUSED = {
     "ChatRequest": unsupported.CHAT,
     "CompletionRequest": unsupported.COMPLETIONS,
     "GenerateRequest": unsupported.GENERATE,
     "SamplingParams": unsupported.SAMPLING_PARAMS,
+    "TokenizeRequest": unsupported.TOKENIZE,
+    "EmbeddingRequest": unsupported.EMBEDDINGS,
+    "ScoreRequest": unsupported.SCORE,
 }
 
 _ERRORS = {
@@ -104,7 +113,7 @@ def document(routes: Routes, limits: Limits, models: Sequence[str]) -> dict[str,
     lacks.
     """
     paths: dict[str, dict[str, Any]] = {}
-    parameters = {"model": {"type": "string", "enum": [*models]}, "id": _ID}
+    parameters = {"model": {"type": "string", "enum": [*models]}, "id": _ID, "name": _PAGE_FILE}
     for method, path in sorted(routes, key=lambda route: (route[1], route[0])):
         paths.setdefault(path, {})[method.lower()] = _operation(OPERATIONS[method, path], path, parameters)
     return {
@@ -232,7 +241,7 @@ def _schemas(limits: Limits, models: Sequence[str]) -> dict[str, Any]:
 
 
 def _is_request(name: str) -> bool:
-    return name in _REFUSED or name in ("StructuredOutputs", "Message")
+    return name in _REFUSED or name in ("StructuredOutputs", "Message", "DetokenizeRequest", "AbortRequest")
 
 
 def _completion(body: Mapping[str, Any], kind: str, choice: str) -> dict[str, Any]:
@@ -261,12 +270,14 @@ _FLUSHED = {
     "required": ["success", "pages"],
     "properties": {"success": {"const": True}, "pages": {"type": "integer", "minimum": 0}},
 }
+_PAGE_FILE = {"type": "string", "enum": sorted(files())}
 _ID = {"type": "string", "pattern": f"^{EXTERNAL_ID}$"}
-_STRING, _NULL = {"type": "string"}, {"type": "null"}
+_NAME, _NULL = {"type": "string", "minLength": 1}, {"type": "null"}
+_NONE, _NOT = {"enum": [None, ""]}, {"enum": [None, False]}
 _ABORT_BY = {
-    "properties": {"request_id": {"anyOf": [_ID, _NULL]}, "rid": {"anyOf": [_ID, _NULL]}},
     "oneOf": [
-        {"required": ["request_id"], "properties": {"request_id": _STRING, "rid": _NULL}},
-        {"required": ["rid"], "properties": {"rid": _STRING, "request_id": _NULL}},
+        {"required": ["request_id"], "properties": {"request_id": _NAME, "rid": _NULL, "abort_all": _NOT}},
+        {"required": ["rid"], "properties": {"rid": _NAME, "request_id": _NULL, "abort_all": _NOT}},
+        {"required": ["abort_all"], "properties": {"request_id": _NULL, "rid": _NONE, "abort_all": {"const": True}}},
     ],
 }
