@@ -148,15 +148,19 @@ async def test_streams_of_chats_add_up(stack: Stack, asked: dict[str, Any], top:
     assert found[0]["prompt_token_ids"] == answer["prompt_token_ids"]
 
 
-async def test_a_chunk_s_tokens_are_those_whose_text_it_brings(stack: Stack) -> None:
-    body = {"messages": HI, "logprobs": True, "max_tokens": 30, "seed": 3, "stop": ["zzz", "the other"]}
-    body["skip_special_tokens"] = False  # those that are hidden are shown with what follows them
+@pytest.mark.parametrize("stop", [None, ["zzz", "the other"]])
+async def test_a_chunk_s_tokens_are_those_whose_text_it_brings(stack: Stack, stop: list[str] | None) -> None:
+    """A token of whose text a part is held back, because it may become a stop string, comes with the rest of it."""
+    body = {"messages": HI, "logprobs": True, "max_tokens": 40, "seed": 3, "skip_special_tokens": False, "ignore_eos": True}
+    body["stop"] = stop
+    text, spelled = "", b""
     for chunk in await chunks(stack, CHAT, body):
         for choice in chunk["choices"]:
-            entries = entries_of(choice["logprobs"])
-            spelled = bytes(byte for entry in entries for byte in entry["bytes"]).decode("utf-8", "replace")
-            if choice["delta"].get("content"):
-                assert spelled == choice["delta"]["content"]
+            text += choice["delta"].get("content") or ""
+            spelled += bytes(byte for entry in entries_of(choice["logprobs"]) for byte in entry["bytes"])
+            shown = spelled.decode("utf-8", "replace")
+            assert text.startswith(shown)
+            assert stop is not None or text == shown
 
 
 async def test_the_way_of_lm_eval(stack: Stack) -> None:
@@ -393,3 +397,30 @@ async def test_what_clients_send_without_meaning_much_by_it(stack: Stack) -> Non
         "parallel_tool_calls": True,
     }
     assert (await whole(stack, CHAT, body))["service_tier"] == "default"
+
+
+@pytest.mark.parametrize("path", [CHAT, TEXT])
+async def test_a_stream_that_is_read_again_has_the_same_events(stack: Stack, path: str) -> None:
+    """With all that is shown beside the text: it follows from the log and the request."""
+    body = {"max_tokens": 6, "return_token_ids": True, "stream_options": {"continuous_usage_stats": True}, "seed": 1}
+    body |= (
+        {"messages": HI, "logprobs": True, "n": 2} if path == CHAT else {"prompt": "fox", "echo": True, "logprobs": 2}
+    )
+    async with stack.http.post(stack.url + path, json=body | {"stream": True, "resumable": True}) as response:
+        first = await response.read()
+    assert first.endswith(b"data: [DONE]\n\n")
+    id = json.loads(first.split(b"\n")[1].removeprefix(b"data: "))["id"]
+    async with stack.http.get(f"{stack.url}/v1/streams/{id}") as response:
+        assert await response.read() == first
+
+
+async def test_a_model_by_another_name_in_an_answer_that_is_fetched_later(stack: Stack) -> None:
+    body = {"model": "second/name", "prompt": "fox", "max_tokens": 2, "echo": True, "logprobs": 0, "background": True}
+    async with stack.http.post(stack.url + TEXT, json=body) as response:
+        assert response.status == 202
+        ticket = await response.json()
+    async with stack.http.get(f"{stack.url}{ticket['stream_url']}?wait=20") as response:
+        answer = await response.json()
+    assert answer["model"] == "second/name"
+    assert answer["choices"][0]["text"].startswith("fox")
+    assert len(answer["choices"][0]["logprobs"]["tokens"]) == answer["usage"]["total_tokens"]

@@ -16,8 +16,8 @@ from tokenizer_svc import unsupported
 from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest
 
 VLLM = """
-    model frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop stream stream_options temperature
-    top_p user use_beam_search top_k min_p repetition_penalty watermarking length_penalty stop_token_ids
+    model frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop stream stream_options
+    temperature top_p user use_beam_search top_k min_p repetition_penalty watermarking length_penalty stop_token_ids
     include_stop_str_in_output ignore_eos min_tokens skip_special_tokens spaces_between_special_tokens
     truncate_prompt_tokens truncation_side prompt_logprobs logprob_token_ids allowed_token_ids bad_words
     add_special_tokens response_format structured_outputs priority request_id session_id return_tokens_as_token_ids
@@ -32,10 +32,10 @@ VLLM_CHAT = """
 VLLM_COMPLETIONS = ["prompt", "suffix", "prompt_embeds"]
 
 SGLANG = """
-    model frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop stream stream_options temperature
-    top_p user return_hidden_states return_routed_experts routed_experts_start_len return_cached_tokens_details
-    return_token_ids top_k min_p min_tokens regex ebnf repetition_penalty stop_token_ids stop_regex no_stop_trim
-    ignore_eos skip_special_tokens lora_path session_id session_params response_format custom_params
+    model frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop stream stream_options
+    temperature top_p user return_hidden_states return_routed_experts routed_experts_start_len return_token_ids
+    return_cached_tokens_details top_k min_p min_tokens regex ebnf repetition_penalty stop_token_ids stop_regex
+    no_stop_trim ignore_eos skip_special_tokens lora_path session_id session_params response_format custom_params
     custom_logit_processor images_config bootstrap_host bootstrap_port bootstrap_room routed_dp_rank
     disagg_prefill_dp_rank data_parallel_rank rid extra_key cache_salt ngram_corpus_id priority
 """
