@@ -151,7 +151,14 @@ async def test_streams_of_chats_add_up(stack: Stack, asked: dict[str, Any], top:
 @pytest.mark.parametrize("stop", [None, ["zzz", "the other"]])
 async def test_a_chunk_s_tokens_are_those_whose_text_it_brings(stack: Stack, stop: list[str] | None) -> None:
     """A token of whose text a part is held back, because it may become a stop string, comes with the rest of it."""
-    body = {"messages": HI, "logprobs": True, "max_tokens": 40, "seed": 3, "skip_special_tokens": False, "ignore_eos": True}
+    body = {
+        "messages": HI,
+        "logprobs": True,
+        "max_tokens": 40,
+        "seed": 3,
+        "skip_special_tokens": False,
+        "ignore_eos": True,
+    }
     body["stop"] = stop
     text, spelled = "", b""
     for chunk in await chunks(stack, CHAT, body):
