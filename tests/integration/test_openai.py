@@ -431,3 +431,19 @@ async def test_a_model_by_another_name_in_an_answer_that_is_fetched_later(stack:
     assert answer["model"] == "second/name"
     assert answer["choices"][0]["text"].startswith("fox")
     assert len(answer["choices"][0]["logprobs"]["tokens"]) == answer["usage"]["total_tokens"]
+
+
+async def test_calls_of_tools_have_log_probabilities_too(stack: Stack) -> None:
+    function = {"name": "go", "parameters": {"type": "object", "properties": {"far": {"type": "boolean"}}}}
+    body = {"messages": HI, "tools": [{"type": "function", "function": function}], "tool_choice": "required"}
+    body |= {"logprobs": True, "seed": 5, "max_tokens": 200, "return_token_ids": True, "parallel_tool_calls": False}
+    [choice] = (await whole(stack, CHAT, body))["choices"]
+    found = await chunks(stack, CHAT, body)
+    parts = [part for chunk in found for part in chunk["choices"]]
+    assert [entry for part in parts for entry in entries_of(part["logprobs"])] == choice["logprobs"]["content"]
+    assert [id for part in parts for id in part.get("token_ids", [])] == choice["token_ids"]
+    arguments = [
+        call["function"].get("arguments", "") for part in parts for call in part["delta"].get("tool_calls", [])
+    ]
+    assert "".join(arguments) == choice["message"]["tool_calls"][0]["function"]["arguments"]
+    assert parts[-1]["finish_reason"] == choice["finish_reason"] == "tool_calls"
