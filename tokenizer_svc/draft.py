@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from shared.protocol import Sampling
+from shared.protocol import Sampling, StopRegex
 from tokenizer_svc.structure import Structure
 
 
@@ -15,6 +15,7 @@ class Display(NamedTuple):
     stop: tuple[str, ...] = ()
     include_stop: bool = False
     stop_token_ids: tuple[int, ...] = ()
+    stop_regex: tuple[StopRegex, ...] = ()
     skip_special_tokens: bool = True
 
 

@@ -30,6 +30,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_n: int = 64
     max_stop_strings: int = 16
     max_stop_length: int = 256
+    max_stop_regexes: int = 4  # of a size that stop_regex.py bounds
     max_stop_ids: int = 128
     max_logit_bias: int = 1024
     logit_bias: float = 100.0  # either side of 0

@@ -12,6 +12,7 @@ from shared.grammar import Whitespace
 from shared.protocol import Jump
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.limits import Limits
+from tokenizer_svc.stop_regex import STOP_REGEX_LIMITS
 
 Keywords = Mapping[str, Any]
 Bounds = Mapping[str, Mapping[str, Keywords]]
@@ -41,6 +42,7 @@ def _texts(most: int) -> Mapping[str, Keywords]:
 def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
     """All bounds, by the names of fields: a name means the same in all APIs."""
     stop = {"type": "string", "minLength": 1, "maxLength": limits.max_stop_length}
+    stop_regex = {"type": "string", "minLength": 1, "maxLength": STOP_REGEX_LIMITS.regex_bytes}
     schema = {"string": {"maxLength": grammar.schema_bytes}}
     regex, lark = _text(grammar.regex_bytes, 1), _text(grammar.lark_bytes, 1)
     seed = _span(limits.min_seed, limits.max_seed)
@@ -66,6 +68,7 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "stop_token_ids": {
             "array": {"maxItems": limits.max_stop_ids, "items": {"type": "integer", "minimum": 0, "maximum": _INT32}}
         },
+        "stop_regex": {"string": stop_regex, "array": {"maxItems": limits.max_stop_regexes, "items": stop_regex}},
         "logit_bias": {
             "object": {
                 "maxProperties": limits.max_logit_bias,

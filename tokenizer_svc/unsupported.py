@@ -102,7 +102,7 @@ GENERATE = (
     }
 )
 
-SAMPLING_PARAMS = COMMON | {"stop_regex": "use stop", "stream_interval": "every token is sent as it comes"}
+SAMPLING_PARAMS = COMMON | {"stream_interval": "every token is sent as it comes"}
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "function_call": ("none",),
