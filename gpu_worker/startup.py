@@ -101,7 +101,7 @@ def load(settings: Settings, progress: Callable[[str], None]) -> Loaded:
     max_running = settings.max_running or (64 if on_cpu else 256)
     structured = _structured(files, settings, config.vocab_size, max_running, device)
     card = ModelCard(
-        model=settings.served_model_name or files.name,
+        model=settings.served_model_name[0] if settings.served_model_name else files.name,
         architecture=config.architecture,
         dtype=str(decoder.dtype).removeprefix("torch."),
         device=device.type,

@@ -253,7 +253,7 @@ class Launcher:
         settings = self._settings
         seconds = time.monotonic() - self._began
         needs_key = settings.api_keys is not None or settings.api_keys_file is not None
-        name = settings.served_model_name or card.model
+        name = settings.served_model_name[0] if settings.served_model_name else card.model
         print(banner(card, name, url_of(settings.host, settings.port), seconds, needs_key=needs_key), flush=True)
 
     async def _doors_open(self) -> bool:

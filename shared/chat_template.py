@@ -39,7 +39,11 @@ class ChatTemplateError(ValueError):
 
 
 class ChatTemplate:
-    """One compiled template. ``knows_tools``: whether it tells the model of tools that it is given."""
+    """One compiled template.
+
+    ``variables``: the names that it looks at. ``literals``: the texts that it knows, such as names of roles.
+    ``knows_tools``: whether it tells the model of tools that it is given.
+    """
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """``special_tokens``: names such as bos_token and their text. Raises jinja2.TemplateError."""
@@ -47,10 +51,13 @@ class ChatTemplate:
             raise jinja2.TemplateError(f"it has {len(source)} characters, at most {_MOST_SOURCE} are read")
         environment = _environment()
         with _compiling():
-            names = list(environment.parse(source).find_all(jinja2.nodes.Name))
+            parsed = environment.parse(source)
             self._template = environment.from_string(source)
         self.source = source
-        self.knows_tools = any(name.name == "tools" and name.ctx == "load" for name in names)
+        self.variables = frozenset(name.name for name in parsed.find_all(jinja2.nodes.Name) if name.ctx == "load")
+        constants: list[Any] = [constant.value for constant in parsed.find_all(jinja2.nodes.Const)]
+        self.literals = frozenset(value for value in constants if isinstance(value, str))
+        self.knows_tools = "tools" in self.variables
         self._special_tokens = dict(special_tokens)
 
     def render(

@@ -10,13 +10,13 @@ import dataclasses
 import os
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import cyclopts
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
 ENV_PREFIX = "ROOTSTREAM_"
@@ -31,6 +31,12 @@ _ACCESS = Group("Access", sort_key=3)
 
 Quantization = Literal["auto", "none", "q8", "q4"]
 
+
+def _names(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Names from a flag, however often it is there, from a variable or a list, comma separated or not."""
+    return tuple(name for token in tokens for part in token.value.split(",") if (name := part.strip()))
+
+
 _POSITIVE = Number(gte=1)
 _NATURAL = Number(gte=0)
 
@@ -43,8 +49,9 @@ class Settings:
     model: Annotated[str, Parameter(group=_MODEL)] = DEFAULT_MODEL
     """What to serve: the packaged default, a Hugging Face directory, a GGUF file, or a hub id."""
 
-    served_model_name: Annotated[str | None, Parameter(group=_MODEL)] = None
-    """The name clients use in `model`; the model's own name by default."""
+    served_model_name: Annotated[tuple[str, ...], Parameter(group=_MODEL, converter=_names, negative="")] = ()
+    """The name that clients use in `model`; several times, or comma separated, for several names; the model's own name
+    by default."""
 
     device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(group=_MODEL)] = "auto"
     """Where the model runs; auto takes a GPU where there is one."""
@@ -119,6 +126,10 @@ class Settings:
     )
     """Between which marks the model thinks aloud, which becomes `reasoning_content` of its answers; auto goes by its
     chat template, none leaves it in their content."""
+
+    embedding_pooling: Annotated[Literal["last", "mean"], Parameter(group=_SERVER)] = "last"
+    """How the vectors of a text's tokens become one at /v1/embeddings, where a request does not say: last takes that of
+    its last token, which alone has seen all others."""
 
     resume_grace: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 60
     """Seconds for which a resumable request goes on after its client was cut off, waiting for it to come back."""
@@ -268,7 +279,7 @@ def to_environment(settings: Settings) -> dict[str, str]:
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if value != getattr(defaults, field.name):
-            environment[ENV_PREFIX + field.name.upper()] = str(value)
+            environment[ENV_PREFIX + field.name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
     return environment
 
 

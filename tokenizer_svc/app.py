@@ -22,13 +22,17 @@ from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, internal
 from tokenizer_svc.asked import READERS, Asked
 from tokenizer_svc.body import read_object
+from tokenizer_svc.embeddings import EmbeddingRoutes
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openapi import OpenApiRoute
 from tokenizer_svc.outlet import Outlet
+from tokenizer_svc.pages.routes import PageRoutes
 from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond
 from tokenizer_svc.resumable.resumables import Opened, Resumables
 from tokenizer_svc.resuming import LAST_EVENT_ID, Resuming, Wish, canonical, read_wish
+from tokenizer_svc.scoring import ScoreRoutes
+from tokenizer_svc.tokenising import TokenRoutes
 from tokenizer_svc.tracing import traced
 
 log = structlog.get_logger("http")
@@ -53,7 +57,11 @@ def build_app(
         app.router.add_post(path, routes.post)
     resuming.add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
+    TokenRoutes(engine).add_to(app.router)
+    EmbeddingRoutes(engine).add_to(app.router)
+    ScoreRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
+    PageRoutes().add_to(app.router)
     if with_admin:
         OperatorRoutes(engine).add_to(app.router)
     return app
@@ -64,12 +72,13 @@ def build_admin_app(engine: Engine, access: Access) -> web.Application:
     app = _bare_app(engine, access)
     PublicRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
+    PageRoutes().add_to(app.router, with_chat=False)
     OperatorRoutes(engine).add_to(app.router)
     return app
 
 
 def _bare_app(engine: Engine, access: Access, outer: Sequence[Middleware] = ()) -> web.Application:
-    middlewares = [*outer, _errors_and_ids(engine), guard(access)]
+    middlewares = [*outer, _errors_and_ids(engine), guard(access), _furnished(engine)]
     app = web.Application(middlewares=middlewares, client_max_size=engine.limits.body_bytes)
     app.on_response_prepare.append(_name_request)
     app.on_response_prepare.append(sharing(access))
@@ -98,8 +107,8 @@ class GenerationRoutes:
         if wish.resumable or wish.background or last is not None:
             return await self._keep(request, asked, wish, Opened(path, canonical(body), caller, arrived))
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
-        _log_accepted(answer, asked.user)
-        origin = Origin(engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
+        _log_accepted(answer, asked)
+        origin = Origin(asked.model or engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
         rendering = asked.rendering(answer, origin)
         outlet = Outlet(request, engine.limits, lambda: answer.unsent)
         with engine.outlets.using(outlet):
@@ -114,14 +123,15 @@ class GenerationRoutes:
             return await self._resuming.begin(outlet, asked, wish, opened)
 
 
-def _log_accepted(answer: Answer, user: str | None) -> None:
+def _log_accepted(answer: Answer, asked: Asked) -> None:
     """Say who asked for what, without a word of the prompt."""
     log.debug(
         "accepted",
         request=_request_id.get(),
         ids=[f"{choice.id:016x}" for choice in answer.choices],
         prompt_tokens=answer.choices[0].prompt_tokens,
-        user=user,
+        user=asked.user,
+        metadata=asked.metadata,
     )
 
 
@@ -141,6 +151,18 @@ def _errors_and_ids(engine: Engine) -> Middleware:
             route = resource.canonical if resource is not None else "none"
             engine.metrics.requests.labels(route, str(status)).inc()
         return response
+
+    return middleware
+
+
+def _furnished(engine: Engine) -> Middleware:
+    """Who sends text before the tokenizer is there waits for it a while, and does not notice how new the process is."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == "POST":
+            await engine.furnished()
+        return await handler(request)
 
     return middleware
 

@@ -5,18 +5,25 @@ Knows nothing of HTTP libraries or streams.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
+
+from msgspec import UNSET
 
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.draft import Draft
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import Generation, draft_generate, read_generate, values_of
-from tokenizer_svc.native_answers import NativeAnswers
-from tokenizer_svc.openai import ChatRequest, CompletionRequest, draft_chat, draft_completion, read_chat
+from tokenizer_svc.native_answers import NativeAnswers, Shape
+from tokenizer_svc.native_scores import text_of
+from tokenizer_svc.openai import chat_wants, completion_wants, draft_chat, draft_completion, read_chat
 from tokenizer_svc.openai import read_completion as read_completion_body
 from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
+from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest, OpenAIFields, StreamOptions
+from tokenizer_svc.openai_scores import Wanted
+from tokenizer_svc.openai_shown import Showing
+from tokenizer_svc.prompts import sort_out
 from tokenizer_svc.reading import AnswerReader, HowRead, how_read
 from tokenizer_svc.reasoning.wish import read_wish
 from tokenizer_svc.rendering import Origin, Rendering
@@ -39,6 +46,8 @@ class Asked(NamedTuple):
     user: str | None
     draft: Callable[[], Awaitable[list[Draft]]]
     rendering: Callable[[Answer, Origin], Rendering]
+    model: str | None = None  # as the request names it; None: by its first name
+    metadata: Mapping[str, str] = {}  # for the log
     renders_with: Structure | None = None  # a grammar that the rendering needs in its compiled form
 
 
@@ -55,15 +64,17 @@ def _chat(body: dict[str, Any], engine: Engine) -> Asked:
         resumable=bool(request.resumable),
         background=bool(request.background),
         shares_id=True,
-        user=request.user,
+        user=request.user or request.safety_identifier,
         draft=partial(draft_chat, request, engine, how),
-        rendering=partial(_chat_answers, request, how),
+        rendering=partial(_chat_answers, request, engine, how),
+        model=request.model,
+        metadata=request.metadata or {},
     )
 
 
-def _chat_answers(request: ChatRequest, how: HowRead, answer: Answer, origin: Origin) -> Rendering:
-    reader = AnswerReader(answer, how)
-    return ChatAnswers(answer, reader, origin.model, origin.created, include_usage=request.include_usage)
+def _chat_answers(request: ChatRequest, engine: Engine, how: HowRead, answer: Answer, origin: Origin) -> Rendering:
+    showing = _showing(request, engine, chat_wants(request, engine.limits))
+    return ChatAnswers(answer, AnswerReader(answer, how), origin, showing)
 
 
 def _completion(body: dict[str, Any], engine: Engine) -> Asked:
@@ -74,14 +85,39 @@ def _completion(body: dict[str, Any], engine: Engine) -> Asked:
         resumable=bool(request.resumable),
         background=bool(request.background),
         shares_id=True,
-        user=request.user,
+        user=request.user or request.safety_identifier,
         draft=partial(draft_completion, request, engine),
-        rendering=partial(_completion_answers, request),
+        rendering=partial(_completion_answers, request, engine),
+        model=request.model,
+        metadata=request.metadata or {},
     )
 
 
-def _completion_answers(request: CompletionRequest, answer: Answer, origin: Origin) -> Rendering:
-    return CompletionAnswers(answer, origin.model, origin.created, include_usage=request.include_usage)
+def _completion_answers(request: CompletionRequest, engine: Engine, answer: Answer, origin: Origin) -> Rendering:
+    showing = _showing(request, engine, completion_wants(request, engine.limits))
+    return CompletionAnswers(answer, origin, showing._replace(echo=_echo(request) if request.echo else None))
+
+
+def _showing(request: OpenAIFields, engine: Engine, scores: Wanted) -> Showing:
+    options = request.stream_options or StreamOptions()
+    return Showing(
+        engine.tokenizer,
+        engine.fingerprint,
+        include_usage=bool(options.include_usage),
+        continuous_usage=bool(options.continuous_usage_stats),
+        scores=scores,
+        token_ids=bool(request.return_token_ids),
+        tokens_as_ids=bool(request.return_tokens_as_token_ids),
+        ignores_eos=bool(request.ignore_eos),
+        service_tier="default" if request.service_tier is not None else UNSET,
+    )
+
+
+def _echo(request: CompletionRequest) -> Sequence[str | None]:
+    """The texts of the prompts as they were sent; None for those that are tokens, or that may be shortened."""
+    items = sort_out(request.prompt, "prompt").items
+    shortened = request.truncate_prompt_tokens is not None
+    return [item if isinstance(item, str) and not shortened else None for item in items]
 
 
 def _generate(body: dict[str, Any], engine: Engine) -> Asked:
@@ -94,6 +130,7 @@ def _generate(body: dict[str, Any], engine: Engine) -> Asked:
         background=bool(request.background),
         shares_id=False,
         user=None,
+        model=request.model,
         draft=partial(draft_generate, generation, engine),
         rendering=partial(_native_answers, generation, engine),
         renders_with=generation.values_grammar,
@@ -101,8 +138,15 @@ def _generate(body: dict[str, Any], engine: Engine) -> Asked:
 
 
 def _native_answers(generation: Generation, engine: Engine, answer: Answer, origin: Origin) -> Rendering:
-    values = values_of(generation, engine)
-    return NativeAnswers(answer, origin.elapsed, is_single=generation.is_single, open_values=values)
+    shape = Shape(
+        is_single=generation.is_single,
+        is_incremental=generation.is_incremental,
+        names=[names[0] for names in generation.names],
+        wanted=generation.wanted,
+        text_of=partial(text_of, engine.tokenizer),
+        open_values=values_of(generation, engine),
+    )
+    return NativeAnswers(answer, origin.elapsed, shape)
 
 
 READERS: dict[str, Read] = {CHAT: _chat, COMPLETIONS: _completion, GENERATE: _generate}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,11 @@ from tokenizer_svc.tools.toolbox import Toolbox
 from tokenizer_svc.tools.turns import Turn, read_calls
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
-_RESERVED = {"messages", "tools", "documents", "add_generation_prompt"}
+_RESERVED = {"messages", "tools", "add_generation_prompt"}
+_TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+_THOUGHTS = {"thinking": ("thinking", "text"), "reasoning": ("text", "thinking")}
+_HERE = "<|the answer goes on here|> "
+"""Marks the end of the last message while the template is rendered; its space tells whether the template trims."""
 
 
 class Part(msgspec.Struct):
@@ -25,6 +29,8 @@ class Part(msgspec.Struct):
 
     type: str
     text: str | None = None
+    refusal: str | None = None
+    thinking: str | None = None
 
 
 class Message(msgspec.Struct):
@@ -35,6 +41,7 @@ class Message(msgspec.Struct):
     name: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None  # the same, as vLLM and OpenRouter call it
+    refusal: str | None = None
     tool_calls: Any = None
     tool_call_id: str | None = None
     function_call: Any = None
@@ -48,8 +55,14 @@ async def encode_chat(
     *,
     add_generation_prompt: bool,
     variables: Mapping[str, Any],
+    continues: bool = False,
+    add_special_tokens: bool = False,
+    may_be_long: bool = False,
 ) -> list[int]:
-    """Token ids of a conversation, through the model's template. Raises ApiError 400."""
+    """Token ids of a conversation, through the model's template. Raises ApiError 400.
+
+    ``continues``: the last message is left open. ``may_be_long``: longer than the context.
+    """
     if not messages:
         raise invalid("messages is empty: at least one message is needed", "messages")
     if len(messages) > (most := engine.limits.max_messages):
@@ -60,12 +73,18 @@ async def encode_chat(
         path = f"chat_template_kwargs.{reserved[0]}"
         raise invalid(f"{path} cannot be set: it has a field of its own", path)
     card = engine.ready_card()
-    turns = [_turn(message, f"messages[{index}]", engine.limits) for index, message in enumerate(messages)]
+    roles = _roles(engine)
+    turns = [_turn(message, f"messages[{index}]", roles, engine.limits) for index, message in enumerate(messages)]
+    if continues:
+        _open(turns, messages)
     size = sum(len(turn["content"]) for turn in turns) + (0 if toolbox is None else toolbox.size)
 
     def work() -> list[int]:
         text = render(engine, turns, toolbox, add_generation_prompt=add_generation_prompt, **variables)
-        return tokenise(engine, card, text, "messages", add_special_tokens=False)
+        if continues:
+            text = _cut(text, len(messages) - 1)
+        limit = None if may_be_long else card
+        return tokenise(engine, limit, text, "messages", add_special_tokens=add_special_tokens)
 
     try:
         ids = await aside(engine, size, work)
@@ -78,16 +97,46 @@ async def encode_chat(
     return ids
 
 
-def _turn(message: Message, path: str, limits: Limits) -> Turn:
+def _roles(engine: Engine) -> Mapping[str, str]:
+    """What templates call each role: a developer is the system's, except to templates that know better."""
+    template = engine.tokenizer.chat_template
+    if template is not None and "developer" in template.literals:
+        return {**_ROLES, "developer": "developer"}
+    return _ROLES
+
+
+def _open(turns: Sequence[Turn], messages: Sequence[Message]) -> None:
+    """Mark the end of the last message."""
+    last, path = turns[-1], f"messages[{len(turns) - 1}]"
+    if messages[-1].content is None:
+        raise invalid(f"{path}.content is missing: continue_final_message needs text to continue", f"{path}.content")
+    if "tool_calls" in last:
+        path = f"{path}.tool_calls"
+        raise invalid(f"{path}: continue_final_message needs a last message that ends in text", path)
+    last["content"] += _HERE
+
+
+def _cut(text: str, last: int) -> str:
+    """A rendered conversation up to the end of its last message, as transformers cuts it."""
+    mark = _HERE.rstrip()
+    at = text.rfind(mark)
+    if at < 0:
+        message = f"the model's chat template leaves out messages[{last}]: it cannot be continued"
+        raise invalid(message, "continue_final_message")
+    return text[:at] if text.startswith(_HERE, at) else text[:at].rstrip()
+
+
+def _turn(message: Message, path: str, roles: Mapping[str, str], limits: Limits) -> Turn:
     """The message as templates know it."""
-    for field, instead in (("function_call", "use tool_calls"), ("audio", "")):
+    for field, instead in (("function_call", "use tool_calls"), ("audio", "only text is served")):
         if getattr(message, field) not in (None, [], {}, ""):
             raise unsupported(f"{path}.{field}", instead)
     if message.role == "function":
         raise unsupported(f"{path}.role", "the role 'function' is that of an older API: use 'tool'")
-    if message.role not in _ROLES:
-        raise invalid(f"{path}.role is {message.role!r}: use {', '.join(_ROLES)}", f"{path}.role")
-    turn: Turn = {"role": _ROLES[message.role], "content": _text(message, path, limits)}
+    if message.role not in roles:
+        raise invalid(f"{path}.role is {message.role!r}: use {', '.join(roles)}", f"{path}.role")
+    content = _content(message, path, limits)
+    turn: Turn = {"role": roles[message.role], "content": content.text}
     for field, role in (("tool_calls", "assistant"), ("tool_call_id", "tool")):
         value = getattr(message, field)
         if value in (None, [], ""):
@@ -97,26 +146,42 @@ def _turn(message: Message, path: str, limits: Limits) -> Turn:
         turn[field] = read_calls(value, f"{path}.{field}", limits) if field == "tool_calls" else value
     if message.name is not None:
         turn["name"] = message.name
-    if (reasoning := message.reasoning_content or message.reasoning) is not None:
+    if (reasoning := message.reasoning_content or message.reasoning or content.thoughts) is not None:
         turn["reasoning_content"] = reasoning
     return turn
 
 
-def _text(message: Message, path: str, limits: Limits) -> str:
+class _Content(NamedTuple):
+    text: str
+    thoughts: str | None = None
+
+
+def _content(message: Message, path: str, limits: Limits) -> _Content:
     if isinstance(message.content, str):
-        return message.content
+        return _Content(message.content)
     if message.content is None:
         if message.role != "assistant":
             raise invalid(f"{path}.content is missing", f"{path}.content")
-        return ""
+        return _Content(message.refusal or "")
     if len(message.content) > (most := limits.max_parts):
         raise invalid(f"{path}.content has {len(message.content)} parts, at most {most} are allowed", f"{path}.content")
     texts: list[str] = []
+    thoughts: list[str] = []
     for index, part in enumerate(message.content):
         where = f"{path}.content[{index}]"
-        if part.type != "text":
+        if part.type in _THOUGHTS and message.role == "assistant":
+            thoughts.append(_first_text(part, _THOUGHTS[part.type], where))
+        elif part.type in _TEXTS:
+            texts.append(_first_text(part, (_TEXTS[part.type],), where))
+        else:
             raise unsupported(f"{where}.type", f"{part.type!r} is no text, and only text is served")
-        if part.text is None:
-            raise invalid(f"{where}.text is missing", f"{where}.text")
-        texts.append(part.text)
-    return "\n".join(texts)
+    return _Content("\n".join(texts), "\n".join(thoughts) if thoughts else None)
+
+
+def _first_text(part: Part, fields: Sequence[str], path: str) -> str:
+    """The text of a part, in the first of these fields that has any."""
+    for field in fields:
+        value: str | None = getattr(part, field)
+        if value is not None:
+            return value
+    raise invalid(f"{path}.{fields[0]} is missing", f"{path}.{fields[0]}")

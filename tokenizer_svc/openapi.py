@@ -6,8 +6,9 @@ what a route is for. Knows nothing of streams.
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,18 +16,23 @@ from aiohttp import web
 
 from tokenizer_svc import unsupported
 from tokenizer_svc.access.gate import Audience, audience_of
-from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest
+from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest, PauseRequest
 from tokenizer_svc.api_error import ErrorDocument
+from tokenizer_svc.embeddings import EmbeddingRequest, Embeddings
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import GenerateRequest
 from tokenizer_svc.grammar.limits import LIMITS
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.native_answers import Output
-from tokenizer_svc.openai import ChatRequest, CompletionRequest
-from tokenizer_svc.openai_answers import Body, ChatChoice, TextChoice
+from tokenizer_svc.openai_bodies import Body, ChatChoice, TextChoice
+from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest
 from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
+from tokenizer_svc.openapi_meanings import explain
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
+from tokenizer_svc.pages.routes import files
 from tokenizer_svc.resuming import Deleted, Ticket
+from tokenizer_svc.scoring import LabelScores, ScoreRequest, TextScores
+from tokenizer_svc.tokenising import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 
 _PATH = "/openapi.json"
 _STRUCTS = (
@@ -42,12 +48,17 @@ _STRUCTS = (
         Output,
     ),
     *(Ticket, Deleted),
+    *(TokenizeRequest, Tokenized, DetokenizeRequest, Detokenized, PauseRequest),
+    *(EmbeddingRequest, Embeddings, ScoreRequest, LabelScores, TextScores),
 )
 _REFUSED = {
     "ChatRequest": unsupported.CHAT,
     "CompletionRequest": unsupported.COMPLETIONS,
     "GenerateRequest": unsupported.GENERATE,
     "SamplingParams": unsupported.SAMPLING_PARAMS,
+    "TokenizeRequest": unsupported.TOKENIZE,
+    "EmbeddingRequest": unsupported.EMBEDDINGS,
+    "ScoreRequest": unsupported.SCORE,
 }
 
 _ERRORS = {
@@ -94,15 +105,17 @@ class OpenApiRoute:
         """The document of the application that is asked."""
         if self._document is None:
             self._document = msgspec.json.encode(
-                document(routes_of(request.app), self._engine.limits, self._engine.model)
+                document(routes_of(request.app), self._engine.limits, self._engine.models)
             )
         return web.Response(body=self._document, content_type=JSON)
 
 
-def document(routes: Routes, limits: Limits, model: str) -> dict[str, Any]:
-    """The whole document of a server of one model. Raises KeyError for a route that openapi_operations.py lacks."""
+def document(routes: Routes, limits: Limits, models: Sequence[str]) -> dict[str, Any]:
+    """The whole document of a server of a model of these names. Raises KeyError for a route that openapi_operations.py
+    lacks.
+    """
     paths: dict[str, dict[str, Any]] = {}
-    parameters = {"model": {"type": "string", "enum": [model]}, "id": _ID}
+    parameters = {"model": {"type": "string", "enum": [*models]}, "id": _ID, "name": _PAGE_FILE}
     for method, path in sorted(routes, key=lambda route: (route[1], route[0])):
         paths.setdefault(path, {})[method.lower()] = _operation(OPERATIONS[method, path], path, parameters)
     return {
@@ -119,7 +132,7 @@ def document(routes: Routes, limits: Limits, model: str) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": _schemas(limits, model),
+            "schemas": _schemas(limits, models),
             "responses": {status: _error(text) for status, text in _ERRORS.items()},
             "securitySchemes": {scheme: _bearer(whose) for scheme, whose in _KEYS.values()},
         },
@@ -204,9 +217,9 @@ def _error(text: str) -> dict[str, Any]:
     }
 
 
-def _schemas(limits: Limits, model: str) -> dict[str, Any]:
+def _schemas(limits: Limits, models: Sequence[str]) -> dict[str, Any]:
     _, found = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
-    by_field = {**bounds(limits, LIMITS), "model": {"string": {"enum": [model]}}}
+    by_field = {**bounds(limits, LIMITS), "model": {"string": {"enum": [*models]}}}
     by_place = forms(limits)
     for name, schema in found.items():
         for field, value in schema.get("properties", {}).items():
@@ -219,18 +232,20 @@ def _schemas(limits: Limits, model: str) -> dict[str, Any]:
         if refused := _REFUSED.get(name):
             schema["x-refused-fields"] = dict(refused)
     body = found.pop("Body")
-    return {
+    schemas = {
         **found,
         "ChatCompletion": _completion(body, "chat.completion", "ChatChoice"),
         "TextCompletion": _completion(body, "text_completion", "TextChoice"),
         "Model": _MODEL,
         "Flushed": _FLUSHED,
-        "AbortRequest": {**found["AbortRequest"], **_ABORT_BY},
+        "AbortRequest": {**found["AbortRequest"], **copy.deepcopy(_ABORT_BY)},
     }
+    explain(schemas, {operation.request for operation in OPERATIONS.values() if operation.request})
+    return schemas
 
 
 def _is_request(name: str) -> bool:
-    return name in _REFUSED or name in ("StructuredOutputs", "Message")
+    return name in _REFUSED or name in ("StructuredOutputs", "Message", "DetokenizeRequest", "AbortRequest")
 
 
 def _completion(body: Mapping[str, Any], kind: str, choice: str) -> dict[str, Any]:
@@ -259,12 +274,14 @@ _FLUSHED = {
     "required": ["success", "pages"],
     "properties": {"success": {"const": True}, "pages": {"type": "integer", "minimum": 0}},
 }
+_PAGE_FILE = {"type": "string", "enum": sorted(files())}
 _ID = {"type": "string", "pattern": f"^{EXTERNAL_ID}$"}
-_STRING, _NULL = {"type": "string"}, {"type": "null"}
+_NAME, _NULL = {"type": "string", "minLength": 1}, {"type": "null"}
+_NONE, _NOT = {"enum": [None, ""]}, {"enum": [None, False]}
 _ABORT_BY = {
-    "properties": {"request_id": {"anyOf": [_ID, _NULL]}, "rid": {"anyOf": [_ID, _NULL]}},
     "oneOf": [
-        {"required": ["request_id"], "properties": {"request_id": _STRING, "rid": _NULL}},
-        {"required": ["rid"], "properties": {"rid": _STRING, "request_id": _NULL}},
+        {"required": ["request_id"], "properties": {"request_id": _NAME, "rid": _NULL, "abort_all": _NOT}},
+        {"required": ["rid"], "properties": {"rid": _NAME, "request_id": _NULL, "abort_all": _NOT}},
+        {"required": ["abort_all"], "properties": {"request_id": _NULL, "rid": _NONE, "abort_all": {"const": True}}},
     ],
 }

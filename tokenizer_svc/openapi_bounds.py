@@ -13,6 +13,7 @@ from shared.protocol import Jump
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.stop_regex import STOP_REGEX_LIMITS
+from tokenizer_svc.template_variables import EFFORTS, VERBOSITIES
 
 Keywords = Mapping[str, Any]
 Bounds = Mapping[str, Mapping[str, Keywords]]
@@ -41,6 +42,7 @@ def _texts(most: int) -> Mapping[str, Keywords]:
 
 def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
     """All bounds, by the names of fields: a name means the same in all APIs."""
+    id = {"type": "integer", "minimum": 0, "maximum": _INT32}
     stop = {"type": "string", "minLength": 1, "maxLength": limits.max_stop_length}
     stop_regex = {"type": "string", "minLength": 1, "maxLength": STOP_REGEX_LIMITS.regex_bytes}
     schema = {"string": {"maxLength": grammar.schema_bytes}}
@@ -61,14 +63,38 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "sampling_seed": seed,
         "max_tokens": length,
         "max_completion_tokens": length,
-        "max_new_tokens": length,
+        "logprobs": _span(0, limits.max_logprobs),
+        "top_logprobs": _span(0, limits.max_logprobs),
+        "prompt_logprobs": _span(0, limits.max_logprobs),
+        "logprob_token_ids": {
+            "array": {
+                "minItems": 1,
+                "maxItems": limits.max_logprob_ids,
+                "items": id,
+            }
+        },
+        "truncate_prompt_tokens": _span(-1, limits.max_part_tokens),
+        "truncation_side": {"string": {"enum": ["left", "right"]}},
+        "metadata": {"object": {"maxProperties": limits.max_metadata}},
+        "service_tier": {"string": {"enum": ["auto", "default"]}},
+        "safety_identifier": _text(limits.max_label),
+        "prompt_cache_key": _text(limits.max_label),
+        "reasoning_effort": {"string": {"enum": [*EFFORTS]}, "number": {"minimum": 0, "exclusiveMaximum": 1}},
+        "verbosity": {"string": {"enum": [*VERBOSITIES]}},
+        "max_new_tokens": {"integer": {"minimum": 0}},
+        "top_logprobs_num": _span(0, limits.max_native_logprobs),
+        "logprob_start_len": {"integer": {"minimum": -1}},
+        "token_ids_logprob": {"array": {"maxItems": limits.max_logprob_ids}},
+        "rid": _text(limits.max_label, 1),
         "min_tokens": {"integer": {"minimum": 0}},
         "min_new_tokens": {"integer": {"minimum": 0}},
-        "stop": {"string": stop, "array": {"maxItems": limits.max_stop_strings, "items": stop}},
-        "stop_token_ids": {
-            "array": {"maxItems": limits.max_stop_ids, "items": {"type": "integer", "minimum": 0, "maximum": _INT32}}
+        "stop": {
+            "string": stop,
+            "integer": id,
+            "array": {"maxItems": limits.max_stop_strings + limits.max_stop_ids, "items": {"anyOf": [stop, id]}},
         },
         "stop_regex": {"string": stop_regex, "array": {"maxItems": limits.max_stop_regexes, "items": stop_regex}},
+        "stop_token_ids": {"array": {"maxItems": limits.max_stop_ids, "items": id}},
         "logit_bias": {
             "object": {
                 "maxProperties": limits.max_logit_bias,
@@ -79,6 +105,7 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "timeout": _above_zero(limits.max_timeout_s),
         "content": {"array": {"maxItems": limits.max_parts}},
         "cache_salt": _text(limits.max_label),
+        "abort_message": _text(limits.max_label),
         "user": _text(limits.max_label),
         "priority": _span(-limits.priority, limits.priority),
         "messages": {"array": {"minItems": 1, "maxItems": limits.max_messages}},
@@ -134,7 +161,7 @@ def _tool(limits: Limits) -> Keywords:
 
 ENUMS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("Message", "role"): ("system", "developer", "user", "assistant", "tool"),
-    ("Part", "type"): ("text",),
+    ("Part", "type"): ("text", "input_text", "output_text", "refusal", "thinking", "reasoning"),
     ("ResponseFormat", "type"): ("text", "json_object", "json_schema"),
 }
 """Texts that are one of several, by struct and field."""
@@ -145,10 +172,17 @@ _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 
 
 def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
     """Fields whose type allows mixtures that are refused: the schemas of what is taken, by struct and field."""
+    many_texts = {"type": "array", "minItems": 1, "maxItems": limits.max_inputs, "items": {"type": "string"}}
+    many_lists = {"type": "array", "minItems": 1, "maxItems": limits.max_inputs, "items": _IDS}
     texts = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": {"type": "string"}}
     lists = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": _IDS}
     return {
+        ("CompletionRequest", "max_tokens"): {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]},
         ("CompletionRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, _IDS, lists]},
+        ("EmbeddingRequest", "input"): {"anyOf": [{"type": "string"}, many_texts, _IDS, many_lists]},
+        ("ScoreRequest", "items"): {"anyOf": [{"type": "string"}, many_texts, many_lists, {"type": "null"}]},
+        ("TokenizeRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
+        ("DetokenizeRequest", "tokens"): {"anyOf": [_IDS, lists]},
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
     }

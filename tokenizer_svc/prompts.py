@@ -44,9 +44,14 @@ def sort_out(raw: RawPrompt, name: str) -> Prompts:
     return Prompts([ids for ids in raw if isinstance(ids, list)], is_batch=True)
 
 
-async def encode(engine: Engine, prompts: Prompts, name: str, *, add_special_tokens: bool) -> list[list[int]]:
-    """Token ids of every prompt. Raises ApiError 400 for empty prompts and ids beyond the vocabulary."""
-    card = engine.ready_card()
+async def encode(
+    engine: Engine, prompts: Prompts, name: str, *, add_special_tokens: bool, may_be_long: bool = False
+) -> list[list[int]]:
+    """Token ids of every prompt. Raises ApiError 400 for empty prompts and ids beyond the vocabulary.
+
+    ``may_be_long``: longer than the context, because it is shortened afterwards.
+    """
+    card = None if may_be_long else engine.ready_card()
 
     def work() -> list[list[int]]:
         return [
@@ -59,13 +64,13 @@ async def encode(engine: Engine, prompts: Prompts, name: str, *, add_special_tok
         path = f"{name}[{index}]" if prompts.is_batch else name
         if not ids:
             raise invalid(f"{path} is empty: at least one token is needed", path)
-        _check_ids(ids, card, path)
+        check_ids(ids, engine.ready_card(), path)
     return encoded
 
 
-def tokenise(engine: Engine, card: ModelCard, text: str, name: str, *, add_special_tokens: bool) -> list[int]:
-    """Token ids of a text. Raises ApiError 400, without the work, where it cannot possibly fit."""
-    if len(text) >= engine.limits.thread_from:
+def tokenise(engine: Engine, card: ModelCard | None, text: str, name: str, *, add_special_tokens: bool) -> list[int]:
+    """Token ids of a text. Raises ApiError 400, without the work, where it cannot possibly fit: None, it need not."""
+    if card is not None and len(text) >= engine.limits.thread_from:
         least = engine.tokenizer.least_tokens(text)
         if least >= context_of(card):
             raise _too_long(f"the prompt of more than {least} tokens", context_of(card), name)
@@ -81,7 +86,8 @@ async def aside(engine: Engine, size: int, work: Callable[[], T]) -> T:
     return result
 
 
-def _check_ids(ids: Sequence[int], card: ModelCard, path: str) -> None:
+def check_ids(ids: Sequence[int], card: ModelCard, path: str) -> None:
+    """Raises ApiError 400 for an id that the model does not have."""
     if not (min(ids) >= 0 and max(ids) < card.vocab_size):
         raise invalid(f"{path} holds token ids outside the vocabulary of {card.vocab_size} (0 is the first)", path)
 
@@ -96,6 +102,20 @@ class LengthNames(NamedTuple):
 def context_of(card: ModelCard) -> int:
     """Tokens of prompt and answer together: the model's limit, or the KV pool where that is smaller."""
     return min(card.context_length, card.kv_tokens)
+
+
+class Truncation(NamedTuple):
+    """How a prompt is shortened that is too long."""
+
+    most: int | None  # tokens that are kept; None: as many as fit
+    from_left: bool  # the last ones are kept
+
+    def of(self, ids: list[int], card: ModelCard, answer: int) -> list[int]:
+        """What is kept of a prompt, with room for ``answer`` tokens where as many are kept as fit."""
+        most = context_of(card) - answer if self.most is None else self.most
+        if not 0 < most < len(ids):
+            return ids
+        return ids[-most:] if self.from_left else ids[:most]
 
 
 def answer_length(

@@ -38,6 +38,7 @@ class SamplingFields(StructureFields, kw_only=True):
     repetition_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
     skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None  # of no effect on tokenizers in Rust, here and elsewhere
     no_stop_trim: bool | None = None  # SGLang's name for include_stop_str_in_output
 
 

@@ -13,22 +13,25 @@ from tokenizer_svc.api_error import unsupported
 from tokenizer_svc.structure import StructureFields
 
 _STRUCTURE = "use regex, choice, json_schema or grammar"
-_LOGPROBS = "log probabilities are not served"
 _MEDIA = "only text is served"
 _ADAPTERS = "adapters are not served"
 _INTERNAL = "it steers another server's insides"
+_BEAMS = "beam search is not served"
+_SESSIONS = "sessions are not served; a shared prefix is reused by itself"
+_IDS = "request ids are made by the server; for its logs send the header X-Request-Id"
+_EXPERTS = "there are no routed experts"
+_RENDERED = "the rendered prompt is not returned: return_token_ids returns its tokens"
 
 COMMON = {
     "best_of": "use n",
-    "length_penalty": "beam search is not served",
-    "early_stopping": "beam search is not served",
-    "use_beam_search": "beam search is not served",
+    "length_penalty": _BEAMS,
+    "early_stopping": _BEAMS,
+    "use_beam_search": _BEAMS,
     "logit_processors": "use logit_bias",
     "logits_processors": "use logit_bias",
     "custom_logit_processor": "use logit_bias",
     "allowed_token_ids": "use logit_bias",
     "bad_words": "use logit_bias",
-    "prompt_logprobs": _LOGPROBS,
     "return_hidden_states": "hidden states are not served",
     "structural_tag": _STRUCTURE,
     "guided_decoding_backend": _INTERNAL,
@@ -37,30 +40,42 @@ COMMON = {
     "lora_path": _ADAPTERS,
     "lora_request": _ADAPTERS,
     "adapter": _ADAPTERS,
-    "truncate_prompt_tokens": "shorten the prompt before sending it",
-    "return_token_ids": "use /generate, which returns output_ids",
-    "return_tokens_as_token_ids": "use /generate, which returns output_ids",
-    "session_params": "sessions are not served; a shared prefix is reused by itself",
-    "rid": "request ids are made by the server",
-    "request_id": "request ids are made by the server",
+    "session_params": _SESSIONS,
+    "session_id": _SESSIONS,
+    "rid": _IDS,
+    "request_id": _IDS,
+    "extra_key": "use cache_salt",
+    "custom_labels": "metrics have no labels of clients",
     "kv_transfer_params": _INTERNAL,
+    "ec_transfer_params": _INTERNAL,
     "vllm_xargs": _INTERNAL,
     "custom_params": _INTERNAL,
     "bootstrap_host": _INTERNAL,
     "bootstrap_port": _INTERNAL,
     "bootstrap_room": _INTERNAL,
     "data_parallel_rank": _INTERNAL,
+    "routed_dp_rank": _INTERNAL,
+    "disagg_prefill_dp_rank": _INTERNAL,
+    "ngram_corpus_id": _INTERNAL,
+    "return_routed_experts": _EXPERTS,
+    "routed_experts_start_len": _EXPERTS,
+    "routed_experts_prompt_start": _EXPERTS,
+    "watermarking": "watermarks are not served",
+    "repetition_detection": "use repetition_penalty",
+    "stream_interval": "every token is sent as it comes",
 }
 """Field to what to do instead, for all APIs."""
 
 OPENAI = COMMON | {
-    "logprobs": _LOGPROBS,
-    "top_logprobs": _LOGPROBS,
     "store": "answers are not kept",
-    "metadata": "answers are not kept",
-    "service_tier": "there is one tier; use priority",
-    "prompt_cache_key": "use cache_salt to keep caches apart; a shared prefix is reused by itself",
     "prompt_cache_retention": "the cache keeps what was used last",
+    "prompt_cache_options": "the cache keeps what was used last",
+    "return_cached_tokens_details": "usage has the number of cached tokens",
+    "return_token_offsets": "logprobs of completions have text_offset",
+    "images_config": _MEDIA,
+    "thinking_token_budget": "use max_tokens, or reasoning_effort where the model's template knows it",
+    "return_prompt_token_ids": "use return_token_ids, which returns those of the prompt, too",
+    "return_prompt_text": _RENDERED,
 }
 
 CHAT = OPENAI | {
@@ -69,25 +84,36 @@ CHAT = OPENAI | {
     "audio": _MEDIA,
     "modalities": _MEDIA,
     "prediction": "predicted outputs are not served",
-    "reasoning_effort": "pass what the model's template knows in chat_template_kwargs",
-    "verbosity": "say it in a message",
+    "reasoning": "use reasoning_effort",
     "web_search_options": "web search is not served",
     "moderation": "moderation is not served",
-    "documents": "put them into a message",
-    "chat_template": "the model's own template is used",
-    "continue_final_message": "use /v1/completions to continue a text",
+    "chat_template": "a template is a program, and only the model's own is run: use /v1/completions",
     "mm_processor_kwargs": _MEDIA,
+    "media_io_kwargs": _MEDIA,
+    "max_dynamic_patch": _MEDIA,
+    "min_dynamic_patch": _MEDIA,
+    "use_audio_in_video": _MEDIA,
     "echo": "use /v1/completions for plain texts and add the prompt yourself",
+    "input_ids": "use /v1/completions",
+    "task": "say it in a message",
+    "return_meta_info": "use /generate, whose answers have meta_info",
 }
 
 COMPLETIONS = OPENAI | {
-    "echo": "add the prompt yourself",
-    "suffix": "filling in the middle is not served",
+    "suffix": "filling in the middle is not served: put what comes before and after into the prompt",
     "prompt_embeds": "send text or token ids",
 }
 
+_OF_OTHER_APIS = {
+    "prompt_logprobs": "use return_logprob and logprob_start_len",
+    "truncate_prompt_tokens": "shorten the prompt before sending it",
+    "return_token_ids": "answers have output_ids",
+    "return_tokens_as_token_ids": "answers have output_ids",
+}
+
 GENERATE = (
-    COMMON
+    {name: instead for name, instead in COMMON.items() if name != "rid"}
+    | _OF_OTHER_APIS
     | dict.fromkeys(StructureFields.__struct_fields__, "put it into sampling_params")
     | {
         "image_data": _MEDIA,
@@ -95,25 +121,54 @@ GENERATE = (
         "video_data": _MEDIA,
         "modalities": _MEDIA,
         "input_embeds": "send text or input_ids",
-        "return_logprob": _LOGPROBS,
-        "logprob_start_len": _LOGPROBS,
-        "top_logprobs_num": _LOGPROBS,
-        "token_ids_logprob": _LOGPROBS,
+        "return_sampling_mask": "use return_logprob and top_logprobs_num",
+        "return_flat_raw_top_logprobs": "use top_logprobs_num",
+        "return_routed_experts": _INTERNAL,
+        "return_entropy": "use return_logprob and top_logprobs_num",
+        "lora_id": _ADAPTERS,
+        "extra_key": "use cache_salt",
+        "max_thinking_tokens": "use a template with a bounded part",
+        "positional_embed_overrides": "send text or input_ids",
     }
 )
 
-SAMPLING_PARAMS = COMMON | {"stream_interval": "every token is sent as it comes"}
+SAMPLING_PARAMS = COMMON | _OF_OTHER_APIS
+
+EMBEDDINGS = {
+    "dimensions": "vectors of this model cannot be cut: leave it out",
+    "truncate_prompt_tokens": "shorten the texts before sending them",
+    "messages": "send the text of the conversation as input",
+    "additional_data": "put it into the texts",
+    "lora_path": _ADAPTERS,
+}
+
+SCORE = {
+    "queries": "send text_1 and text_2",
+    "documents": "send text_1 and text_2",
+    "data_1": "send text_1 and text_2",
+    "data_2": "send text_1 and text_2",
+    "truncate_prompt_tokens": "shorten the texts before sending them",
+    "lora_path": _ADAPTERS,
+}
+
+TOKENIZE = {
+    "chat_template": "the model's own template is used",
+    "continue_final_message": "send the text as prompt",
+    "mm_processor_kwargs": _MEDIA,
+}
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "function_call": ("none",),
     "response_format": ({"type": "text"},),
     "guided_decoding_backend": ("auto",),
     "modalities": (["text"],),
-    "service_tier": ("auto", "default"),
     "length_penalty": (1, 1.0),
-    "top_logprobs": (0,),
-    "top_logprobs_num": (0,),
-    "logprob_start_len": (-1,),
+    "prompt_cache_retention": ("in_memory", "in-memory"),
+    "prompt_cache_options": ({"mode": "implicit"},),
+    "routed_experts_start_len": (0,),
+    "routed_experts_prompt_start": (0,),
+    "stream_interval": (1,),
+    "thinking_token_budget": (-1,),
 }
 """Values beyond null, false and empty ones that ask for nothing."""
 

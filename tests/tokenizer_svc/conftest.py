@@ -74,7 +74,7 @@ async def start_door(
     running: list[tuple[Context, asyncio.Task[None]]] = []
 
     async def start(replica: str = "t", **overrides: object) -> Context:
-        values: dict[str, object] = {"model": str(toy_model), "served_model_name": "toy", "cache_dir": tmp_path}
+        values: dict[str, object] = {"model": str(toy_model), "served_model_name": ("toy",), "cache_dir": tmp_path}
         values["drain_timeout"] = 0
         settings = Settings(
             **{"redis": redis_url, "namespace": namespace, "port": port, "replica": replica, **values, **overrides}  # type: ignore[arg-type]

@@ -35,28 +35,33 @@ async def stream(http: aiohttp.ClientSession, path: str, body: dict[str, Any]) -
 def anonymous(data: bytes) -> str:
     """Stream bytes without what differs between runs."""
     text = re.sub(r'"created":\d+', '"created":0', data.decode())
+    text = re.sub(r'"system_fingerprint":"fp_[0-9a-f]{10}"', '"system_fingerprint":"fp"', text)
     return re.sub(r'"id":"([a-z]+)-[0-9a-f]{16}"', r'"id":"\1-0"', text)
 
 
 async def test_chat_stream_bytes(http: aiohttp.ClientSession) -> None:
-    head = 'data: {"id":"chatcmpl-0","object":"chat.completion.chunk","created":0,"model":"toy",'
+    head = (
+        'data: {"id":"chatcmpl-0","object":"chat.completion.chunk","created":0,"model":"toy","system_fingerprint":"fp",'
+    )
     head += '"choices":[{"index":0,"delta":'
     assert anonymous(await stream(http, "/v1/chat/completions", {"model": "toy", "messages": HI})) == (
-        head + '{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}\n\n'
+        head + '{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]}\n\n'
         + head + '{"content":"Hello"},"logprobs":null,"finish_reason":null}]}\n\n'
         + head + '{"content":" wörld"},"logprobs":null,"finish_reason":null}]}\n\n'
-        + head + '{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
+        + head + '{},"logprobs":null,"finish_reason":"stop","stop_reason":null,"matched_stop":2}]}\n\n'
         + "data: [DONE]\n\n"
     )  # fmt: skip
 
 
 async def test_completion_stream_bytes_with_usage(http: aiohttp.ClientSession) -> None:
     body = {"prompt": "hi", "stream_options": {"include_usage": True}}
-    head = 'data: {"id":"cmpl-0","object":"text_completion","created":0,"model":"toy","choices":'
+    head = 'data: {"id":"cmpl-0","object":"text_completion","created":0,"model":"toy","system_fingerprint":"fp",'
+    head += '"choices":'
     assert anonymous(await stream(http, "/v1/completions", body)) == (
         head + '[{"index":0,"text":"Hello","logprobs":null,"finish_reason":null}],"usage":null}\n\n'
         + head + '[{"index":0,"text":" wörld","logprobs":null,"finish_reason":null}],"usage":null}\n\n'
-        + head + '[{"index":0,"text":"","logprobs":null,"finish_reason":"stop"}],"usage":null}\n\n'
+        + head + '[{"index":0,"text":"","logprobs":null,"finish_reason":"stop","stop_reason":null,'
+        '"matched_stop":2}],"usage":null}\n\n'
         + head + '[],"usage":{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5,'
         '"prompt_tokens_details":{"cached_tokens":2},"completion_tokens_details":{"forced_tokens":0,"reasoning_tokens":0}}}\n\n'
         + "data: [DONE]\n\n"
@@ -70,7 +75,7 @@ async def test_identity_is_the_same_on_every_chunk(http: aiohttp.ClientSession) 
     assert len({(c["id"], c["object"], c["created"], c["model"]) for c in chunks}) == 1
     assert chunks[0]["id"].startswith("chatcmpl-")
     assert [c["choices"][0]["index"] for c in chunks[:3]] == [0, 1, 2]
-    assert all(c["choices"][0]["delta"] == {"role": "assistant", "content": ""} for c in chunks[:3])
+    assert all(c["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None} for c in chunks[:3])
     assert all(c["usage"] is None for c in chunks[:-1])
     assert chunks[-1]["choices"] == []
 
@@ -259,7 +264,8 @@ async def test_texts_without_admitted_and_length(http: aiohttp.ClientSession, do
     downstream.script = length
     async with http.post("/v1/completions", json={"prompt": "hi", "max_tokens": 2}) as response:
         body = await response.json()
-    assert body["choices"] == [{"index": 0, "text": "ab", "logprobs": None, "finish_reason": "length"}]
+    stops = {"stop_reason": None, "matched_stop": None}
+    assert body["choices"] == [{"index": 0, "text": "ab", "logprobs": None, "finish_reason": "length", **stops}]
 
 
 async def redelivered(downstream: Downstream, generate: Generate) -> None:

@@ -29,7 +29,7 @@ PATHS = {"ChatRequest": "/v1/chat/completions", "CompletionRequest": "/v1/comple
 
 @pytest.fixture(scope="module")
 def described() -> dict[str, Any]:
-    return document(frozenset(OPERATIONS), Limits(), "toy")
+    return document(frozenset(OPERATIONS), Limits(), ("toy",))
 
 
 def test_the_document_is_valid(described: dict[str, Any]) -> None:
@@ -122,7 +122,7 @@ def cases(described: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
                     yield struct, field, value
 
 
-CASES = list(cases(document(frozenset(OPERATIONS), Limits(), "toy")))
+CASES = list(cases(document(frozenset(OPERATIONS), Limits(), ("toy",))))
 
 
 def test_there_are_bounds_to_try() -> None:
@@ -153,5 +153,5 @@ def test_bounds_are_those_of_the_limits(described: dict[str, Any]) -> None:
     assert {"type": "integer", "minimum": 1, "maximum": limits.max_n} in chat["n"]["anyOf"]
     assert chat["messages"]["maxItems"] == limits.max_messages
     assert {"type": "string", "minLength": 1, "maxLength": LIMITS.regex_bytes} in chat["regex"]["anyOf"]
-    changed = document(frozenset(OPERATIONS), Limits(max_n=7), "toy")
+    changed = document(frozenset(OPERATIONS), Limits(max_n=7), ("toy",))
     assert changed["components"]["schemas"]["ChatRequest"]["properties"]["n"]["anyOf"][0]["maximum"] == 7

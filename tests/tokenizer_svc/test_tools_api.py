@@ -108,7 +108,7 @@ async def test_the_deltas_of_a_call(http: aiohttp.ClientSession, downstream: Dow
     [generate] = downstream.generates.values()
     head = {"index": 0, "id": f"call_{generate.id:016x}_0", "type": "function"}
     assert found == [
-        (0, {"role": "assistant", "content": ""}, None),
+        (0, {"role": "assistant", "content": "", "refusal": None}, None),
         (0, {"content": "Let me see. "}, None),
         (0, {"tool_calls": [{**head, "function": {"arguments": "", "name": "get_weather"}}]}, None),
         (0, {"tool_calls": [{"index": 0, "function": {"arguments": '{"ci'}}]}, None),

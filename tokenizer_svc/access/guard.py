@@ -13,10 +13,10 @@ from aiohttp.typedefs import Handler, Middleware
 
 from shared.config import Settings
 from shared.exposure import is_loopback, public_host
-from tokenizer_svc.access.gate import Gate, Identity
+from tokenizer_svc.access.gate import PAGES, Gate, Identity
 from tokenizer_svc.access.hosts import Hosts, accepted_names, parse_hosts
 from tokenizer_svc.access.keyring import Keyring
-from tokenizer_svc.access.origins import Origins, parse_origins
+from tokenizer_svc.access.origins import Origins, is_visit, parse_origins
 from tokenizer_svc.access.tenants import Caller
 from tokenizer_svc.api_error import ApiError
 
@@ -66,15 +66,16 @@ def guard(access: Access) -> Middleware:
                 "what clients call it"
             )
             raise ApiError(421, message, code="unknown_host")
-        if not access.origins.permits(request.headers):
+        resource = request.match_info.route.resource
+        route = "" if resource is None else resource.canonical
+        if not access.origins.permits(request.headers) and not (route in PAGES and is_visit(request.headers)):
             message = (
                 "web pages of other origins may not use this server: name theirs with --cors-origins if they should"
             )
             raise ApiError(403, message, type="permission_error", code="foreign_origin")
         if request.method == "OPTIONS" and access.origins.allows(request.headers.get("Origin", "")):
             return web.Response(status=204, headers=access.origins.preflight())  # browsers ask without a key
-        resource = request.match_info.route.resource
-        request[_IDENTITY] = access.gate.admit("" if resource is None else resource.canonical, request.headers)
+        request[_IDENTITY] = access.gate.admit(route, request.headers)
         return await handler(request)
 
     return middleware

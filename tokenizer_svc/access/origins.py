@@ -55,6 +55,11 @@ class Origins:
         }
 
 
+def is_visit(headers: Mapping[str, str]) -> bool:
+    """Whether somebody follows a link or types an address: what comes is shown by itself, no other page reads it."""
+    return headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
+
+
 def _place(origin: str) -> str:
     """Host and port of an origin."""
     return origin.lower().partition("://")[2]

@@ -10,10 +10,24 @@ from collections.abc import Iterable
 
 from shared import columns
 from shared.protocol import Finish
+from tokenizer_svc.announcements import Announcement
 from tokenizer_svc.answers import Answer, Choice, Piece
 from tokenizer_svc.api_error import ApiError
 from tokenizer_svc.rendering import Rendering, whole_from
-from tokenizer_svc.resumable.entries import Claim, End, Entry, Fault, Gone, LoggedPiece, Progress, Record, Started
+from tokenizer_svc.resumable.entries import (
+    Announced,
+    Claim,
+    End,
+    Entry,
+    Fault,
+    Gone,
+    LoggedPiece,
+    Progress,
+    Record,
+    Started,
+    Unreadable,
+    announcement_of,
+)
 from tokenizer_svc.sse import split
 
 
@@ -25,7 +39,9 @@ class Fold:
         self.owner = record.owner
         self.detokenizer = record.detokenizer
         choices = [
-            Choice(each.id, index, each.prompt, each.prompt_tokens, context=columns.ints(each.context))
+            Choice(
+                each.id, index, each.prompt, each.prompt_tokens, _announcement(each), context=columns.ints(each.context)
+            )
             for index, each in enumerate(record.sequences)
         ]
         self.answer = Answer(choices, record.detokenizer, shares_id=record.shares_id)
@@ -69,6 +85,14 @@ class Fold:
         return Piece(
             choice, logged.text, tokens, choice.finish, choice.completion_tokens, choice.forced_tokens, logged.scores
         )
+
+
+def _announcement(announced: Announced) -> Announcement | None:
+    """How a choice was announced; None where only another release can say."""
+    try:
+        return announcement_of(announced)
+    except Unreadable:
+        return None
 
 
 def folded(record: Record, entries: Iterable[Entry]) -> Fold:

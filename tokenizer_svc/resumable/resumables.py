@@ -60,7 +60,9 @@ class Door(Protocol):
 
     limits: Limits
     metrics: Metrics
-    model: str
+
+    @property
+    def model(self) -> str: ...
 
     async def submit(
         self, drafts: Sequence[Draft], *, shares_id: bool, caller: Caller, keeping: Keeping | None = None
@@ -179,7 +181,7 @@ class Resumables:
                     client=opened.caller.turn,
                     owner=self._owner,
                     detokenizer=answer.detokenizer,
-                    model=self._door.model,
+                    model=asked.model or self._door.model,
                     arrived=time.time() - (time.perf_counter() - opened.arrived),
                     stream=asked.stream,
                     background=asked.background,

@@ -78,3 +78,13 @@ async def test_a_page_that_was_named(start_door: StartDoor, url: str) -> None:
         async with http.post("/v1/completions", json={"prompt": "a", "stream": True}, headers=key) as response:
             assert response.status == 200
             assert response.headers["Access-Control-Allow-Origin"] == "https://chat.example"
+
+
+async def test_links_of_other_pages_lead_to_the_pages_and_nowhere_else(http: aiohttp.ClientSession) -> None:
+    visit = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for path, status in (("/", 200), ("/docs", 200), ("/v1/models", 403), ("/flush_cache", 403)):
+        async with http.get(path, headers=visit) as response:
+            assert response.status == status, path
+    for dest in ("iframe", "script", "image"):
+        async with http.get("/", headers=visit | {"Sec-Fetch-Dest": dest}) as response:
+            assert response.status == 403, dest

@@ -14,14 +14,16 @@ import pytest_asyncio
 from aiohttp import web
 
 from shared.errors import UserError
-from shared.protocol import Abort, Flush, Generate
+from shared.protocol import Flush, Generate
 from shared.service import Context
 from tests.stack import free_port
 from tests.tokenizer_svc.conftest import StartDoor
 from tests.tokenizer_svc.downstream import Downstream, endless
-from tokenizer_svc.access.gate import FOR_ANYONE, Audience, audience_of
+from tokenizer_svc.access.gate import FOR_ANYONE, PAGES, Audience, audience_of
+from tokenizer_svc.pages.routes import CHAT, DOCS, FILES, files
 
 ALICE, BOB, OPERATOR = "secret-of-alice", "secret-of-bob", "secret-of-operators"
+SHOWN = {file.body for file in files().values()}
 KEYS = f"alice:{ALICE},bob:{BOB}"
 
 
@@ -70,7 +72,12 @@ async def test_every_route_is_closed_without_a_key(apps: list[web.Application], 
     tried = 0
     for method, path in sorted(routes(app)):
         for headers in ({}, bearer("secret-of-nobody"), {"x-api-key": "nope"}, {"Authorization": f"Basic {ALICE}"}):
-            async with http.request(method, path.replace("{model}", "toy"), headers=headers) as response:
+            filled = path.replace("{model}", "toy").replace("{name}", "chat.js")
+            async with http.request(method, filled, headers=headers) as response:
+                if path in PAGES:
+                    assert response.status == 200, path
+                    assert method == "HEAD" or await response.read() in SHOWN, "the same files for everybody"
+                    continue
                 if path in FOR_ANYONE:
                     assert response.status in {200, 503}, path  # whether it is ready is another matter
                     assert method == "HEAD" or set(await response.json()) <= {"status", "ready"}, (
@@ -87,7 +94,18 @@ async def test_every_route_is_closed_without_a_key(apps: list[web.Application], 
     assert {path for _, path in routes(app)} >= {"/v1/chat/completions", "/v1/completions", "/generate", "/metrics"}
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing/here", "/health/", "/ready/../metrics", "/v1/models/../../metrics"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/docs/",
+        "/pages/",
+        "/pages/../metrics",
+        "/nothing/here",
+        "/health/",
+        "/ready/../metrics",
+        "/v1/models/../../metrics",
+    ],
+)
 async def test_what_is_no_route_is_closed_too(http: aiohttp.ClientSession, path: str) -> None:
     async with http.get(path) as response:
         assert response.status == 401
@@ -104,7 +122,10 @@ async def test_every_operators_route_is_closed_to_tenants(
 ) -> None:
     [app] = apps
     closed = [(method, path) for method, path in routes(app) if audience_of(path) is Audience.OPERATORS]
-    assert {path for _, path in closed} == {"/metrics", "/server_info", "/flush_cache"}
+    assert {path for _, path in closed} == {
+        *("/metrics", "/server_info", "/get_server_info", "/flush_cache"),
+        *("/pause_generation", "/continue_generation"),
+    }
     for method, path in closed:
         async with http.request(method, path, headers=bearer(ALICE)) as response:
             assert response.status == 403, path
@@ -167,7 +188,7 @@ async def test_tenants_abort_their_own_requests_only(http: aiohttp.ClientSession
         first, second = downstream.generates
         await abort(first, BOB)
         await abort(second, ALICE)
-        await downstream.until(lambda: downstream.received(Abort) == [Abort(second, notify=True)])
+        await downstream.until(lambda: downstream.aborted == {second})
         await abort(first, OPERATOR)
         assert (await response.read()).endswith(b"data: [DONE]\n\n")
 
@@ -237,7 +258,7 @@ async def test_names_that_a_page_made_lead_here(start_door: StartDoor, url: str)
     await start_door(allowed_hosts="llm.example")
     async with aiohttp.ClientSession(url) as http:
         for name in ("localhost", "127.0.0.1:1", "LLM.example:443"):
-            async with http.get("/health", headers={"Host": name}) as response:
+            async with http.get("/ping", headers={"Host": name}) as response:
                 assert response.status == 200, name
         for path in ("/health", "/v1/models", "/nothing"):
             async with http.get(path, headers={"Host": "evil.example"}) as response:
@@ -249,13 +270,14 @@ async def test_an_old_client_needs_no_name(door: Context, port: int) -> None:
     """HAProxy's health checks are such."""
     for version, status in (("1.0", b"200"), ("1.1", b"400")):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(f"GET /health HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET /ping HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
         assert (await reader.read()).split(b" ")[1] == status
         writer.close()
         await writer.wait_closed()
 
 
 def test_every_audience_is_decided() -> None:
+    assert {CHAT, DOCS, FILES} == PAGES
     assert audience_of("/admin/pause") is Audience.OPERATORS
     assert audience_of("/some/new/route") is Audience.TENANTS
     assert audience_of("") is Audience.TENANTS

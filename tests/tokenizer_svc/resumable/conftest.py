@@ -151,7 +151,7 @@ async def doors(
     monkeypatch.setattr(service, "_FOLLOW_MS", 20)
     monkeypatch.setattr("tokenizer_svc.service._STOP_GRACE_S", 0.1)
     settings = Settings(
-        model=str(toy_model), served_model_name="toy", cache_dir=tmp_path, redis=redis_url, namespace=namespace
+        model=str(toy_model), served_model_name=("toy",), cache_dir=tmp_path, redis=redis_url, namespace=namespace
     )
     doors = Doors(settings, monkeypatch)
     yield doors

@@ -1,0 +1,1 @@
+"""Pages for people: a chat and the API's documentation. Static files, the same for everybody; no build step."""
