@@ -134,6 +134,9 @@ class Settings:
     resume_grace: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 60
     """Seconds for which a resumable request goes on after its client was cut off, waiting for it to come back."""
 
+    response_keep: Annotated[int, Parameter(group=_SERVER, validator=_NATURAL)] = 3600
+    """How long, in seconds, responses of /v1/responses are kept, to be fetched and continued; 0: none is."""
+
     resume_keep: Annotated[int, Parameter(group=_SERVER, validator=_POSITIVE)] = 600
     """Seconds for which the answer to a resumable or background request is kept after its end."""
 

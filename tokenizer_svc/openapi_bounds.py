@@ -10,8 +10,10 @@ from typing import Any
 
 from shared.grammar import Whitespace
 from shared.protocol import Jump
+from tokenizer_svc.anthropic_api.forms import messages_forms
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.limits import Limits
+from tokenizer_svc.responses_api.forms import responses_forms
 from tokenizer_svc.stop_regex import STOP_REGEX_LIMITS
 from tokenizer_svc.template_variables import EFFORTS, VERBOSITIES
 
@@ -185,6 +187,8 @@ def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
         ("DetokenizeRequest", "tokens"): {"anyOf": [_IDS, lists]},
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
+        **messages_forms(limits),
+        **responses_forms(limits),
     }
 
 
