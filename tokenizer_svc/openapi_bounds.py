@@ -119,6 +119,12 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "grammar": lark,
         "ebnf": lark,
         "guided_grammar": lark,
+        "bad_words": {
+            "array": {
+                "maxItems": grammar.bad_words,
+                "items": {"type": "string", "minLength": 1, "maxLength": grammar.bad_word},
+            }
+        },
         "choice": _texts(grammar.enum_values),
         "guided_choice": _texts(grammar.enum_values),
         "json_schema": schema,
