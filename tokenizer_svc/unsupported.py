@@ -31,8 +31,6 @@ COMMON = {
     "logits_processors": "use logit_bias",
     "custom_logit_processor": "use logit_bias",
     "allowed_token_ids": "use logit_bias",
-    "bad_words": "use logit_bias",
-    "stop_regex": "use stop",
     "return_hidden_states": "hidden states are not served",
     "structural_tag": _STRUCTURE,
     "guided_decoding_backend": _INTERNAL,
