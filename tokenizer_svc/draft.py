@@ -1,9 +1,11 @@
-"""A sequence to generate, as it comes out of validation. No logic."""
+"""A sequence to generate, as it comes out of validation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from shared.protocol import Sampling
 from tokenizer_svc.structure import Structure
@@ -29,3 +31,10 @@ class Draft(NamedTuple):
     priority: int
     structure: Structure | None = None  # what its output obeys; ``sampling`` names it, too
     timeout_s: float = 0.0  # after which nobody wants an answer; 0: never
+    names: tuple[str, ...] = ()  # that its client gave it
+
+
+def within(draft: Draft, max_tokens: int) -> Draft:
+    """The same sequence with at most so many tokens."""
+    most = min(draft.sampling.max_tokens, max_tokens)
+    return draft._replace(sampling=msgspec.structs.replace(draft.sampling, max_tokens=most))

@@ -28,6 +28,9 @@ class Limits(msgspec.Struct, frozen=True):
     max_parts: int = 1024  # of one message
     max_sequences: int = 128  # answers to one HTTP request: prompts times n
     max_n: int = 64
+    max_inputs: int = 2048  # texts of one request for vectors or scores
+    max_native_logprobs: int = 128  # likeliest tokens beside each token
+    max_logprob_ids: int = 1024  # tokens whose log-probabilities are wanted whatever they are
     max_stop_strings: int = 16
     max_stop_length: int = 256
     max_stop_ids: int = 128
@@ -45,7 +48,6 @@ class Limits(msgspec.Struct, frozen=True):
     max_metadata: int = 16
     max_metadata_key: int = 64
     max_logprobs: int = 20  # of the likeliest tokens at a position
-    max_logprob_ids: int = 128
     priority: int = 2**31 - 1  # either side of 0
     max_timeout_s: float = 86400.0
     min_seed: int = -(2**63)
@@ -56,6 +58,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_tool_calls: int = 128  # in one message
     thread_from: int = 20_000  # longer texts are tokenised in a thread, so that the loop goes on
     resumable_sequences: int = 16  # answers to one HTTP request that is kept
+    response_keep_s: int = 3600  # for which a response that is stored can be fetched and continued; 0: none is stored
     resumable_bytes: int = 16 * 2**20  # of what is kept of one request's answers
     send_buffer_bytes: int = 32 * 1024  # of a connection, in the system, which takes twice that
     unread_bytes: int = 160 * 1024  # that may wait for a client to read, before it is cut off
@@ -72,4 +75,4 @@ class Limits(msgspec.Struct, frozen=True):
             body_bytes = parse_bytes(settings.max_body)
         except ValueError as error:
             raise UserError(f"--max-body: {error}") from error
-        return cls(body_bytes=body_bytes, connections=settings.max_connections)
+        return cls(body_bytes=body_bytes, connections=settings.max_connections, response_keep_s=settings.response_keep)
