@@ -15,6 +15,7 @@ import pydantic
 from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from openai.types import Completion, CompletionChoice, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.completion_choice import Logprobs
 from openai.types.responses import Response, ResponseStreamEvent
 
 from tests.clients.exchanges import Event, Exchange, events
@@ -22,7 +23,22 @@ from tests.clients.exchanges import Event, Exchange, events
 DONE = "[DONE]"
 
 
-class _TextChoiceOfChunk(CompletionChoice):
+class _TextScores(Logprobs):
+    """With ``echo`` nothing stands before the first token: OpenAI answers null there, which the model leaves out."""
+
+    token_logprobs: list[float | None] | None = None  # type: ignore[assignment]
+    top_logprobs: list[dict[str, float] | None] | None = None  # type: ignore[assignment]
+
+
+class _TextChoice(CompletionChoice):
+    logprobs: _TextScores | None = None
+
+
+class _Text(Completion):
+    choices: list[_TextChoice]  # type: ignore[assignment]
+
+
+class _TextChoiceOfChunk(_TextChoice):
     """The package has no model of a completion's chunks: they are completions whose choices may go on."""
 
     finish_reason: Literal["stop", "length", "content_filter"] | None  # type: ignore[assignment]
@@ -111,7 +127,11 @@ def _completion(exchange: Exchange) -> Iterator[str]:
     if exchange.streamed:
         yield from _chunks(exchange, list(events(exchange.answer)), _TextChunk)
     else:
-        yield from _against(Completion, exchange.answer)
+        yield from _against(_Text, exchange.answer)
+        for choice in json.loads(exchange.answer)["choices"]:
+            scores = (choice["logprobs"] or {}).get("token_logprobs") or []
+            if None in scores[bool(exchange.asked.get("echo")) :]:
+                yield "a token without a log-probability that is not the first of an echoed prompt"
 
 
 def _chunks(exchange: Exchange, found: Sequence[Event], kind: Any) -> Iterator[str]:
