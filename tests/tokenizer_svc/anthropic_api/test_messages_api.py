@@ -273,7 +273,8 @@ async def test_turns_of_one_role_are_one(
 IMAGE: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": None}, "max_tokens"),
-    ({"max_tokens": 0}, "max_tokens must be at least 1"),
+    ({"max_tokens": -1}, "max_tokens must be at least 0"),
+    ({"output_config": {"effort": "huge"}}, "output_config.effort must be"),
     ({"messages": []}, "messages is empty"),
     ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content[0].type"),
     ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages[0].content[0].type"),
