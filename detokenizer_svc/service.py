@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -17,7 +18,7 @@ from detokenizer_svc.tracing import TextSpans
 from shared import columns
 from shared.bus import Entry, Reader
 from shared.config import WORKER
-from shared.cursors import START, entry_key
+from shared.cursors import START, entry_key, seconds_of
 from shared.metrics import MICROS, SECONDS
 from shared.model_files import locate
 from shared.protocol import Abort, Opened, Restate, Restated, Step, Track, Untrack
@@ -110,8 +111,10 @@ class _Service:
     async def _write(self, output: Output, entries: list[Entry]) -> None:
         names = self._bus.names
         writes = self._bus.transaction()
+        steps = [entry.id for entry in entries if entry.stream == self._steps]
+        stepped = seconds_of(steps[-1]) if steps else 0.0
         for replica, texts in output.texts.items():
-            writes.append(names.texts(replica), texts)
+            writes.append(names.texts(replica), msgspec.structs.replace(texts, stepped=stepped))
         if output.restate:
             log.warning("tokens missing, asking the scheduler for them", requests=len(output.restate))
             writes.append(names.requests, Restate(columns.uint64(output.restate)))
@@ -122,7 +125,6 @@ class _Service:
         await writes.commit()
         if self._spans is not None:
             self._spans.wrote(output.texts.values(), time.time_ns())
-        steps = [entry.id for entry in entries if entry.stream == self._steps]
         if steps:
             self._metrics.hop.observe(max(0.0, time.time() - entry_key(steps[0])[0] / 1000))
 

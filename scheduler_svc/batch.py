@@ -163,6 +163,27 @@ class Batch:
             self._planned(request, end)
         return draft.plan()
 
+    def plan_releases(self, *, retract: bool) -> Plan | None:
+        """The next plan while nothing is to be computed. ``retract``: rows go back to the queue as soon as they may."""
+        if retract:
+            for row in [row for row in self._rows if row.chunk_seq <= self.acknowledged]:
+                self._preempt(row)
+        if not self._releases:
+            return None
+        draft = Draft(self.epoch, self.seq + 1)
+        for id in self._releases:
+            draft.release(id)
+        self._releases = []
+        self.seq = draft.seq
+        return draft.plan()
+
+    @property
+    def is_still(self) -> bool:
+        """The worker computes nothing that was planned, and no row has slots to go on by itself."""
+        if self._releases or self._ending or self._preempted or self._chunk_plans:
+            return False
+        return all(row.state is not State.DECODING or row.wanted >= row.limit for row in self._rows)
+
     def check(self, requests: Iterable[Request]) -> None:
         """Prove the accounts right, given all live requests. Raises AssertionError."""
         holders = [*self._rows, *self._ending]

@@ -13,12 +13,30 @@ from scheduler_svc.deadlines import Deadlines
 from scheduler_svc.ended import Ended, Ending
 from scheduler_svc.limits import Limits
 from scheduler_svc.outbox import Outbox
+from scheduler_svc.pauses import ABORTED_BY_PAUSE, Pauses, fits
 from scheduler_svc.request import Request, State, seniority
 from scheduler_svc.stats import Stats
 from scheduler_svc.steady import SteadySteps
 from scheduler_svc.tenants import Tenants
 from shared import columns
-from shared.protocol import Aborted, Failed, Failure, Finish, Flush, Flushed, Generate, ModelCard, Plan, Restated, Step
+from shared.protocol import (
+    Aborted,
+    AbortMany,
+    Failed,
+    Failure,
+    Finish,
+    Flush,
+    Flushed,
+    Generate,
+    ModelCard,
+    Pause,
+    Paused,
+    PauseMode,
+    Plan,
+    Restated,
+    Resume,
+    Step,
+)
 
 _POISONOUS = "the worker died twice of this request, which ends it: the worker's log says how"
 _OUTCOMES = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.ABORT: "abort"}
@@ -40,6 +58,7 @@ class Scheduler:
         self._deadlines = Deadlines(self._requests)
         self._submitted = 0
         self._ended = Ended()
+        self._pauses = Pauses()
         self.torn = False  # steps were lost: rows are ahead of what is known of them, until the next epoch
 
     @property
@@ -94,16 +113,22 @@ class Scheduler:
         reason = f"{self.waiting - 1} requests are waiting, {self._limits.max_queue} may: try again later"
         self._fail(request, Failure.QUEUE_FULL, reason)
 
-    def abort(self, id: int, *, notify: bool = False) -> None:
-        """End a request early. Unknown ones are ignored."""
+    def abort(self, id: int, *, notify: bool = False, message: str = "") -> None:
+        """End a request early; ``message`` is for its client. Unknown ones are ignored."""
         self._settle_for_good()
         request = self._requests.get(id)
         if request is None:
             return
         if notify:
-            self.outbox.reply(request.generate.reply_to, Aborted(id))
+            self.outbox.reply(request.generate.reply_to, Aborted(id, message))
         self._withdraw(request)
         self._end(request, "abort")
+
+    def abort_many(self, asked: AbortMany) -> None:
+        """End all requests that fit."""
+        for request in tuple(self._requests.values()):
+            if fits(request.generate, asked):
+                self.abort(request.id, notify=True, message=asked.message)
 
     def end_orphans(self, owner: str, away_s: float, patience_s: float) -> int:
         """End the requests of a replica that is gone for so long, but for those that may wait longer; how many."""
@@ -139,6 +164,26 @@ class Scheduler:
         """Drop what is cached and in no request's use."""
         pages = self.batch.cache.flush() if self.batch else 0
         self.outbox.reply(flush.reply_to, Flushed(flush.nonce, pages))
+
+    @property
+    def paused(self) -> PauseMode | None:
+        return self._pauses.mode
+
+    def restore_pause(self, mode: PauseMode) -> None:
+        """An earlier process of this name was pausing."""
+        self._pauses.mode = mode
+
+    def pause(self, pause: Pause) -> None:
+        """Plan nothing but releases; ``plan`` answers as soon as nothing is computed any more."""
+        self._settle_for_good()
+        if pause.mode is PauseMode.ABORT:
+            self.abort_many(AbortMany(message=ABORTED_BY_PAUSE))
+        self._pauses.begin(pause)
+
+    def resume(self, resume: Resume) -> None:
+        """Go on where ``pause`` stopped."""
+        for asked in (*self._pauses.end(), resume):
+            self.outbox.reply(asked.reply_to, Paused(asked.nonce, None))
 
     def restate(self, ids: Sequence[int]) -> None:
         """Say what the tokens of these requests are. Unknown ones are ignored."""
@@ -207,10 +252,22 @@ class Scheduler:
 
     def plan(self, now: float) -> Plan | None:
         """The next plan, None if there is nothing to tell the worker now."""
+        if self._pauses.mode is not None:
+            return self._plan_pause(self._pauses.mode)
         if self.batch is None or self._suspended or self.batch.content:
             return None
         self._settle()
         return self.batch.plan(now)
+
+    def _plan_pause(self, mode: PauseMode) -> Plan | None:
+        plan = None
+        self._settle()
+        if self.batch is not None and not self._suspended:
+            plan = self.batch.plan_releases(retract=mode is not PauseMode.IN_PLACE)
+        if plan is None and (self.batch is None or self._suspended or self.batch.is_still):
+            for asked in self._pauses.answered():
+                self.outbox.reply(asked.reply_to, Paused(asked.nonce, mode))
+        return plan
 
     @property
     def ease_s(self) -> float:

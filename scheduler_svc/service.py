@@ -28,15 +28,19 @@ from shared.cursors import START
 from shared.errors import UserError
 from shared.protocol import (
     Abort,
+    AbortMany,
     Flush,
     Generate,
     Hello,
     Message,
     Open,
     Opened,
+    Pause,
+    PauseMode,
     Plan,
     ProtocolError,
     Restate,
+    Resume,
     Step,
     decode,
     encode,
@@ -51,6 +55,7 @@ _EASE_S = 0.025  # how long steps lie unread, at most, where nobody waits for wh
 _BLOCK_MS = 1000
 _CHORES_S = 1.0  # how often streams are trimmed and front doors counted
 _AUDIT_S = 30.0  # 0.1 ms for 3,000 pages, 7 for 64,000
+_PAUSE_MODE = "mode"  # the one field of the hash `pause`
 _PATIENCE_S = 10.0  # how long a front door may be away before its requests end, if they ask for no longer
 
 
@@ -79,6 +84,7 @@ class Service:
         self._log = StepLog()
         self._trimming = Trimming()
         self._asked: int | None = None  # the epoch asked for and not opened yet
+        self._recorded_pause: PauseMode | None = None  # as it is kept for the next process
         self._epoch: int | None = None  # the epoch opened last
         self._chores_at = 0.0
         self._audited_at = 0.0
@@ -136,6 +142,7 @@ class Service:
         announced = await self._bus.range(self._requests)
         live = await self._bus.hash(self._bus.names.live)
         steps = await self._bus.range(self._steps)
+        await self._recover_pause()
         for generate in _decoded(live):
             self._scheduler.submit(generate, now, restored=True)
             if self._spans is not None:
@@ -157,6 +164,14 @@ class Service:
             await self._open(self._log.hello)
         cursors = {self._requests: announced[-1].id if announced else START, self._steps: last}
         return Reader(self._bus, [self._requests, self._steps], cursors)
+
+    async def _recover_pause(self) -> None:
+        kept = (await self._bus.hash(self._bus.names.pause)).get(_PAUSE_MODE, b"").decode()
+        if kept in list(PauseMode):
+            log.warning("still pausing: POST /continue_generation ends it", mode=kept)
+            self._recorded_pause = PauseMode(kept)
+            self._context.paused = kept
+            self._scheduler.restore_pause(self._recorded_pause)
 
     def _on_card(self, payload: bytes) -> None:
         """The worker's Hello as it is kept besides the step log, in case that was trimmed."""
@@ -185,6 +200,8 @@ class Service:
         writes = self._bus.transaction()
         for generate in live:
             writes.put(self._bus.names.live, str(generate.id), encode(generate))
+        if (pause := self._scheduler.paused) is not None:
+            writes.put(self._bus.names.pause, _PAUSE_MODE, pause.encode())
         await writes.commit()
         if self._log.hello is not None:
             await self._open(self._log.hello)
@@ -213,8 +230,16 @@ class Service:
                 self._scheduler.submit(message, now)
                 if self._spans is not None:
                     self._spans.announced(message, time.time_ns())
-            case Abort(id, notify):
-                self._scheduler.abort(id, notify=notify)
+            case Abort(id, notify, why):
+                self._scheduler.abort(id, notify=notify, message=why)
+            case AbortMany():
+                self._scheduler.abort_many(message)
+            case Pause():
+                log.info("pausing", mode=message.mode)
+                self._scheduler.pause(message)
+            case Resume():
+                log.info("going on after a pause")
+                self._scheduler.resume(message)
             case Flush():
                 self._scheduler.flush(message)
             case Restate(ids):
@@ -265,8 +290,13 @@ class Service:
 
     async def _commit(self, plans: list[Plan], cursor: str) -> None:
         """Make a round known: replies, then what ended, then plans, all or nothing."""
-        if not plans and self._scheduler.outbox.empty:
+        pause = self._scheduler.paused
+        if not plans and self._scheduler.outbox.empty and pause is self._recorded_pause:
             return
+        if pause is not self._recorded_pause:  # front doors know of it before they are answered
+            self._context.paused = pause or ""
+            with contextlib.suppress(Unavailable):
+                await self._context.beat(with_metrics=False)
         outgoing = self._scheduler.outbox.drain()
         if self._spans is not None:
             self._trace(self._spans, outgoing.ended, plans)
@@ -276,6 +306,10 @@ class Service:
         for restated in outgoing.restated:
             transaction.append(self._steps, restated)
         transaction.remove(self._bus.names.live, map(str, outgoing.ended))
+        if pause is None:
+            transaction.remove(self._bus.names.pause, [_PAUSE_MODE] if self._recorded_pause else [])
+        elif pause is not self._recorded_pause:
+            transaction.put(self._bus.names.pause, _PAUSE_MODE, pause.encode())
         before = len(transaction)
         for plan in plans:
             transaction.append(self._plans, plan)
@@ -286,6 +320,7 @@ class Service:
             self._trimming.planned(plan.seq, entry_id)
         for id in outgoing.ended:
             self._trimming.ended(id)
+        self._recorded_pause = pause
 
     def _trace(self, spans: RequestSpans, ended: list[int], plans: list[Plan]) -> None:
         now_ns = time.time_ns()

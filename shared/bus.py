@@ -62,6 +62,7 @@ class Names:
         self.metrics = f"{prefix}:metrics"
         self.dead = f"{prefix}:dead"
         self.mark = f"{prefix}:mark"
+        self.pause = f"{prefix}:pause"
         self.resumable = f"{prefix}:resumable"
         self.readers = f"{prefix}:readers"
 

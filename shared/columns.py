@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Int32 = NDArray[np.int32]
 UInt64 = NDArray[np.uint64]
 UInt8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
 
 
 def int32(values: Iterable[int]) -> bytes:
@@ -41,6 +42,11 @@ def as_uint64(data: bytes) -> UInt64:
 def as_uint8(data: bytes) -> UInt8:
     """A read-only view of bytes."""
     return np.frombuffer(data, dtype="u1")
+
+
+def as_float32(data: bytes) -> Float32:
+    """A read-only view of packed float32."""
+    return np.frombuffer(data, dtype="<f4")
 
 
 def ints(data: bytes) -> list[int]:

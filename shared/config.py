@@ -104,7 +104,21 @@ class Settings:
     drain_timeout: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 30
     """Seconds that running answers may take when a front door is told to stop; new requests are refused meanwhile."""
 
-    tool_format: Annotated[Literal["auto", "hermes", "llama3-json"], Parameter(group=_SERVER)] = "auto"
+    tool_format: Annotated[
+        Literal[
+            "auto",
+            "hermes",
+            "llama3-json",
+            "mistral",
+            "mistral-args",
+            "pythonic",
+            "qwen3-coder",
+            "glm",
+            "deepseek-v3",
+            "deepseek-v3.1",
+        ],
+        Parameter(group=_SERVER),
+    ] = "auto"
     """How the model writes calls of tools; auto goes by its chat template, and takes hermes where that says nothing."""
 
     reasoning_format: Annotated[Literal["auto", "none", "think", "mistral", "seed-oss"], Parameter(group=_SERVER)] = (
@@ -112,6 +126,10 @@ class Settings:
     )
     """Between which marks the model thinks aloud, which becomes `reasoning_content` of its answers; auto goes by its
     chat template, none leaves it in their content."""
+
+    embedding_pooling: Annotated[Literal["last", "mean"], Parameter(group=_SERVER)] = "last"
+    """How the vectors of a text's tokens become one at /v1/embeddings, where a request does not say: last takes that of
+    its last token, which alone has seen all others."""
 
     resume_grace: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 60
     """Seconds for which a resumable request goes on after its client was cut off, waiting for it to come back."""

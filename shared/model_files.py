@@ -33,13 +33,23 @@ class ModelFiles(NamedTuple):
     """A model on this machine."""
 
     name: str
-    """What it is called in the API unless the operator chooses another name."""
+    """As :func:`name_of` has it."""
 
     format: Literal["huggingface", "gguf", "dummy"]
     """huggingface: `path` is a directory with config.json and safetensors; gguf: `path` is one file; dummy: `path` is
     a directory with config.json, and weights are random."""
 
     path: Path
+
+
+def name_of(model: str) -> str:
+    """What a model is called in the API unless the operator chooses another name; it need not be there."""
+    if model.startswith(shapes.PREFIX):
+        return model.removeprefix(shapes.PREFIX)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path.resolve().name
+    return path.stem if path.is_file() else model
 
 
 def locate(model: str, cache: Path, load_format: LoadFormat = "auto") -> ModelFiles:
@@ -57,9 +67,9 @@ def locate(model: str, cache: Path, load_format: LoadFormat = "auto") -> ModelFi
         return _packaged()
     path = Path(model).expanduser()
     if path.is_dir():
-        return ModelFiles(path.resolve().name, "huggingface", _checked_directory(path))
+        return ModelFiles(name_of(model), "huggingface", _checked_directory(path))
     if path.is_file():
-        return ModelFiles(path.stem, "gguf", _checked_gguf(path))
+        return ModelFiles(name_of(model), "gguf", _checked_gguf(path))
     if _is_hub_id(model):
         return ModelFiles(model, "huggingface", _from_hub(model, cache, _HUB_PATTERNS, _checked_directory))
     raise UserError(
@@ -80,7 +90,7 @@ def _shape(name: str, cache: Path, load_format: LoadFormat) -> ModelFiles:
 def _without_weights(model: str, cache: Path) -> ModelFiles:
     path = Path(model).expanduser()
     if path.is_dir():
-        return ModelFiles(path.resolve().name, "dummy", _checked_config(path))
+        return ModelFiles(name_of(model), "dummy", _checked_config(path))
     if _is_hub_id(model):
         return ModelFiles(model, "dummy", _from_hub(model, cache, _HUB_WITHOUT_WEIGHTS, _checked_config))
     raise UserError(

@@ -69,6 +69,14 @@ class Jump(enum.StrEnum):
     OFF = "off"
 
 
+class PauseMode(enum.StrEnum):
+    """What becomes of requests under way while nothing is computed."""
+
+    ABORT = "abort"  # they end
+    RETRACT = "retract"  # they go back to the queue, and their KV can be dropped
+    IN_PLACE = "in_place"  # they keep their rows and their KV
+
+
 class Pooling(enum.IntEnum):
     """How the vectors of a prompt's tokens become one."""
 
@@ -154,6 +162,7 @@ class Generate(Wire, frozen=True, tag=1):
     deadline: Finite = 0.0  # unix seconds after which nobody wants an answer; 0: never
     grace_s: Finite = 0.0  # how long it goes on after its front door is gone
     trace: str = ""  # its place in a trace, as a W3C traceparent; empty: not traced
+    names: tuple[str, ...] = ()  # by which its client may end it, besides the id
 
 
 class Abort(Wire, frozen=True, tag=2):
@@ -164,6 +173,7 @@ class Abort(Wire, frozen=True, tag=2):
 
     id: Natural
     notify: bool = False
+    message: str = ""  # why, for the client
 
 
 class Flush(Wire, frozen=True, tag=3):
@@ -179,7 +189,33 @@ class Restate(Wire, frozen=True, tag=4):
     ids: bytes  # uint64
 
 
-ToScheduler = Generate | Abort | Flush | Restate
+class Pause(Wire, frozen=True, tag=5):
+    """Compute nothing until Resume; requests are taken and wait. Answered with Paused once nothing is computed."""
+
+    nonce: Natural
+    reply_to: str
+    mode: PauseMode = PauseMode.ABORT
+
+
+class Resume(Wire, frozen=True, tag=6):
+    """Go on; answered with Paused."""
+
+    nonce: Natural
+    reply_to: str
+
+
+class AbortMany(Wire, frozen=True, tag=7):
+    """End several requests as by Abort with ``notify``: all that fit what is given.
+
+    Those of a tenant are those on its account, or on one that begins with its name and a slash.
+    """
+
+    tenant: str | None = None
+    name: str | None = None
+    message: str = ""
+
+
+ToScheduler = Generate | Abort | Flush | Restate | Pause | Resume | AbortMany
 
 
 # --- `plans:{w}`: scheduler_svc -> gpu_worker -----------------------------------------------------
@@ -378,6 +414,7 @@ class Texts(Wire, frozen=True, tag=40):
     forced: bytes = b""  # int32, per row: tokens up to its end that the grammar forced; empty where none is
     scores: tuple[Scores, ...] = ()  # see below
     vectors: tuple[Vector, ...] = ()  # come with the end of their request
+    stepped: Finite = 0.0  # unix seconds at which the last of the steps was written; 0: not known
 
 
 class Admitted(Wire, frozen=True, tag=41):
@@ -391,6 +428,7 @@ class Aborted(Wire, frozen=True, tag=42):
     """The request ended because of an Abort with ``notify``."""
 
     id: Natural
+    message: str = ""  # that of the Abort
 
 
 class Failed(Wire, frozen=True, tag=43):
@@ -408,11 +446,18 @@ class Flushed(Wire, frozen=True, tag=44):
     pages: Natural
 
 
-ToFrontDoor = Texts | Admitted | Aborted | Failed | Flushed
+class Paused(Wire, frozen=True, tag=45):
+    """Answer to Pause and to Resume: whether the scheduler is pausing now."""
+
+    nonce: Natural
+    mode: PauseMode | None
+
+
+ToFrontDoor = Texts | Admitted | Aborted | Failed | Flushed | Paused
 
 Message = (
-    Generate | Abort | Flush | Restate | Open | Plan | Hello | Opened | Step | Restated | Track | Untrack
-    | Texts | Admitted | Aborted | Failed | Flushed
+    Generate | Abort | Flush | Restate | Pause | Resume | AbortMany | Open | Plan | Hello | Opened | Step | Restated
+    | Track | Untrack | Texts | Admitted | Aborted | Failed | Flushed | Paused
 )  # fmt: skip
 
 _FINISHES = {"finishes": max(Finish)}

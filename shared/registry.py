@@ -48,6 +48,7 @@ class Pulse(msgspec.Struct, frozen=True):
     detail: str = ""  # for people: what it is loading, and how far
     watermark: str = START  # the oldest entry of the step log that this reader still needs
     waiting: int = 0  # requests in the scheduler's queue
+    paused: str = ""  # how the scheduler pauses, if it does
 
     @property
     def field(self) -> str:

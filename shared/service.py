@@ -49,6 +49,7 @@ class Context:
         self.data_lost = DataLoss()  # for the service to mend
         self.watermark = START
         self.waiting = 0  # requests, for the pulse
+        self.paused = ""  # how, likewise
         self.rounds = Rounds()  # of the service's main loop
         self._watch = Watch(self.rounds, settings.step_timeout)
         self._stuck: Stuck | None = None
@@ -75,6 +76,7 @@ class Context:
             detail=detail,
             watermark=self.watermark,
             waiting=self.waiting,
+            paused=self.paused,
         )
 
     async def announce(self, state: State, detail: str = "") -> None:

@@ -49,6 +49,7 @@ class Tokenizer:
         self._is_byte_level = isinstance(backend.decoder, decoders.ByteLevel)
         self._token_bytes = cache(self._spell)
         self._shown_bytes = cache(self._spell_shown)
+        self.special_tokens = dict(special_tokens)
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
         self.eos_ids = tuple(sorted(set(eos_ids)))
         self.bos_id = backend.token_to_id(special_tokens["bos_token"]) if "bos_token" in special_tokens else None
@@ -158,6 +159,10 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of some ids; bytes that are no UTF-8 become U+FFFD."""
         return self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+
+    def written(self, ids: Sequence[int]) -> list[str]:
+        """Some ids as the vocabulary writes them, such as ``Ġthe``; empty for an id beyond it."""
+        return [self._backend.id_to_token(id) or "" for id in ids]
 
     def stream(self, context_ids: Sequence[int], skip_special_tokens: bool) -> TextStream:
         """Turns ids into text as they come. ``context_ids``: the last few ids before the first."""

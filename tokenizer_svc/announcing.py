@@ -39,6 +39,7 @@ def announcement(id: int, draft: Draft, namespace: str, sender: Sender, now: flo
         tenant=sender.tenant,
         deadline=now + draft.timeout_s if draft.timeout_s else 0.0,
         grace_s=sender.grace_s,
+        names=draft.names,
         trace=sender.trace,
     )
     prompt_len, scoring = len(draft.input_ids), draft.sampling.scoring

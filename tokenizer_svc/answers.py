@@ -13,6 +13,7 @@ from typing import NamedTuple
 from shared.protocol import Failed, Failure, Finish, Scores, Vector
 from shared.scores import joined, part, size_of
 from tokenizer_svc.announcements import Announcement
+from tokenizer_svc.times import Times
 
 _MERGE_FROM = 64  # pieces that wait for their client
 _TOKEN_BYTES = 8
@@ -69,6 +70,7 @@ class Choice:
         "prompt_scores",
         "prompt_tokens",
         "request",
+        "times",
         "vector",
     )
 
@@ -87,13 +89,14 @@ class Choice:
         self.prompt_tokens = prompt_tokens
         self.context = context  # the last few ids of its prompt
         self.request = request  # how it is announced, and announced again where something got lost
+        self.times = Times()
         self.admitted = False
         self.cached_tokens = 0
         self.completion_tokens = 0
         self.characters = 0  # of text
         self.forced_tokens = 0
         self.finish = Finish.NONE
-        self.matched: str | int | None = None
+        self.matched: str | int | None = None  # what stopped it, or why it was aborted
         self.prompt_scores: Scores | None = None  # from `Scoring.start` on; there before its first piece, if wanted
         self.vector: Vector | None = None  # there before its last piece, if wanted
 
@@ -188,10 +191,10 @@ class Answer:
             self.unsent += size_of(choice.prompt_scores)
         return part(row.scores, at, at + count) if count else None
 
-    def aborted(self, choice: Choice) -> None:
-        """The scheduler ended a choice on request."""
+    def aborted(self, choice: Choice, why: str = "") -> None:
+        """The scheduler ended a choice on request; ``why`` is for the client."""
         at = choice.completion_tokens
-        self.advance(choice, Row(at, (), choice.characters, "", Finish.ABORT, None, choice.forced_tokens))
+        self.advance(choice, Row(at, (), choice.characters, "", Finish.ABORT, why or None, choice.forced_tokens))
 
     def fail(self, failed: Failed | BadGrammar) -> None:
         """The whole answer ends in an error: in the first, but a bad grammar is the cause of any other."""

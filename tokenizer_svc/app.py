@@ -24,6 +24,7 @@ from tokenizer_svc.anthropic_api.routes import MessagesRoutes
 from tokenizer_svc.api_error import ApiError, internal
 from tokenizer_svc.asked import DIRECT, Asked
 from tokenizer_svc.body import read_object
+from tokenizer_svc.embeddings import EmbeddingRoutes
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openapi import OpenApiRoute
 from tokenizer_svc.outlet import Outlet
@@ -34,6 +35,8 @@ from tokenizer_svc.responses_api.errors import is_responses, of_chat
 from tokenizer_svc.responses_api.routes import ResponsesRoutes
 from tokenizer_svc.resumable.resumables import Opened, Resumables
 from tokenizer_svc.resuming import LAST_EVENT_ID, Resuming, Wish, canonical, read_wish
+from tokenizer_svc.scoring import ScoreRoutes
+from tokenizer_svc.tokenising import TokenRoutes
 from tokenizer_svc.tracing import traced
 
 log = structlog.get_logger("http")
@@ -60,6 +63,9 @@ def build_app(
     ResponsesRoutes(engine, resumables, resuming).add_to(app.router)
     MessagesRoutes(engine).add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
+    TokenRoutes(engine).add_to(app.router)
+    EmbeddingRoutes(engine).add_to(app.router)
+    ScoreRoutes(engine).add_to(app.router)
     OpenApiRoute(engine).add_to(app.router)
     PageRoutes().add_to(app.router)
     if with_admin:
@@ -78,7 +84,7 @@ def build_admin_app(engine: Engine, access: Access) -> web.Application:
 
 
 def _bare_app(engine: Engine, access: Access, outer: Sequence[Middleware] = ()) -> web.Application:
-    middlewares = [*outer, _errors_and_ids(engine), guard(access)]
+    middlewares = [*outer, _errors_and_ids(engine), guard(access), _furnished(engine)]
     app = web.Application(middlewares=middlewares, client_max_size=engine.limits.body_bytes)
     app.on_response_prepare.append(_name_request)
     app.on_response_prepare.append(sharing(access))
@@ -151,6 +157,18 @@ def _errors_and_ids(engine: Engine) -> Middleware:
             route = resource.canonical if resource is not None else "none"
             engine.metrics.requests.labels(route, str(status)).inc()
         return response
+
+    return middleware
+
+
+def _furnished(engine: Engine) -> Middleware:
+    """Who sends text before the tokenizer is there waits for it a while, and does not notice how new the process is."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == "POST":
+            await engine.furnished()
+        return await handler(request)
 
     return middleware
 

@@ -18,7 +18,8 @@ from tokenizer_svc.anthropic_api.request import MessagesRequest, read_messages
 from tokenizer_svc.draft import Draft
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import Generation, draft_generate, read_generate, values_of
-from tokenizer_svc.native_answers import NativeAnswers
+from tokenizer_svc.native_answers import NativeAnswers, Shape
+from tokenizer_svc.native_scores import text_of
 from tokenizer_svc.openai import chat_wants, completion_wants, draft_chat, draft_completion, read_chat
 from tokenizer_svc.openai import read_completion as read_completion_body
 from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
@@ -148,8 +149,15 @@ def _generate(body: dict[str, Any], engine: Engine) -> Asked:
 
 
 def _native_answers(generation: Generation, engine: Engine, answer: Answer, origin: Origin) -> Rendering:
-    values = values_of(generation, engine)
-    return NativeAnswers(answer, origin.elapsed, is_single=generation.is_single, open_values=values)
+    shape = Shape(
+        is_single=generation.is_single,
+        is_incremental=generation.is_incremental,
+        names=[names[0] for names in generation.names],
+        wanted=generation.wanted,
+        text_of=partial(text_of, engine.tokenizer),
+        open_values=values_of(generation, engine),
+    )
+    return NativeAnswers(answer, origin.elapsed, shape)
 
 
 def _messages(body: dict[str, Any], engine: Engine) -> Asked:

@@ -31,6 +31,7 @@ class Draft(NamedTuple):
     priority: int
     structure: Structure | None = None  # what its output obeys; ``sampling`` names it, too
     timeout_s: float = 0.0  # after which nobody wants an answer; 0: never
+    names: tuple[str, ...] = ()  # that its client gave it
 
 
 def within(draft: Draft, max_tokens: int) -> Draft:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from shared.protocol import ModelCard
+from shared.protocol import ModelCard, PauseMode
 from shared.tokenizer import Tokenizer
 from tokenizer_svc.access.tenants import Caller
 from tokenizer_svc.answers import Answer
@@ -39,14 +39,6 @@ class Engine(Protocol):
     created: int
     """Unix seconds at which this process started."""
 
-    tokenizer: Tokenizer
-
-    tool_format: ToolFormat
-    """How the model writes calls of tools."""
-
-    reasoning: Marks | None
-    """Between which marks the model thinks aloud; None: it does not, or nobody wants it told apart."""
-
     limits: Limits
     metrics: Metrics
     outlets: Outlets
@@ -54,6 +46,32 @@ class Engine(Protocol):
     @property
     def model(self) -> str:
         """The first of its names."""
+        ...
+
+    @property
+    def pooling(self) -> Literal["last", "mean"]:
+        """How vectors are pooled where a request does not say."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises ApiError 503 while it is being loaded."""
+        ...
+
+    @property
+    def tool_format(self) -> ToolFormat:
+        """How the model writes calls of tools. Raises as ``tokenizer``."""
+        ...
+
+    @property
+    def reasoning(self) -> Marks | None:
+        """Between which marks the model thinks aloud; None: it does not, or nobody wants it told apart. Raises as
+        ``tokenizer``.
+        """
+        ...
+
+    async def furnished(self) -> None:
+        """Wait for the tokenizer, but not for long."""
         ...
 
     @property
@@ -76,6 +94,15 @@ class Engine(Protocol):
 
     def missing(self) -> list[str]:
         """What is not ready yet, for people; nothing when requests can be served."""
+        ...
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the model, or what else takes its time, is not there yet."""
+        ...
+
+    def progress(self) -> Mapping[str, str]:
+        """How far the processes are that are still loading, by role."""
         ...
 
     def states(self) -> Mapping[str, object]:
@@ -106,8 +133,28 @@ class Engine(Protocol):
         """Nobody waits for this answer any more: free what it holds."""
         ...
 
-    async def abort(self, id: int, tenant: str | None) -> None:
-        """End a request of any front door with finish_reason "abort", if it is this tenant's; None: whosever it is."""
+    async def abort(self, id: int, tenant: str | None, message: str = "") -> None:
+        """End a request of any front door with finish_reason "abort", if it is this tenant's; None: whosever it is.
+
+        ``message`` is for the one who waits for its answer.
+        """
+        ...
+
+    async def abort_many(self, name: str | None, tenant: str | None, message: str = "") -> None:
+        """End all requests of a tenant, of any front door, that their client gave this name; None: any."""
+        ...
+
+    @property
+    def paused(self) -> str:
+        """How generation is paused; empty where it is not."""
+        ...
+
+    async def pause(self, mode: PauseMode) -> None:
+        """Compute nothing from here on; requests wait. Raises ApiError 503 where that is not known to be so."""
+        ...
+
+    async def resume(self) -> None:
+        """Go on after ``pause``. Raises ApiError 503."""
         ...
 
     async def flush(self) -> int:

@@ -15,6 +15,8 @@ from tokenizer_svc import unsupported
 from tokenizer_svc.api_error import invalid, of_validation
 from tokenizer_svc.draft import Draft
 from tokenizer_svc.engine import Engine
+from tokenizer_svc.native_names import Names, read_names
+from tokenizer_svc.native_scores import ScoreFields, Wanted, check_wanted, read_wanted
 from tokenizer_svc.openai import check_model, check_sequences
 from tokenizer_svc.prompts import LengthNames, Prompts, answer_length, encode
 from tokenizer_svc.sampling import Bounds, SamplingFields, Vocabulary, resolve
@@ -34,14 +36,17 @@ class SamplingParams(SamplingFields, kw_only=True):
     sampling_seed: int | None = None
 
 
-class GenerateRequest(msgspec.Struct, kw_only=True):
+class GenerateRequest(ScoreFields, kw_only=True):
     """POST /generate."""
 
     text: str | list[str] | None = None
     input_ids: list[int | list[int]] | None = None
     segments: list[Any] | None = None
     sampling_params: SamplingParams | list[SamplingParams] | None = None
+    rid: str | list[str] | None = None  # the client's own ids of its sequences
     stream: bool | None = None
+    stream_output: bool | None = None  # each event has what is new, not all so far
+    incremental_streaming_output: bool | None = None  # the same, as SGLang calls it now
     model: str | None = None
     cache_salt: str | None = None
     priority: int | None = None
@@ -57,10 +62,16 @@ class Generation(msgspec.Struct):
     prompts: Prompts
     params: list[SamplingParams]
     template: Template | None
+    wanted: list[Wanted | None]  # of log-probabilities, by prompt
+    names: list[Names]  # by sequence; none where the client gave none
 
     @property
     def is_single(self) -> bool:
         return not self.prompts.is_batch and (self.params[0].n or 1) == 1
+
+    @property
+    def is_incremental(self) -> bool:
+        return bool(self.request.stream_output or self.request.incremental_streaming_output)
 
     @property
     def values_grammar(self) -> Structure | None:
@@ -89,7 +100,11 @@ def read_generate(body: dict[str, Any], engine: Engine) -> Generation:
         prompts = Prompts([template.prompt], is_batch=False)
     else:
         prompts = _prompts(request)
-    return Generation(request, prompts, _params(request, len(prompts.items)), template)
+    params = _params(request, len(prompts.items))
+    wanted = read_wanted(request, len(prompts.items), engine.limits, is_batch=prompts.is_batch)
+    counts = [max(each.n or 1, 1) for each in params]
+    names = read_names(request.rid, counts, engine.limits, is_batch=prompts.is_batch)
+    return Generation(request, prompts, params, template, wanted, names)
 
 
 async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
@@ -106,25 +121,30 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
     priority = Bounds().integer("priority", request.priority, -limits.priority, limits.priority, 0)
     timeout = Bounds().above_zero("timeout", request.timeout, limits.max_timeout_s, 0)
     drafts: list[Draft] = []
-    rows = zip(encoded, generation.params, prefixes, structures, strict=True)
-    for index, (ids, params, prefix, structure) in enumerate(rows):
+    rows = zip(encoded, generation.params, prefixes, structures, generation.wanted, strict=True)
+    for index, (ids, params, prefix, structure, wanted) in enumerate(rows):
+        if wanted is not None:
+            check_wanted(wanted, len(ids), card.vocab_size)
         names = LengthNames(name, f"{prefix}.max_new_tokens")
         choosing = resolve(
             params,
             Bounds(prefix, _OWN_NAMES),
             limits,
             Vocabulary(card.vocab_size, engine.tokenizer.eos_ids),
-            max_tokens=answer_length(card, len(ids), params.max_new_tokens, usual, names),
+            max_tokens=answer_length(card, len(ids), params.max_new_tokens, usual, names, least=0),
             min_tokens=params.min_new_tokens,
             seed=params.sampling_seed,
             include_stop=False,
             grammar=structure.grammar if structure else None,
+            scoring=None if wanted is None else wanted.scoring(len(ids)),
         )
         drafts += (
             Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure, timeout)
             for choice in range(choosing.n)
         )
-    return drafts
+    if not generation.names:
+        return drafts
+    return [draft._replace(names=names) for draft, names in zip(drafts, generation.names, strict=True)]
 
 
 def values_of(generation: Generation, engine: Engine) -> Callable[[], Values] | None:

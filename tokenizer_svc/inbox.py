@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from shared import columns
-from shared.protocol import Aborted, Admitted, Failed, Finish, Flushed, Message, Scores, Texts
+from shared.protocol import Aborted, Admitted, Failed, Finish, Flushed, Message, Paused, Scores, Texts
 from tokenizer_svc.answers import Answer, Choice, Row
 from tokenizer_svc.backlog import Waiting
 
@@ -47,7 +47,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._expected: dict[int, _Expected] = {}
-        self._flushes: dict[int, asyncio.Future[int]] = {}
+        self._asked: dict[int, asyncio.Future[Flushed | Paused]] = {}
         self.load: Counter[str] = Counter()  # choices under way by detokenizer
         self.waiting = Waiting()  # choices that have not started
         self.served = 0  # choices that have finished
@@ -70,11 +70,11 @@ class Inbox:
             self.waiting.discard(id)
         return waiting
 
-    def expect_flush(self, nonce: int) -> asyncio.Future[int]:
-        """The number of pages freed, when the answer to a Flush comes."""
+    def expect_reply(self, nonce: int) -> asyncio.Future[Flushed | Paused]:
+        """The answer to Flush, Pause or Resume, when it comes."""
         future = asyncio.get_running_loop().create_future()
-        self._flushes[nonce] = future
-        future.add_done_callback(lambda _: self._flushes.pop(nonce, None))
+        self._asked[nonce] = future
+        future.add_done_callback(lambda _: self._asked.pop(nonce, None))
         return future
 
     def move(self, answer: Answer, detokenizer: str) -> None:
@@ -96,31 +96,32 @@ class Inbox:
     def answers(self) -> set[Answer]:
         return {expected.answer for expected in self._expected.values()}
 
-    def take(self, message: Message) -> FollowUp:
-        """Dispatch one message to the answers it concerns."""
+    def take(self, message: Message, written: float = 0.0) -> FollowUp:
+        """Dispatch one message, ``written`` at these unix seconds, to the answers it concerns."""
         match message:
             case Texts():
-                return self._texts(message)
+                return self._texts(message, written)
             case Admitted(ids, cached):
                 for id, tokens in zip(columns.as_uint64(ids).tolist(), columns.as_int32(cached).tolist(), strict=True):
                     if expected := self._expected.get(id):
                         self.waiting.discard(id)
                         expected.answer.admitted(expected.choice, tokens)
-            case Aborted(id):
-                return self._aborted(id)
+                        expected.choice.times.admitted = expected.choice.times.admitted or written
+            case Aborted(id, why):
+                return self._aborted(id, why)
             case Failed(id):
                 if expected := self._expected.get(id):
                     self._done(id, expected.answer)
                     expected.answer.fail(message)
                     return FollowUp(untracks=((expected.answer.detokenizer, id),))
-            case Flushed(nonce, pages):
-                if (future := self._flushes.get(nonce)) and not future.done():
-                    future.set_result(pages)
+            case Flushed(nonce) | Paused(nonce):
+                if (future := self._asked.get(nonce)) and not future.done():
+                    future.set_result(message)
             case _:
                 pass
         return FollowUp()
 
-    def _texts(self, message: Texts) -> FollowUp:
+    def _texts(self, message: Texts, written: float) -> FollowUp:
         rows = zip(
             columns.as_uint64(message.ids).tolist(),
             columns.as_int32(message.firsts).tolist(),
@@ -156,6 +157,8 @@ class Inbox:
                 scores.next(id),
                 vectors.get(id),
             )
+            if count or finish:
+                choice.times.tokens(message.stepped, written)
             if not answer.advance(choice, row):
                 lacking.add(choice)
             elif choice.finish is not Finish.NONE:
@@ -163,14 +166,14 @@ class Inbox:
                 self.served += 1
         return FollowUp(lacking=tuple(lacking))
 
-    def _aborted(self, id: int) -> FollowUp:
+    def _aborted(self, id: int, why: str) -> FollowUp:
         expected = self._expected.get(id)
         if expected is None:
             return FollowUp()
         answer, choice = expected
         ended = answer.unfinished if answer.shares_id else [choice]
         for sibling in ended:
-            answer.aborted(sibling)
+            answer.aborted(sibling, why)
             self._done(sibling.id, answer)
         return FollowUp(
             aborts=tuple(sibling.id for sibling in ended if sibling.id != id),

@@ -6,6 +6,7 @@ what a route is for. Knows nothing of streams.
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +16,13 @@ from aiohttp import web
 
 from tokenizer_svc import unsupported
 from tokenizer_svc.access.gate import Audience, audience_of
-from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest
+from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest, PauseRequest
 from tokenizer_svc.anthropic_api.errors import MessagesErrorDocument, is_anthropic
 from tokenizer_svc.anthropic_api.refused import REFUSED as ANTHROPIC
 from tokenizer_svc.anthropic_api.request import MessagesCountRequest, MessagesRequest
 from tokenizer_svc.anthropic_api.shapes import MessageReply, TokenCount
 from tokenizer_svc.api_error import ErrorDocument
+from tokenizer_svc.embeddings import EmbeddingRequest, Embeddings
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import GenerateRequest
 from tokenizer_svc.grammar.limits import LIMITS
@@ -29,12 +31,15 @@ from tokenizer_svc.native_answers import Output
 from tokenizer_svc.openai_bodies import Body, ChatChoice, TextChoice
 from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest
 from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
+from tokenizer_svc.openapi_meanings import explain
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
 from tokenizer_svc.pages.routes import files
 from tokenizer_svc.responses_api.refused import REFUSED as RESPONSES
 from tokenizer_svc.responses_api.request import ResponsesRequest
 from tokenizer_svc.responses_api.shapes import DeletedResponse, ItemList, Response
 from tokenizer_svc.resuming import Deleted, Ticket
+from tokenizer_svc.scoring import LabelScores, ScoreRequest, TextScores
+from tokenizer_svc.tokenising import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 
 _PATH = "/openapi.json"
 _STRUCTS = (
@@ -50,6 +55,8 @@ _STRUCTS = (
         Output,
     ),
     *(Ticket, Deleted),
+    *(TokenizeRequest, Tokenized, DetokenizeRequest, Detokenized, PauseRequest),
+    *(EmbeddingRequest, Embeddings, ScoreRequest, LabelScores, TextScores),
     *(ResponsesRequest, Response, DeletedResponse, ItemList),
     *(MessagesRequest, MessagesCountRequest, MessageReply, TokenCount, MessagesErrorDocument),
 )
@@ -58,6 +65,9 @@ _REFUSED = {
     "CompletionRequest": unsupported.COMPLETIONS,
     "GenerateRequest": unsupported.GENERATE,
     "SamplingParams": unsupported.SAMPLING_PARAMS,
+    "TokenizeRequest": unsupported.TOKENIZE,
+    "EmbeddingRequest": unsupported.EMBEDDINGS,
+    "ScoreRequest": unsupported.SCORE,
     "ResponsesRequest": RESPONSES,
     "MessagesRequest": ANTHROPIC,
     "MessagesCountRequest": ANTHROPIC,
@@ -242,18 +252,20 @@ def _schemas(limits: Limits, models: Sequence[str]) -> dict[str, Any]:
         if refused := _REFUSED.get(name):
             schema["x-refused-fields"] = dict(refused)
     body = found.pop("Body")
-    return {
+    schemas = {
         **found,
         "ChatCompletion": _completion(body, "chat.completion", "ChatChoice"),
         "TextCompletion": _completion(body, "text_completion", "TextChoice"),
         "Model": _MODEL,
         "Flushed": _FLUSHED,
-        "AbortRequest": {**found["AbortRequest"], **_ABORT_BY},
+        "AbortRequest": {**found["AbortRequest"], **copy.deepcopy(_ABORT_BY)},
     }
+    explain(schemas, {operation.request for operation in OPERATIONS.values() if operation.request})
+    return schemas
 
 
 def _is_request(name: str) -> bool:
-    return name in _REFUSED or name in ("StructuredOutputs", "Message")
+    return name in _REFUSED or name in ("StructuredOutputs", "Message", "DetokenizeRequest", "AbortRequest")
 
 
 def _completion(body: Mapping[str, Any], kind: str, choice: str) -> dict[str, Any]:
@@ -284,11 +296,12 @@ _FLUSHED = {
 }
 _PAGE_FILE = {"type": "string", "enum": sorted(files())}
 _ID = {"type": "string", "pattern": f"^{EXTERNAL_ID}$"}
-_STRING, _NULL = {"type": "string"}, {"type": "null"}
+_NAME, _NULL = {"type": "string", "minLength": 1}, {"type": "null"}
+_NONE, _NOT = {"enum": [None, ""]}, {"enum": [None, False]}
 _ABORT_BY = {
-    "properties": {"request_id": {"anyOf": [_ID, _NULL]}, "rid": {"anyOf": [_ID, _NULL]}},
     "oneOf": [
-        {"required": ["request_id"], "properties": {"request_id": _STRING, "rid": _NULL}},
-        {"required": ["rid"], "properties": {"rid": _STRING, "request_id": _NULL}},
+        {"required": ["request_id"], "properties": {"request_id": _NAME, "rid": _NULL, "abort_all": _NOT}},
+        {"required": ["rid"], "properties": {"rid": _NAME, "request_id": _NULL, "abort_all": _NOT}},
+        {"required": ["abort_all"], "properties": {"request_id": _NULL, "rid": _NONE, "abort_all": {"const": True}}},
     ],
 }

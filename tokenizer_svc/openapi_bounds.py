@@ -63,7 +63,6 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "sampling_seed": seed,
         "max_tokens": length,
         "max_completion_tokens": length,
-        "max_new_tokens": length,
         "logprobs": _span(0, limits.max_logprobs),
         "top_logprobs": _span(0, limits.max_logprobs),
         "prompt_logprobs": _span(0, limits.max_logprobs),
@@ -82,6 +81,11 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "prompt_cache_key": _text(limits.max_label),
         "reasoning_effort": {"string": {"enum": [*EFFORTS]}, "number": {"minimum": 0, "exclusiveMaximum": 1}},
         "verbosity": {"string": {"enum": [*VERBOSITIES]}},
+        "max_new_tokens": {"integer": {"minimum": 0}},
+        "top_logprobs_num": _span(0, limits.max_native_logprobs),
+        "logprob_start_len": {"integer": {"minimum": -1}},
+        "token_ids_logprob": {"array": {"maxItems": limits.max_logprob_ids}},
+        "rid": _text(limits.max_label, 1),
         "min_tokens": {"integer": {"minimum": 0}},
         "min_new_tokens": {"integer": {"minimum": 0}},
         "stop": {
@@ -100,6 +104,7 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "timeout": _above_zero(limits.max_timeout_s),
         "content": {"array": {"maxItems": limits.max_parts}},
         "cache_salt": _text(limits.max_label),
+        "abort_message": _text(limits.max_label),
         "user": _text(limits.max_label),
         "priority": _span(-limits.priority, limits.priority),
         "messages": {"array": {"minItems": 1, "maxItems": limits.max_messages}},
@@ -166,11 +171,17 @@ _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 
 
 def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
     """Fields whose type allows mixtures that are refused: the schemas of what is taken, by struct and field."""
+    many_texts = {"type": "array", "minItems": 1, "maxItems": limits.max_inputs, "items": {"type": "string"}}
+    many_lists = {"type": "array", "minItems": 1, "maxItems": limits.max_inputs, "items": _IDS}
     texts = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": {"type": "string"}}
     lists = {"type": "array", "minItems": 1, "maxItems": limits.max_sequences, "items": _IDS}
     return {
         ("CompletionRequest", "max_tokens"): {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]},
         ("CompletionRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, _IDS, lists]},
+        ("EmbeddingRequest", "input"): {"anyOf": [{"type": "string"}, many_texts, _IDS, many_lists]},
+        ("ScoreRequest", "items"): {"anyOf": [{"type": "string"}, many_texts, many_lists, {"type": "null"}]},
+        ("TokenizeRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
+        ("DetokenizeRequest", "tokens"): {"anyOf": [_IDS, lists]},
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
         **messages_forms(limits),

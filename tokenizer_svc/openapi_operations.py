@@ -50,6 +50,13 @@ _KEPT: tuple[Mapping[str, Any], ...] = (
 
 _HELLO = {"messages": [{"role": "user", "content": "Say hello in French."}], "max_tokens": 16}
 
+_STATUS = {"type": "object", "required": ["status"], "properties": {"status": {"const": "ok"}}}
+_MODEL_INFO = {
+    "type": "object",
+    "required": ["model_path", "is_generation", "max_model_len"],
+    "properties": {"max_model_len": {"type": "integer", "minimum": 1}},
+}
+
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v1/chat/completions"): Operation(
         "chat",
@@ -196,6 +203,75 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         {"type": "object", "required": ["ready"]},
         may_be_503=True,
     ),
+    ("GET", "/ping"): Operation(
+        "ping",
+        "Whether this process lives and stays",
+        "state",
+        {"type": "object", "required": ["status"]},
+        may_be_503=True,
+    ),
+    ("GET", "/health_generate"): Operation(
+        "health_generate", "Whether a token can be had: one is generated", "state", _STATUS
+    ),
+    ("GET", "/version"): Operation(
+        "version",
+        "The release that runs here",
+        "state",
+        {"type": "object", "required": ["version"], "properties": {"version": {"type": "string"}}},
+    ),
+    ("GET", "/model_info"): Operation("model_info", "What the model is", "models", _MODEL_INFO),
+    ("GET", "/get_model_info"): Operation("get_model_info", "The same as /model_info", "models", _MODEL_INFO),
+    ("POST", "/tokenize"): Operation(
+        "tokenize",
+        "Token ids of texts or of a conversation",
+        "tokens",
+        ref("Tokenized"),
+        "TokenizeRequest",
+        example={"prompt": "The capital of France is"},
+    ),
+    ("POST", "/v1/embeddings"): Operation(
+        "embed",
+        "Vectors of texts",
+        "vectors",
+        ref("Embeddings"),
+        "EmbeddingRequest",
+        example={"input": ["The capital of France is", "Paris"]},
+    ),
+    ("POST", "/v1/score"): Operation(
+        "score",
+        "How likely tokens follow a query with each item, or how alike texts are",
+        "vectors",
+        {"anyOf": [ref("LabelScores"), ref("TextScores")]},
+        "ScoreRequest",
+        example={"query": "Is Paris in France? ", "items": ["Yes or no: "], "label_token_ids": [57, 46]},
+    ),
+    ("POST", "/detokenize"): Operation(
+        "detokenize",
+        "The text of token ids",
+        "tokens",
+        ref("Detokenized"),
+        "DetokenizeRequest",
+        example={"tokens": [72, 73]},
+    ),
+    ("GET", "/tokenizer_info"): Operation(
+        "tokenizer_info",
+        "The tokenizer's size, special tokens and chat template",
+        "tokens",
+        {"type": "object", "required": ["vocab_size", "chat_template"]},
+    ),
+    ("POST", "/pause_generation"): Operation(
+        "pause",
+        "Compute nothing until told to go on; requests wait",
+        "operation",
+        _STATUS,
+        "PauseRequest",
+        is_request_required=False,
+        example={"mode": "in_place"},
+    ),
+    ("POST", "/continue_generation"): Operation("continue", "Go on after a pause", "operation", _STATUS),
+    ("GET", "/get_server_info"): Operation(
+        "get_server_info", "The same as /server_info", "operation", {"type": "object", "required": ["version"]}
+    ),
     ("GET", "/metrics"): Operation(
         "metrics", "Metrics of all processes, for Prometheus", "operation", {"type": "string"}, media=TEXT
     ),
@@ -206,7 +282,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/flush_cache"): Operation("flush_cache", "Empty the radix cache", "operation", ref("Flushed")),
     ("POST", "/abort_request"): Operation(
         "abort",
-        "End a request by the id of its answer",
+        "End a request by the id of its answer or its rid, or all of one's own",
         "generation",
         {"type": "object", "required": ["success"], "properties": {"success": {"const": True}}},
         "AbortRequest",

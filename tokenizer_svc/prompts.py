@@ -64,7 +64,7 @@ async def encode(
         path = f"{name}[{index}]" if prompts.is_batch else name
         if not ids:
             raise invalid(f"{path} is empty: at least one token is needed", path)
-        _check_ids(ids, engine.ready_card(), path)
+        check_ids(ids, engine.ready_card(), path)
     return encoded
 
 
@@ -86,7 +86,8 @@ async def aside(engine: Engine, size: int, work: Callable[[], T]) -> T:
     return result
 
 
-def _check_ids(ids: Sequence[int], card: ModelCard, path: str) -> None:
+def check_ids(ids: Sequence[int], card: ModelCard, path: str) -> None:
+    """Raises ApiError 400 for an id that the model does not have."""
     if not (min(ids) >= 0 and max(ids) < card.vocab_size):
         raise invalid(f"{path} holds token ids outside the vocabulary of {card.vocab_size} (0 is the first)", path)
 

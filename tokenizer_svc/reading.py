@@ -19,7 +19,8 @@ from tokenizer_svc.reasoning.formats import Marks, Opening, opening_of
 from tokenizer_svc.reasoning.stream import ReasoningStream
 from tokenizer_svc.reasoning.wish import ReasoningWish
 from tokenizer_svc.structure import Structure
-from tokenizer_svc.tools.formats import SYNTAX
+from tokenizer_svc.tools.formats import SYNTAX, Syntax
+from tokenizer_svc.tools.grammar import format_of
 from tokenizer_svc.tools.stream import ToolStream
 from tokenizer_svc.tools.toolbox import Toolbox
 
@@ -34,6 +35,11 @@ class HowRead(NamedTuple):
     toolbox: Toolbox | None
     marks: Marks | None  # of reasoning; None: none is told apart
     wish: ReasoningWish
+
+    @property
+    def syntax(self) -> Syntax | None:
+        """How calls stand in the text; None where there are none."""
+        return None if self.toolbox is None else SYNTAX[format_of(self.engine.tool_format, self.toolbox)]
 
     def opening(self, prompt: Sequence[int]) -> Opening:
         """Where an answer is that follows these token ids, or the last few of them."""
@@ -52,9 +58,8 @@ class HowRead(NamedTuple):
     def shown(self, display: Display) -> Display:
         """With special tokens, where a mark that is looked for is one."""
         marks = list(self.marks or ())
-        if self.toolbox is not None:
-            syntax = SYNTAX[self.engine.tool_format]
-            marks += [syntax.marker, syntax.closer.strip()]
+        if (syntax := self.syntax) is not None:
+            marks += syntax.marks
         hidden = any(self.engine.tokenizer.hides(mark) for mark in marks if mark)
         return display._replace(skip_special_tokens=False) if hidden else display
 
@@ -112,9 +117,8 @@ class _ChoiceReader:
             self._reasoning = ReasoningStream(how.marks, opening)
             text = how.engine.tokenizer.stream(choice.context, skip_special_tokens=False)
             self.count = ReasoningCount(text, ReasoningStream(how.marks, opening))
-        if (toolbox := how.toolbox) is not None:
-            syntax = SYNTAX[how.engine.tool_format]
-            self._tools = ToolStream(syntax, toolbox.allowed, only_calls=toolbox.is_required)
+        if how.toolbox is not None and (syntax := how.syntax) is not None:
+            self._tools = ToolStream(syntax, how.toolbox.functions, only_calls=how.toolbox.is_required)
 
     def push(self, text: str, tokens: Sequence[int], *, is_last: bool) -> list[Part]:
         """The parts of the next piece."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import structlog
@@ -14,20 +15,26 @@ import structlog
 from shared import metrics
 from shared.bus import Bus, Reader, Unavailable
 from shared.config import WORKER, Settings
-from shared.cursors import entry_key
+from shared.cursors import entry_key, seconds_of
 from shared.exposure import check_exposure
-from shared.model_files import locate
+from shared.model_files import locate, name_of
 from shared.protocol import (
     Abort,
+    AbortMany,
     Failed,
     Failure,
     Finish,
     Flush,
+    Flushed,
     Generate,
     Hello,
     Message,
     ModelCard,
+    Pause,
+    Paused,
+    PauseMode,
     ProtocolError,
+    Resume,
     Untrack,
     decode,
     encode,
@@ -58,6 +65,7 @@ from tokenizer_svc.listening import Port, listening
 from tokenizer_svc.metrics import Metrics
 from tokenizer_svc.outlet import Outlets
 from tokenizer_svc.quiet import Quiet
+from tokenizer_svc.reasoning.formats import Marks
 from tokenizer_svc.reasoning.formats import choose as choose_reasoning
 from tokenizer_svc.resumable.entries import Owner, Record, Unreadable, announcement_of
 from tokenizer_svc.resumable.fold import Fold
@@ -66,13 +74,17 @@ from tokenizer_svc.resumable.service import RedisLogs
 from tokenizer_svc.served import fingerprint
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.surroundings import Surroundings
+from tokenizer_svc.tools.formats import ToolFormat
 from tokenizer_svc.tools.formats import choose as choose_tools
 from tokenizer_svc.tracing import current, part
 
 log = structlog.get_logger("front door")
 
+_LOADING = "loading the tokenizer"
+_LIVE_TRACK_GENERATE = 3  # writes to announce a sequence; the last one counts
+_FURNISH_PATIENCE_S = 5.0  # for it: it takes a tenth of that, if nothing has to be downloaded or converted
 _ANNOUNCE_PATIENCE_S = 5.0
-_FLUSH_PATIENCE_S = 10.0
+_REPLY_PATIENCE_S = 10.0
 _TRIM_S = 1.0
 _LOST_S = 30.0  # a process that does not come back for this long takes its requests with it
 _IMPATIENT_S = 0.1  # between looks at the others while one of them is missing
@@ -90,18 +102,22 @@ async def serve(context: Context) -> None:
     settings = context.settings
     check_exposure(settings)
     access = doors(settings)
-    await context.announce(State.LOADING, "loading the tokenizer")
-    files = await asyncio.to_thread(locate, settings.model, settings.cache_path, settings.load_format)
-    tokenizer = await asyncio.to_thread(Tokenizer.load, files, settings.cache_path)
-    door = FrontDoor(context, tokenizer, settings.served_model_name or (files.name,))
+    await context.announce(State.LOADING, _LOADING)
+    door = FrontDoor(context, settings.served_model_name or (name_of(settings.model),))
     await door.begin()
     async with listening(_ports(door, access, settings), door.limits) as listeners:
+        door.furnish(await asyncio.to_thread(_load, settings))
         await context.announce(State.READY, f"listening on {settings.host}:{settings.port}")
         await context.stopping.wait()
         context.say(State.STOPPING, "finishing answers")
         if context.failure is None:
             await drain(door, listeners, settings.drain_timeout)
     await door.end()
+
+
+def _load(settings: Settings) -> Tokenizer:
+    files = locate(settings.model, settings.cache_path, settings.load_format)
+    return Tokenizer.load(files, settings.cache_path)
 
 
 def _ports(door: FrontDoor, access: Doors, settings: Settings) -> list[Port]:
@@ -142,18 +158,23 @@ class GrammarStore:
         return {by_name[name] for name in gone}
 
 
+class _Language(NamedTuple):
+    """What is known of how the model reads and writes."""
+
+    tokenizer: Tokenizer
+    tool_format: ToolFormat
+    reasoning: Marks | None
+
+
 class FrontDoor:
     """The engine behind the HTTP application, over the streams."""
 
-    def __init__(self, context: Context, tokenizer: Tokenizer, models: tuple[str, ...]) -> None:
+    def __init__(self, context: Context, models: tuple[str, ...]) -> None:
         self.models = models
         self.fingerprint = fingerprint(context.settings)
         self.created = int(time.time())
-        self.tokenizer = tokenizer
-        self.tool_format = choose_tools(context.settings.tool_format, tokenizer.tool_template)
-        self.reasoning = choose_reasoning(
-            context.settings.reasoning_format, tokenizer.chat_template, tokenizer.tool_template
-        )
+        self._language: _Language | None = None
+        self._furnished = asyncio.Event()
         self.limits = Limits.of(context.settings)
         self.metrics = Metrics(context.metrics)
         self.tracing = context.tracing
@@ -184,6 +205,47 @@ class FrontDoor:
         self._refuses = False  # all that is new
         self._open: set[Answer] = set()  # somebody is being sent them
         self.metrics.open.set_function(lambda: len(self._inbox))
+
+    # --- the model's language: it is listened before it is known
+
+    def furnish(self, tokenizer: Tokenizer) -> None:
+        """From now on requests can be read."""
+        settings = self._context.settings
+        self._language = _Language(
+            tokenizer,
+            choose_tools(settings.tool_format, tokenizer.tool_template),
+            choose_reasoning(settings.reasoning_format, tokenizer.chat_template, tokenizer.tool_template),
+        )
+        self._furnished.set()
+
+    async def furnished(self) -> None:
+        if self._language is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FURNISH_PATIENCE_S):
+                    await self._furnished.wait()
+
+    @property
+    def pooling(self) -> Literal["last", "mean"]:
+        return self._context.settings.embedding_pooling
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._known_language.tokenizer
+
+    @property
+    def tool_format(self) -> ToolFormat:
+        return self._known_language.tool_format
+
+    @property
+    def reasoning(self) -> Marks | None:
+        return self._known_language.reasoning
+
+    @property
+    def _known_language(self) -> _Language:
+        if self._language is None:
+            reason = f"this front door is still {_LOADING}: try again in a few seconds"
+            raise unavailable(reason, self.limits.unready_retry_after_s)
+        return self._language
 
     @property
     def model(self) -> str:
@@ -254,7 +316,7 @@ class FrontDoor:
             entries = await reader.next(block_ms=1000)
             for entry in entries:
                 self.metrics.delivery.observe(max(0.0, time.time() - entry_key(entry.id)[0] / 1000))
-                self._write(self._inbox.take(entry.message))
+                self._write(self._inbox.take(entry.message, seconds_of(entry.id)))
             if entries:
                 self._note_backlog()
             if time.monotonic() - trimmed > _TRIM_S:
@@ -332,7 +394,17 @@ class FrontDoor:
         if self.is_stopping:
             return ["this front door is stopping"]
         lacking = self._others.lacking()
-        return lacking if lacking or self._card is not None else ["the worker has not announced its model"]
+        if not lacking and self._card is None:
+            lacking = ["the worker has not announced its model"]
+        return lacking if self._language is not None else [f"this front door is {_LOADING}", *lacking]
+
+    @property
+    def is_loading(self) -> bool:
+        return self._card is None or bool(self.progress())
+
+    def progress(self) -> Mapping[str, str]:
+        own = {} if self._language is not None else {Role.TOKENIZER: _LOADING}
+        return own | self._others.progress()
 
     def ready_card(self) -> ModelCard:
         dead = self._others.dead()
@@ -342,6 +414,7 @@ class FrontDoor:
         if dead or self._card is None:
             reason = f"no {' and no '.join(dead)} is running" if dead else "the model is not ready yet"
             raise unavailable(f"{reason}: try again in a few seconds", self.limits.unready_retry_after_s)
+        assert self._known_language  # or it raises
         return self._card
 
     def _note_backlog(self) -> None:
@@ -369,6 +442,7 @@ class FrontDoor:
             "models": self.models,
             "replica": self._context.replica,
             "started": self.created,
+            "paused": self.paused or None,
             "model_card": card,
             "limits": self.limits,
             "grammar_limits": LIMITS,
@@ -430,14 +504,17 @@ class FrontDoor:
         started = time.perf_counter()
         names = self._names
         writes = self._bus.transaction()
-        for generate, track in (choice.request for choice in choices if choice.request is not None):
+        announced = [choice for choice in choices if choice.request is not None]
+        for generate, track in (choice.request for choice in announced if choice.request is not None):
             writes.put(names.live, str(generate.id), encode(generate))
             writes.append(names.detok(detokenizer), track)
             writes.append(names.requests, generate)
         if record is not None:
             self._logs.announce(writes, record)
         with part("door.announce"):
-            await writes.commit(_ANNOUNCE_PATIENCE_S)
+            written = await writes.commit(_ANNOUNCE_PATIENCE_S)
+        for choice, entry_id in zip(announced, written[_LIVE_TRACK_GENERATE - 1 :: _LIVE_TRACK_GENERATE], strict=False):
+            choice.times.announced = choice.times.announced or seconds_of(entry_id)
         self.metrics.announce.observe(time.perf_counter() - started)
 
     # --- asking again
@@ -577,24 +654,45 @@ class FrontDoor:
         except Unavailable as error:
             log.error("requests could not be aborted", requests=len(said.aborts), error=str(error))
 
-    async def abort(self, id: int, tenant: str | None) -> None:
+    async def abort(self, id: int, tenant: str | None, message: str = "") -> None:
         if tenant is not None:
             [live] = await self._bus.ask(("HGET", self._names.live, str(id)))
             if live is None or not self._is_of(live, tenant):
                 return  # over, or somebody else's: which of them is not told
-        await self._bus.append(self._names.requests, Abort(id, notify=True))
+        await self._bus.append(self._names.requests, Abort(id, notify=True, message=message))
+
+    async def abort_many(self, name: str | None, tenant: str | None, message: str = "") -> None:
+        await self._bus.append(self._names.requests, AbortMany(tenant, name, message))
 
     async def flush(self) -> int:
         self.ready_card()
-        nonce = new_request_id()
-        freed = self._inbox.expect_flush(nonce)
+        flushed = await self._asked(Flush(new_request_id(), self._context.replica))
+        return flushed.pages if isinstance(flushed, Flushed) else 0
+
+    # --- pausing
+
+    @property
+    def paused(self) -> str:
+        return self._others.paused
+
+    async def pause(self, mode: PauseMode) -> None:
+        await self._asked(Pause(new_request_id(), self._context.replica, mode))
+        await self._context.peers.refresh()
+
+    async def resume(self) -> None:
+        await self._asked(Resume(new_request_id(), self._context.replica))
+        await self._context.peers.refresh()
+
+    async def _asked(self, message: Flush | Pause | Resume) -> Flushed | Paused:
+        """What the scheduler answers. Raises ApiError 503 where it does not."""
+        reply = self._inbox.expect_reply(message.nonce)
         try:
-            await self._bus.append(self._names.requests, Flush(nonce, self._context.replica))
-            async with asyncio.timeout(_FLUSH_PATIENCE_S):
-                return await freed
-        except TimeoutError as error:
-            message = f"the scheduler did not answer within {_FLUSH_PATIENCE_S:g} s: try again"
-            raise unavailable(message, self.limits.unready_retry_after_s) from error
+            await self._bus.append(self._names.requests, message)
+            async with asyncio.timeout(_REPLY_PATIENCE_S):
+                return await reply
+        except (TimeoutError, Unavailable) as error:
+            reason = f"the scheduler did not answer within {_REPLY_PATIENCE_S:g} s: try again"
+            raise unavailable(reason, self.limits.unready_retry_after_s) from error
 
 
 def _read(record: bytes | None) -> Message | None:

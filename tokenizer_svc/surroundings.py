@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from shared.registry import Pulse, Registry, Role
+from shared.registry import Pulse, Registry, Role, State
 
 _NEEDED = (Role.SCHEDULER, Role.WORKER, Role.DETOKENIZER)
 
@@ -26,6 +26,16 @@ class Surroundings:
             return ["redis does not answer"]
         return [f"{role} is not ready" for role in _NEEDED if not self._peers.ready(role)]
 
+    def progress(self) -> dict[str, str]:
+        """What those say that are loading, by role; nothing of a role that has one ready."""
+        return {
+            role: pulse.detail or pulse.state
+            for role in _NEEDED
+            if not self._peers.ready(role)
+            for pulse in self._peers.pulses(role)
+            if pulse.state is State.LOADING
+        }
+
     def dead(self) -> list[Role]:
         """Roles of which no process lives."""
         return [role for role in _NEEDED if not self._peers.pulses(role)]
@@ -34,6 +44,11 @@ class Surroundings:
     def has_substitute(self) -> bool:
         """Whether another front door takes requests."""
         return any(pulse.replica != self._replica for pulse in self._peers.ready(Role.TOKENIZER))
+
+    @property
+    def paused(self) -> str:
+        """How the scheduler pauses; empty where it does not."""
+        return next((pulse.paused for pulse in self._peers.pulses(Role.SCHEDULER) if pulse.paused), "")
 
     def states(self) -> Mapping[str, object]:
         """Every process, as people want to see it."""

@@ -13,7 +13,6 @@ from tokenizer_svc.api_error import unsupported
 from tokenizer_svc.structure import StructureFields
 
 _STRUCTURE = "use regex, choice, json_schema or grammar"
-_LOGPROBS = "log probabilities are not served"
 _MEDIA = "only text is served"
 _ADAPTERS = "adapters are not served"
 _INTERNAL = "it steers another server's insides"
@@ -106,16 +105,16 @@ COMPLETIONS = OPENAI | {
     "prompt_embeds": "send text or token ids",
 }
 
-_NOT_YET = {
-    "prompt_logprobs": _LOGPROBS,
+_OF_OTHER_APIS = {
+    "prompt_logprobs": "use return_logprob and logprob_start_len",
     "truncate_prompt_tokens": "shorten the prompt before sending it",
     "return_token_ids": "answers have output_ids",
     "return_tokens_as_token_ids": "answers have output_ids",
 }
 
 GENERATE = (
-    COMMON
-    | _NOT_YET
+    {name: instead for name, instead in COMMON.items() if name != "rid"}
+    | _OF_OTHER_APIS
     | dict.fromkeys(StructureFields.__struct_fields__, "put it into sampling_params")
     | {
         "image_data": _MEDIA,
@@ -123,14 +122,41 @@ GENERATE = (
         "video_data": _MEDIA,
         "modalities": _MEDIA,
         "input_embeds": "send text or input_ids",
-        "return_logprob": _LOGPROBS,
-        "logprob_start_len": _LOGPROBS,
-        "top_logprobs_num": _LOGPROBS,
-        "token_ids_logprob": _LOGPROBS,
+        "return_sampling_mask": "use return_logprob and top_logprobs_num",
+        "return_flat_raw_top_logprobs": "use top_logprobs_num",
+        "return_routed_experts": _INTERNAL,
+        "return_entropy": "use return_logprob and top_logprobs_num",
+        "lora_id": _ADAPTERS,
+        "extra_key": "use cache_salt",
+        "max_thinking_tokens": "use a template with a bounded part",
+        "positional_embed_overrides": "send text or input_ids",
     }
 )
 
-SAMPLING_PARAMS = COMMON | _NOT_YET
+SAMPLING_PARAMS = COMMON | _OF_OTHER_APIS
+
+EMBEDDINGS = {
+    "dimensions": "vectors of this model cannot be cut: leave it out",
+    "truncate_prompt_tokens": "shorten the texts before sending them",
+    "messages": "send the text of the conversation as input",
+    "additional_data": "put it into the texts",
+    "lora_path": _ADAPTERS,
+}
+
+SCORE = {
+    "queries": "send text_1 and text_2",
+    "documents": "send text_1 and text_2",
+    "data_1": "send text_1 and text_2",
+    "data_2": "send text_1 and text_2",
+    "truncate_prompt_tokens": "shorten the texts before sending them",
+    "lora_path": _ADAPTERS,
+}
+
+TOKENIZE = {
+    "chat_template": "the model's own template is used",
+    "continue_final_message": "send the text as prompt",
+    "mm_processor_kwargs": _MEDIA,
+}
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "function_call": ("none",),
@@ -144,8 +170,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "routed_experts_prompt_start": (0,),
     "stream_interval": (1,),
     "thinking_token_budget": (-1,),
-    "top_logprobs_num": (0,),
-    "logprob_start_len": (-1,),
 }
 """Values beyond null, false and empty ones that ask for nothing."""
 

@@ -134,7 +134,7 @@ class Page:
         quoted = json.dumps(selector)
         at = await self.until(
             f"(() => {{ const e = document.querySelector({quoted}); if (!e) return null; "
-            "e.scrollIntoView({block: 'nearest'}); const r = e.getBoundingClientRect(); "
+            "e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect(); "
             "return r.width ? [r.x + r.width / 2, r.y + r.height / 2] : null; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):

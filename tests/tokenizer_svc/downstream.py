@@ -19,6 +19,7 @@ from shared.metrics import exposition
 from shared.protocol import (
     Abort,
     Aborted,
+    AbortMany,
     Admitted,
     Failed,
     Failure,
@@ -29,6 +30,9 @@ from shared.protocol import (
     Hello,
     Message,
     ModelCard,
+    Pause,
+    Paused,
+    Resume,
     Texts,
     Track,
     encode,
@@ -182,8 +186,16 @@ class Downstream:
             case Generate():
                 self.generates[message.id] = message
                 self._spawn(self._play(message))
-            case Abort(id, True) if id in self.generates:
-                await self.say(self.generates[id].reply_to, Aborted(id))
+            case Abort(id, True, why) if id in self.generates:
+                await self.say(self.generates[id].reply_to, Aborted(id, why))
+            case AbortMany(_, name, why):
+                for generate in self.generates.values():
+                    if name is None or name in generate.names:
+                        await self.say(generate.reply_to, Aborted(generate.id, why))
+            case Pause(nonce, reply_to, mode):
+                await self.say(reply_to, Paused(nonce, mode))
+            case Resume(nonce, reply_to):
+                await self.say(reply_to, Paused(nonce, None))
             case Flush(nonce, reply_to):
                 await self.say(reply_to, Flushed(nonce, 7))
             case _:

@@ -29,7 +29,7 @@ async def test_health_and_ready(http: aiohttp.ClientSession) -> None:
         "detokenizer": ["ready"],
     }
     async with http.get("/ready") as response:
-        assert (response.status, await response.json()) == (200, {"ready": True, "missing": []})
+        assert (response.status, await response.json()) == (200, {"ready": True, "missing": [], "paused": None})
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -43,10 +43,11 @@ async def test_flush_cache(http: aiohttp.ClientSession, downstream: Downstream, 
 async def test_abort_of_any_id(http: aiohttp.ClientSession, downstream: Downstream, prefix: str) -> None:
     async with http.post("/abort_request", json={"request_id": f"{prefix}40000000000000ff"}) as response:
         assert response.status == 200
-    await downstream.until(lambda: downstream.received(Abort) == [Abort(0x40000000000000FF, notify=True)])
+    expected = [Abort(0x40000000000000FF, notify=True, message="the request was aborted")]
+    await downstream.until(lambda: downstream.received(Abort) == expected)
 
 
-@pytest.mark.parametrize("body", [{}, {"rid": 5}, {"rid": "chatcmpl-xyz"}, {"rid": "cmpl-1"}, {"request_id": ""}])
+@pytest.mark.parametrize("body", [{}, {"rid": 5}, {"rid": ""}, {"request_id": ""}, {"rid": "a", "request_id": "a"}])
 async def test_abort_of_what_is_no_id(
     http: aiohttp.ClientSession, downstream: Downstream, body: dict[str, object]
 ) -> None:

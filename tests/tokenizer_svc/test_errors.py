@@ -75,7 +75,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str, str]] = [
     (NATIVE, {"input_ids": [5, 999]}, "input_ids", "vocabulary"),
     (NATIVE, {"text": ["a", "b"], "sampling_params": [{}]}, "sampling_params", "1 entries for 2"),
     (NATIVE, {"text": "a", "sampling_params": {"temperature": "x"}}, "sampling_params.temperature", "str"),
-    (NATIVE, {"text": "a", "sampling_params": {"max_new_tokens": 0}}, "sampling_params.max_new_tokens", "at least 1"),
+    (NATIVE, {"text": "a", "sampling_params": {"max_new_tokens": -1}}, "sampling_params.max_new_tokens", "at least 0"),
     (NATIVE, {"text": ["a"], "sampling_params": [{"top_p": 2}]}, "sampling_params[0].top_p", "at most 1"),
 ]
 
@@ -337,7 +337,7 @@ async def test_503_while_a_process_is_missing(
         assert ready.status == 503
         assert (await ready.json())["missing"] == [f"{role} is not ready"]
     async with http.get("/health") as health:
-        assert health.status == 200
+        assert (health.status, (await health.json())["status"]) == (503, "unready")
     await downstream.set_state(role, replica, State.READY)
     async with asyncio.timeout(10):
         while (await http.get("/ready")).status != 200:

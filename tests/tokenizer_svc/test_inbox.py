@@ -180,13 +180,13 @@ def test_forced_tokens_are_counted_once() -> None:
     ]
 
 
-async def test_flushes_find_who_asked() -> None:
+async def test_replies_find_who_asked() -> None:
     inbox = Inbox()
-    first, second = inbox.expect_flush(1), inbox.expect_flush(2)
+    first, second = inbox.expect_reply(1), inbox.expect_reply(2)
     inbox.take(Flushed(2, 9))
     inbox.take(Flushed(2, 8))
     inbox.take(Flushed(3, 7))
-    assert await second == 9
+    assert await second == Flushed(2, 9)
     assert not first.done()
     first.cancel()
 

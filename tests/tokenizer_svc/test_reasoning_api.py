@@ -212,7 +212,7 @@ def test_special_tokens_are_shown_where_a_mark_is_one(toy_model: Path) -> None:
         tokenizer = Tokenizer(backend, eos_ids=(), special_tokens={}, chat_template=None)
         defaults = {"tokenizer": tokenizer, "tool_format": ToolFormat.HERMES, "reasoning": None}
         engine: Any = SimpleNamespace(**(defaults | how))
-        toolbox: Any = SimpleNamespace() if "reasoning" not in how else None
+        toolbox: Any = SimpleNamespace(needs_grammar=False) if "reasoning" not in how else None
         return not how_read(engine, toolbox).shown(Display()).skip_special_tokens
 
     assert not shows()

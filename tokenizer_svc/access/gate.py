@@ -26,8 +26,13 @@ class Audience(enum.Enum):
 PAGES = frozenset({"/", "/docs", "/pages/{name}"})
 """Static files, the same for everybody: they tell nothing of the server but that it is one."""
 
-FOR_ANYONE = frozenset({"/health", "/ready"}) | PAGES
-FOR_OPERATORS = frozenset({"/metrics", "/server_info", "/flush_cache"})
+FOR_ANYONE = frozenset({"/health", "/ready", "/ping"}) | PAGES
+FOR_OPERATORS = frozenset(
+    {
+        *("/metrics", "/server_info", "/get_server_info", "/flush_cache"),
+        *("/pause_generation", "/continue_generation"),
+    }
+)
 _UNDER_ADMIN = "/admin/"
 
 

@@ -28,7 +28,7 @@ def tools_guidance(spec: ToolsSpec, arguments: Sequence[str], whitespace: Whites
     calls: list[str] = []
     for tool, name in zip(spec.tools, names, strict=True):
         before, after = frame(spec.format, tool.name, whitespace)
-        if not spec.required:
+        if not spec.required and not syntax.begin:
             before = before.removeprefix(syntax.marker)  # which the text before the call ends with
         calls.append(f"{json.dumps(before)} @{name} {json.dumps(after)}")
     whole = "\n".join([*_start(spec, syntax, most), f"call: {' | '.join(calls)}"])
@@ -44,18 +44,22 @@ def _start(spec: ToolsSpec, syntax: Syntax, most: int) -> list[str]:
     bound = f"{{0,{most - 1}}}" if spec.required else "*"
     more = f"({json.dumps(syntax.joiner)} call){bound}" if spec.parallel else ""
     if spec.required:
-        return [f"start: call {more}"]
-    marker = _escaped(syntax.marker)
-    unmarked = f"~/(?s:.*){marker}(?s:.*)/"
-    if syntax.is_bare:
-        space = _escaped(SPACE)
+        return [f"start: {json.dumps(syntax.begin)} call {more} {json.dumps(syntax.end)}"]
+    marker = "|".join(map(_escaped, syntax.markers))
+    unmarked = f"~/(?s:.*)({marker})(?s:.*)/"
+    if syntax.bare:
+        space, bare = _escaped(SPACE), _escaped(syntax.bare)
+        markers = " | ".join(map(json.dumps, syntax.markers))
         return [
-            f"start: FREE | {json.dumps(syntax.marker)}? call {more}",
-            f"FREE: /[{space}]*([^{space}{{](?s:.*))?/ & {unmarked}",
+            f"start: FREE | ({markers})? call {more}",
+            f"FREE: /[{space}]*([^{space}{bare}](?s:.*))?/ & {unmarked}",
         ]
+    run = "marked call"
+    if syntax.begin:  # the marker is part of it
+        run = f"marked {json.dumps(syntax.begin.removeprefix(syntax.marker))} call {more} {json.dumps(syntax.end)}"
     return [
-        "start: (marked call)* FREE" if spec.parallel else "start: FREE | marked call",
-        f"marked[lazy]: /(?s:.*){marker}/",
+        f"start: ({run})* FREE" if spec.parallel else f"start: FREE | {run}",
+        f"marked[lazy]: /(?s:.*){_escaped(syntax.marker)}/",
         f"FREE: /(?s:.*)/ & {unmarked}",
     ]
 

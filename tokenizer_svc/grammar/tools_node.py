@@ -31,40 +31,44 @@ def tools_node(spec: ToolsSpec, arguments: Sequence[Node], whitespace: Whitespac
         before, after = frame(spec.format, tool.name, whitespace)
         options.append(concat(Literal(before), node, Literal(after)))
     call = union(options)
+    is_single = not syntax.begin and not spec.required and not syntax.bare  # what is one by one has no joiner
     calls = call
-    if spec.parallel:
+    if spec.parallel and not is_single:
         calls = concat(call, Repeat(concat(Literal(syntax.joiner), call), 0, most - 1 if spec.required else None))
+    calls = concat(Literal(syntax.begin), calls, Literal(syntax.end)) if syntax.begin else calls
     if spec.required:
         return calls
     free = free_text(syntax)
-    if syntax.is_bare:  # calls or text: what begins as a call is one
-        return union([free, concat(optional(Literal(syntax.marker)), calls)])
-    return concat(free, Repeat(concat(call, free), 0, None) if spec.parallel else optional(call))
+    if syntax.bare:  # calls or text: what begins as a call is one
+        return union([free, concat(union([Literal(marker) for marker in ("", *syntax.markers)]), calls)])
+    return concat(free, Repeat(concat(calls, free), 0, None) if spec.parallel else optional(calls))
 
 
 def free_text(syntax: Syntax) -> Graph:
     """Text without a marker, and without an object at its start where that would be a call.
 
-    State k has read the first k characters of the marker, as Knuth, Morris and Pratt have it: its first character
-    comes only once in it, so that a text that stops being a marker can only begin one with its last character.
+    A state is what has been read of some marker: their first character comes only once in each, so that a text that
+    stops being a marker can only begin one with its last character.
     """
-    marker = syntax.marker
-    first = _one(marker[0])
+    begun = sorted({marker[:length] for marker in syntax.markers for length in range(len(marker))})
+    state_of = {text: state for state, text in enumerate(begun)}  # the empty one is the first
+    first = _one(syntax.marker[0])
     edges: list[tuple[int, Ranges, int]] = []
-    for state, char in enumerate(marker):
-        expected = _one(char)
-        if state + 1 < len(marker):
-            edges.append((state, expected, state + 1))
-        if state:
-            edges.append((state, first, 1))
+    for text, state in state_of.items():
+        following = {marker[len(text)] for marker in syntax.markers if marker.startswith(text) and marker != text}
+        edges += [(state, _one(char), state_of[text + char]) for char in following if text + char in state_of]
+        if text:
+            edges.append((state, first, state_of[syntax.marker[0]]))
+        expected = [pair for char in following for pair in _one(char)]
         edges.append((state, complement(normalised([*first, *expected])), 0))
-    states = len(marker)
-    if not syntax.is_bare:
+    states = len(begun)
+    if not syntax.bare:
         return Graph(states, tuple(edges), frozenset(range(states)))
     # a start of its own: only blank space so far
     shifted = [(source + 1, ranges, target + 1) for source, ranges, target in edges]
-    others = complement(normalised([*_SPACE, *first, *_one("{")]))
-    start = [(0, _SPACE, 0), (0, first, 2), (0, others, 1)]
+    bare = [pair for char in syntax.bare for pair in _one(char)]
+    others = complement(normalised([*_SPACE, *first, *bare]))
+    start = [(0, _SPACE, 0), (0, first, 1 + state_of[syntax.marker[0]]), (0, others, 1)]
     return Graph(states + 1, (*start, *shifted), frozenset(range(states + 1)))
 
 

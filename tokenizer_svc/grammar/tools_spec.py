@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from shared.grammar import Whitespace
-from tokenizer_svc.tools.formats import SYNTAX, ToolFormat
+from tokenizer_svc.tools.formats import SYNTAX, Frame, ToolFormat
 
 
 class ToolSpec(msgspec.Struct, frozen=True):
@@ -28,16 +27,7 @@ class ToolsSpec(msgspec.Struct, frozen=True):
     parallel: bool  # whether there may be several
 
 
-class Frame(NamedTuple):
-    """The text around the arguments of one call."""
-
-    before: str
-    after: str
-
-
 def frame(format: ToolFormat, name: str, whitespace: Whitespace) -> Frame:
     """The frame of a call of ``name``, with separators as the JSON of its arguments has them."""
-    syntax = SYNTAX[format]
-    comma, colon = (",", ":") if whitespace is Whitespace.COMPACT else (", ", ": ")
-    fields = f'"name"{colon}{json.dumps(name)}{comma}"{syntax.arguments}"{colon}'
-    return Frame(f"{syntax.opener}{{{fields}", f"}}{syntax.closer}")
+    separators = (",", ":") if whitespace is Whitespace.COMPACT else (", ", ": ")
+    return SYNTAX[format].frame(name, *separators)

@@ -8,15 +8,22 @@ from tokenizer_svc.api_error import invalid
 from tokenizer_svc.grammar.spec import GrammarSpec, Kind
 from tokenizer_svc.grammar.tools_spec import ToolSpec, ToolsSpec
 from tokenizer_svc.structure import Structure, StructureFields, read_structure
-from tokenizer_svc.tools.formats import ToolFormat
+from tokenizer_svc.tools.formats import ToolFormat, bound
 from tokenizer_svc.tools.toolbox import Toolbox
+
+
+def format_of(format: ToolFormat, toolbox: Toolbox) -> ToolFormat:
+    """How calls are written in the answer to a request, where ``format`` is how the model writes them by itself."""
+    return bound(format) if toolbox.needs_grammar else format
 
 
 def read_structure_with(toolbox: Toolbox | None, fields: StructureFields, format: ToolFormat) -> Structure | None:
     """The one grammar that a request with tools asks for, None where the answer is free. Raises ApiError 400."""
     if toolbox is None:
         return read_structure(fields)
-    structure = read_structure(fields, tools=_spec(toolbox, format) if toolbox.needs_grammar else None)
+    structure = read_structure(
+        fields, tools=_spec(toolbox, format_of(format, toolbox)) if toolbox.needs_grammar else None
+    )
     if structure is not None and structure.spec.kind is not Kind.TOOLS:
         message = (
             f"{structure.param} says what the answer must look like, and tools leave the model free to call them "

@@ -6,13 +6,17 @@ conversation is put into plain turns first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from shared.chat_template import ChatTemplateError
+from shared.chat_template import ChatTemplate, ChatTemplateError
 from tokenizer_svc.engine import Engine
+from tokenizer_svc.tools.formats import SYNTAX, Shape
 from tokenizer_svc.tools.toolbox import Toolbox
-from tokenizer_svc.tools.turns import Turn, have_tools, name_results, plain_turns
+from tokenizer_svc.tools.turns import Turn, have_tools, name_results, plain_turns, shorten_ids, with_text_arguments
+
+_LOOKS_FOR_NONE = re.compile(r"""content['"\]]*\s+is\s+(?:not\s+)?none""", re.IGNORECASE)
 
 
 def render(engine: Engine, turns: Sequence[Turn], toolbox: Toolbox | None, /, **variables: Any) -> str:
@@ -23,8 +27,10 @@ def render(engine: Engine, turns: Sequence[Turn], toolbox: Toolbox | None, /, **
     template = tokenizer.tool_template
     if template is not None and template.knows_tools:
         name_results(turns)
+        if SYNTAX[engine.tool_format].shape is Shape.MISTRAL:
+            shorten_ids(turns)
         tools = None if toolbox is None else [tool.template_form for tool in toolbox.tools]
-        return template.render(turns, tools=tools, **variables)
+        return _first(template, _spellings(template, turns), tools=tools, **variables)
     plain = plain_turns(turns, toolbox, engine.tool_format)
     try:
         return tokenizer.render_chat(plain, **variables)
@@ -34,3 +40,28 @@ def render(engine: Engine, turns: Sequence[Turn], toolbox: Toolbox | None, /, **
         # the system message is ours, and some templates refuse any
         plain = plain_turns(turns, toolbox, engine.tool_format, has_system=False)
         return tokenizer.render_chat(plain, **variables)
+
+
+def _spellings(template: ChatTemplate, turns: Sequence[Turn]) -> Iterator[Sequence[Turn]]:
+    """The same conversation as templates may want it.
+
+    Most want the arguments of calls as objects, some (DeepSeek's) join them to text. A call without content has none
+    for those that look for it, and an empty text for those that do not.
+    """
+    if _LOOKS_FOR_NONE.search(template.source):
+        turns = [{**turn, "content": None} if "tool_calls" in turn and not turn["content"] else turn for turn in turns]
+    yield turns
+    if any("tool_calls" in turn for turn in turns):
+        yield with_text_arguments(turns)
+
+
+def _first(template: ChatTemplate, spellings: Iterator[Sequence[Turn]], **variables: Any) -> str:
+    """What the template makes of the first spelling that it does not refuse. Raises the first ChatTemplateError."""
+    refusal: ChatTemplateError | None = None
+    for turns in spellings:
+        try:
+            return template.render(turns, **variables)
+        except ChatTemplateError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal

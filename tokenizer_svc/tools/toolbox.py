@@ -19,6 +19,13 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _CHOICES = 'use "none", "auto", "required" or {"type": "function", "function": {"name": …}}'
 
 
+_MORE_PROPERTIES = {
+    "additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames", "minProperties", "required",
+    "$ref", "anyOf", "oneOf", "allOf", "const", "enum",
+}  # fmt: skip
+"""Keywords that may allow arguments which ``properties`` does not list."""
+
+
 class Tool(NamedTuple):
     """One function that the model may call."""
 
@@ -50,6 +57,11 @@ class Toolbox(NamedTuple):
     @property
     def callable_tools(self) -> tuple[Tool, ...]:
         return tuple(tool for tool in self.tools if tool.name in self.allowed)
+
+    @property
+    def functions(self) -> dict[str, Mapping[str, Any]]:
+        """Those that may be called, with the schemas of their arguments."""
+        return {tool.name: tool.parameters for tool in self.callable_tools}
 
     @property
     def needs_grammar(self) -> bool:
@@ -124,9 +136,11 @@ def _tool(item: Any, path: str, limits: Limits) -> Tool:
 
 
 def _parameters(schema: dict[str, Any] | None, path: str) -> dict[str, Any]:
-    """The schema of the arguments; without one there are none."""
+    """The schema of the arguments; without one, and where it lists none and says no more, there are none."""
     if schema is None:
         return {"type": "object", "properties": {}, "additionalProperties": False}
+    if schema.get("properties") == {} and not schema.keys() & _MORE_PROPERTIES:
+        schema = {**schema, "additionalProperties": False}
     if schema.get("type", "object") != "object":
         raise invalid(f'{path}.type must be "object": arguments are named', f"{path}.type")
     return {"type": "object", **schema}

@@ -5,7 +5,9 @@ Two forms: for chat templates that know tools, and plain turns for those that do
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,9 @@ from tokenizer_svc.api_error import invalid, unsupported
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.tools.formats import SYNTAX, Syntax, ToolFormat
 from tokenizer_svc.tools.toolbox import Toolbox, convert
+
+_SHORT = 9
+_SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
 
 Turn = dict[str, Any]
 """A message as templates know it: role and content, and what belongs to the role."""
@@ -71,6 +76,37 @@ def name_results(turns: Sequence[Turn]) -> None:
             turn["name"] = names[turn["tool_call_id"]]
 
 
+def shorten_ids(turns: Sequence[Turn]) -> None:
+    """Give calls and results ids of nine letters and digits, the only ones that Mistral's templates take.
+
+    The same id becomes the same one everywhere; one that is such already stays.
+    """
+    for turn in turns:
+        for call in turn.get("tool_calls", ()):
+            call["id"] = _short_id(call["id"])
+        if "tool_call_id" in turn:
+            turn["tool_call_id"] = _short_id(turn["tool_call_id"])
+
+
+def _short_id(id: str) -> str:
+    return id if _SHORT_ID.fullmatch(id) else hashlib.sha256(id.encode()).hexdigest()[:_SHORT]
+
+
+def with_text_arguments(turns: Sequence[Turn]) -> list[Turn]:
+    """The same turns, the arguments of their calls as JSON text."""
+    return [
+        {**turn, "tool_calls": [_with_text(call) for call in turn["tool_calls"]]} if "tool_calls" in turn else turn
+        for turn in turns
+    ]
+
+
+def _with_text(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    arguments = function["arguments"]
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return {**call, "function": {**function, "arguments": text}}
+
+
 def have_tools(turns: Sequence[Turn]) -> bool:
     """Whether any turn is about tools."""
     return any(turn["role"] == "tool" or "tool_calls" in turn for turn in turns)
@@ -94,7 +130,8 @@ def plain_turns(
             else:
                 plain.append({"role": "user", "content": text, "is_result": True})
         elif "tool_calls" in turn:
-            parts = [turn["content"], syntax.joiner.join(_written(call, syntax) for call in turn["tool_calls"])]
+            calls = syntax.joiner.join(_written(call, syntax) for call in turn["tool_calls"])
+            parts = [turn["content"], f"{syntax.begin}{calls}{syntax.end}"]
             plain.append({"role": "assistant", "content": "\n".join(filter(None, parts))})
         else:
             plain.append(dict(turn))
@@ -117,18 +154,18 @@ def _add(turns: list[Turn], text: str, role: str) -> None:
 
 def _written(call: Mapping[str, Any], syntax: Syntax) -> str:
     """A call as the model writes it."""
-    name, arguments = call["function"]["name"], call["function"]["arguments"]
+    arguments = call["function"]["arguments"]
     body = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return f'{syntax.opener}{{"name": {json.dumps(name)}, "{syntax.arguments}": {body}}}{syntax.closer}'
+    before, after = syntax.frame(call["function"]["name"])
+    return f"{before}{body}{after}"
 
 
 def instructions(toolbox: Toolbox, format: ToolFormat) -> str:
     """What a model is told of its tools by us: the pattern of the Hermes function calling prompt, in our words."""
     syntax = SYNTAX[format]
     tools = "\n".join(json.dumps(tool.template_form, ensure_ascii=False) for tool in toolbox.tools)
-    shape = (
-        f'{syntax.opener}{{"name": "<name of the function>", "{syntax.arguments}": {{<its arguments>}}}}{syntax.closer}'
-    )
+    before, after = syntax.frame("<name of the function>")
+    shape = f"{syntax.begin}{before}{{<its arguments>}}{after}{syntax.end}"
     several = "Several calls may follow one another." if toolbox.is_parallel else "Make one call at a time."
     must = "Answer with a call." if toolbox.is_required else "If no function is needed, answer in plain text."
     return (

@@ -68,3 +68,37 @@ WITHOUT_SYSTEM = """\
 WITHOUT_TOOLS = """\
 {%- for message in messages %}{{- '[' + message.role + ']' + message.content }}{%- endfor %}
 """
+
+LIKE_MISTRAL = """\
+{%- if tools %}{{- '[AVAILABLE_TOOLS] ' + (tools | tojson) + '[/AVAILABLE_TOOLS]' }}{%- endif %}
+{%- for message in messages %}
+{%- if message.role == 'user' or message.role == 'system' %}{{- '[INST] ' + message.content + '[/INST]' }}
+{%- elif message.tool_calls %}
+{{- '[TOOL_CALLS] [' }}
+{%- for call in message.tool_calls %}
+{%- if call.id | length != 9 %}{{- raise_exception('ids have nine characters') }}{%- endif %}
+{{- (call.function | tojson)[:-1] + ', "id": "' + call.id + '"}' }}{%- if not loop.last %}{{- ', ' }}{%- endif %}
+{%- endfor %}
+{{- ']</s>' }}
+{%- elif message.role == 'tool' %}
+{%- if message.tool_call_id | length != 9 %}{{- raise_exception('ids have nine characters') }}{%- endif %}
+{{- '[TOOL_RESULTS] {"content": ' + message.content + ', "call_id": "' + message.tool_call_id + '"}[/TOOL_RESULTS]' }}
+{%- else %}{{- ' ' + message.content + '</s>' }}
+{%- endif %}
+{%- endfor %}
+"""
+
+LIKE_DEEPSEEK = """\
+{%- for message in messages %}
+{%- if message['role'] == 'assistant' and message['content'] is none %}
+{{- '<｜Assistant｜><｜tool▁calls▁begin｜>' }}
+{%- for call in message['tool_calls'] %}
+{{- '<｜tool▁call▁begin｜>' + call['type'] + '<｜tool▁sep｜>' + call['function']['name'] + '\\n```json\\n' }}
+{{- call['function']['arguments'] + '\\n```<｜tool▁call▁end｜>' }}
+{%- endfor %}
+{{- '<｜tool▁calls▁end｜>' }}
+{%- else %}{{- '<' + message['role'] + '>' + message['content'] }}
+{%- endif %}
+{%- endfor %}
+{%- if tools %}{{- tools | tojson }}{%- endif %}
+"""

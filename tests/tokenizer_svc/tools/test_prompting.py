@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,14 @@ from shared.config import DEFAULT_MODEL
 from shared.gguf_header import read_header
 from shared.model_files import ModelFiles, locate
 from shared.tokenizer import Tokenizer
-from tests.tokenizer_svc.tools.templates import LIKE_LLAMA3, LIKE_QWEN, WITHOUT_SYSTEM, WITHOUT_TOOLS
+from tests.tokenizer_svc.tools.templates import (
+    LIKE_DEEPSEEK,
+    LIKE_LLAMA3,
+    LIKE_MISTRAL,
+    LIKE_QWEN,
+    WITHOUT_SYSTEM,
+    WITHOUT_TOOLS,
+)
 from tests.toy import make_toy_model
 from tokenizer_svc.api_error import ApiError
 from tokenizer_svc.limits import Limits
@@ -72,6 +80,19 @@ def test_the_format_follows_from_the_template() -> None:
     formats = [choose("auto", ChatTemplate(source, {})) for source in (LIKE_QWEN, LIKE_LLAMA3, WITHOUT_TOOLS)]
     assert formats == [ToolFormat.HERMES, ToolFormat.LLAMA3_JSON, ToolFormat.HERMES]
     assert choose("auto", None) is ToolFormat.HERMES
+    marks = {
+        "<tool_call>\\n<function=f>\\n<parameter=a>": ToolFormat.QWEN3_CODER,
+        "<tool_call>{name}<arg_key>": ToolFormat.GLM,
+        "[TOOL_CALLS] [": ToolFormat.MISTRAL,
+        "[TOOL_CALLS]f[ARGS]": ToolFormat.MISTRAL_ARGS,
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\\n```json": ToolFormat.DEEPSEEK_V3,
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>": ToolFormat.DEEPSEEK_V31,
+        "ipython: [func_name1(params_name1=params_value1)]": ToolFormat.PYTHONIC,
+        "<|tool_list_start|>": ToolFormat.PYTHONIC,
+        "<|python_start|> ipython": ToolFormat.LLAMA3_JSON,
+    }
+    for text, format in marks.items():
+        assert choose("auto", ChatTemplate("{{ tools }}{{ '" + text + "' }}", {})) is format
     assert choose("llama3-json", ChatTemplate(LIKE_QWEN, {})) is ToolFormat.LLAMA3_JSON
 
 
@@ -101,6 +122,20 @@ def test_a_template_like_llama_3(tmp_path: Path) -> None:
     )
     with pytest.raises(ChatTemplateError, match="one call at a time"):
         render(served, conversation(), TOOLBOX)
+
+
+def test_templates_that_want_ids_of_nine_characters(tmp_path: Path) -> None:
+    turns = conversation()
+    turns[2]["tool_calls"][1]["id"] = turns[4]["tool_call_id"] = "abcDEF123"
+    text = render(engine(tmp_path, LIKE_MISTRAL, ToolFormat.MISTRAL), turns, TOOLBOX)
+    ids = re.findall(r'id": "([^"]*)"', text)
+    assert ids == [ids[0], "abcDEF123"] * 2
+    assert re.fullmatch("[a-zA-Z0-9]{9}", ids[0])
+
+
+def test_templates_that_want_text_and_no_content(tmp_path: Path) -> None:
+    text = render(engine(tmp_path, LIKE_DEEPSEEK, ToolFormat.DEEPSEEK_V3), conversation(), TOOLBOX)
+    assert '<｜tool▁sep｜>get_weather\n```json\n{"city": "Köln"}\n```<｜tool▁call▁end｜>' in text
 
 
 def test_results_without_tools_still_go_through_the_template(tmp_path: Path) -> None:

@@ -46,13 +46,16 @@ def test_a_tool_is_read_whole() -> None:
 
 
 def test_a_tool_without_parameters_takes_none() -> None:
-    [read_tool] = read([tool()]).tools
-    assert read_tool.parameters == {"type": "object", "properties": {}, "additionalProperties": False}
+    for nothing in (None, {"properties": {}}, {"type": "object", "properties": {}, "title": "f"}):
+        [read_tool] = read([tool() if nothing is None else tool(parameters=nothing)]).tools
+        expected = {"type": "object", "properties": {}, "additionalProperties": False}
+        assert read_tool.parameters == (nothing or {}) | expected
 
 
 def test_parameters_without_a_type_are_an_object() -> None:
-    [read_tool] = read([tool(parameters={"properties": {}})]).tools
-    assert read_tool.parameters == {"type": "object", "properties": {}}
+    anything = {"properties": {}, "additionalProperties": True}
+    [read_tool] = read([tool(parameters=anything)]).tools
+    assert read_tool.parameters == {"type": "object", **anything}
 
 
 @pytest.mark.parametrize("choice", [None, "none", "auto"])

@@ -350,13 +350,14 @@ el("open-chats").addEventListener("click", () => showChats(!document.body.classL
 // --- settings
 
 function openSettings(focus) {
+  if (el("settings").open) return; // somebody is at it
   const known = settings.get();
   el("system").value = known.system;
   el("temperature").value = known.temperature;
   el("max-tokens").value = known.maxTokens;
   el("theme").value = known.theme;
   el("key").value = key.get();
-  if (!el("settings").open) el("settings").showModal();
+  el("settings").showModal();
   if (focus) el(focus).focus();
 }
 
