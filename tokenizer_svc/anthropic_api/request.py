@@ -72,6 +72,8 @@ class MessagesRequest(MessagesCountRequest, kw_only=True):
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    service_tier: str | None = None
+    speed: str | None = None
     cache_salt: str | None = None
     priority: int | None = None
     timeout: float | None = None
@@ -87,6 +89,10 @@ def read_messages(body: dict[str, Any]) -> MessagesRequest:
     except msgspec.ValidationError as error:
         raise of_validation(error) from error
     _check_thinking(request.thinking, request.max_tokens)
+    if request.service_tier not in (None, "auto", "standard_only"):
+        raise refused("service_tier", 'there is one tier, "auto" or "standard_only": use priority')
+    if request.speed not in (None, "standard"):
+        raise refused("speed", 'there is one speed, "standard"')
     return request
 
 
