@@ -154,7 +154,6 @@ SCORE = {
 
 TOKENIZE = {
     "chat_template": "the model's own template is used",
-    "continue_final_message": "send the text as prompt",
     "mm_processor_kwargs": _MEDIA,
 }
 
