@@ -34,6 +34,9 @@ class Metrics:
             "grammar_hits", "Grammars that needed no compile, by where they were found.", ("where",)
         )
         self.open = Gauge("rootstream_http_sequences", "Sequences under way in this process.", registry=registry)
+        self.ready = Gauge(
+            "rootstream_http_ready", "Whether requests can be served, as /ready says.", registry=registry
+        )
         self.unread = Gauge("rootstream_http_unread_bytes", "What waits for clients to read it.", registry=registry)
         self.ttft = histogram("ttft_seconds", "From the request's arrival to its first token.")
         self.itl = histogram("inter_token_seconds", "Between tokens of one sequence.")

@@ -205,6 +205,7 @@ class FrontDoor:
         self._refuses = False  # all that is new
         self._open: set[Answer] = set()  # somebody is being sent them
         self.metrics.open.set_function(lambda: len(self._inbox))
+        self.metrics.ready.set_function(lambda: not self.missing())
 
     # --- the model's language: it is listened before it is known
 

@@ -58,6 +58,7 @@ def test_the_default_model_is_the_packages_own() -> None:
 
 def test_only_the_front_publishes_a_port_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service}
+    assert published.pop("grafana") == ["127.0.0.1:${GRAFANA_PORT:-3000}:3000"]
     assert published == {"front": ["${ROOTSTREAM_BIND:-127.0.0.1}:${PORT:-30000}:30000"]}
 
 
@@ -98,7 +99,9 @@ def test_every_role_sees_its_own_password_and_nothing_else() -> None:
 
 def test_exactly_one_worker_starts_with_either_profile() -> None:
     profiles = {name: service["profiles"] for name, service in COMPOSE["services"].items() if "profiles" in service}
-    assert profiles == {"worker": ["cpu"], "worker-cuda": ["cuda"]}
+    watching = ["observe", "observe-cuda"]
+    watchers = dict.fromkeys(("operators", "prometheus", "grafana"), watching)
+    assert profiles == {"worker": ["cpu", "observe"], "worker-cuda": ["cuda", "observe-cuda"], **watchers}
     assert "COMPOSE_PROFILES=cpu" in (ROOT / ".env").read_text().splitlines()
 
 
@@ -107,3 +110,22 @@ def test_the_build_context_has_every_package() -> None:
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     allowed = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     assert {name.partition(".")[0] for name in packages} <= allowed
+
+
+def test_those_who_watch_see_the_operators_port_alone_and_not_redis() -> None:
+    services, folder = COMPOSE["services"], ROOT / "docker" / "observe"
+    door = services["operators"]["environment"]
+    assert door["ROOTSTREAM_ADMIN_KEY_FILE"] == "/run/operators/admin-key"
+    [job] = yaml.safe_load((folder / "prometheus.yml").read_text())["scrape_configs"]
+    assert job["authorization"]["credentials_file"] == door["ROOTSTREAM_ADMIN_KEY_FILE"]
+    assert job["static_configs"] == [{"targets": [f"operators:{door['ROOTSTREAM_ADMIN_PORT']}"]}]
+    assert door["ROOTSTREAM_ALLOWED_HOSTS"] == "operators", "the name that it is asked by"
+    for name in ("prometheus", "grafana"):
+        assert "bus" not in services[name]["networks"]
+        assert [volume for volume in services[name]["volumes"] if "secrets" in volume] == [
+            "secrets-operators:/run/operators:ro"
+        ]
+        assert ":v" in services[name]["image"] or services[name]["image"][-1].isdigit(), "pinned"
+    assert COMPOSE["networks"]["observe"] == {"internal": True}
+    for kind in ("datasources", "dashboards"):
+        assert [*(folder / "grafana" / "provisioning" / kind).glob("*.yml")]
