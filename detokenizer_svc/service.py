@@ -92,6 +92,7 @@ class _Service:
     def _fold(self, entry: Entry) -> None:
         match entry.message:
             case Track() as track:
+                log.debug("tracking", request=f"{track.id:016x}")
                 self._detokenizer.track(track, entry.id)
                 if self._spans is not None:
                     self._spans.tracked(track)

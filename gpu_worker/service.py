@@ -244,6 +244,8 @@ async def _read(context: Context, engine: EngineThread, reader: Reader, spans: R
                         raise _replaced(context)
                     if spans is not None:
                         spans.planned(message, time.time_ns())
+                    for admit in message.admits:
+                        log.debug("admitted", request=f"{admit.id:016x}", cached_tokens=admit.cached_len)
                     engine.send(message)
                 case _:
                     pass
@@ -272,6 +274,8 @@ async def _write(context: Context, outbox: asyncio.Queue[FromWorker], spans: Row
             outbox.task_done()
             if isinstance(report, Step):
                 metrics.observe(report)
+                for id, reason in report.errors:
+                    log.error("a request failed", request=f"{id:016x}", reason=reason)
                 if spans is not None:
                     spans.stepped(report, time.time_ns())
             elif isinstance(report, Opened):

@@ -227,10 +227,12 @@ class Service:
     def _on_request(self, message: Message, now: float) -> None:
         match message:
             case Generate():
+                log.debug("queued", request=f"{message.id:016x}", tenant=message.tenant)
                 self._scheduler.submit(message, now)
                 if self._spans is not None:
                     self._spans.announced(message, time.time_ns())
             case Abort(id, notify, why):
+                log.debug("aborting", request=f"{id:016x}")
                 self._scheduler.abort(id, notify=notify, message=why)
             case AbortMany():
                 self._scheduler.abort_many(message)

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from shared.tracing import Tracing
+from tokenizer_svc import access_log
 from tokenizer_svc.access.guard import Access, caller_of, guard, sharing
 from tokenizer_svc.admin import OperatorRoutes, PublicRoutes
 from tokenizer_svc.answers import Answer
@@ -113,6 +114,7 @@ class GenerationRoutes:
         if wish.resumable or wish.background or last is not None:
             return await self._keep(request, asked, wish, Opened(path, canonical(body), caller, arrived))
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
+        access_log.note(request, answer)
         _log_accepted(answer, asked)
         origin = Origin(asked.model or engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
         rendering = asked.rendering(answer, origin)
@@ -148,6 +150,7 @@ def _errors_and_ids(engine: Engine) -> Middleware:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         asked = request.headers.get("X-Request-Id", "")
         _request_id.set(asked if _SANE_ID.fullmatch(asked) else uuid.uuid4().hex)
+        began = time.perf_counter()
         status = 499  # the client left; nginx's number for it
         try:
             response = await _answer(request, handler)
@@ -156,6 +159,7 @@ def _errors_and_ids(engine: Engine) -> Middleware:
             resource = request.match_info.route.resource
             route = resource.canonical if resource is not None else "none"
             engine.metrics.requests.labels(route, str(status)).inc()
+            access_log.write(request, _request_id.get(), route, status, began)
         return response
 
     return middleware

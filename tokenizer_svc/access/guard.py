@@ -95,6 +95,11 @@ def identity_of(request: web.Request) -> Identity:
     return request[_IDENTITY]
 
 
+def identity_if_known(request: web.Request) -> Identity | None:
+    """The same; None for who was not let in."""
+    return request.get(_IDENTITY)
+
+
 def tenant_of(request: web.Request) -> str:
     """The tenant that a request belongs to; empty where there are no keys."""
     return identity_of(request).tenant
