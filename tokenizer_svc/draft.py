@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from shared.protocol import Sampling
+from shared.protocol import Sampling, StopRegex
 from tokenizer_svc.structure import Structure
 
 
@@ -17,6 +17,7 @@ class Display(NamedTuple):
     stop: tuple[str, ...] = ()
     include_stop: bool = False
     stop_token_ids: tuple[int, ...] = ()
+    stop_regex: tuple[StopRegex, ...] = ()
     skip_special_tokens: bool = True
 
 

@@ -33,6 +33,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_logprob_ids: int = 1024  # tokens whose log-probabilities are wanted whatever they are
     max_stop_strings: int = 16
     max_stop_length: int = 256
+    max_stop_regexes: int = 4  # of a size that stop_regex.py bounds
     max_stop_ids: int = 128
     max_logit_bias: int = 1024
     logit_bias: float = 100.0  # either side of 0
