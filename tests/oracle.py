@@ -24,11 +24,10 @@ class Oracle(NamedTuple):
 @cache
 def load_oracle(dtype: torch.dtype = torch.float32) -> Oracle:
     """Read the packaged GGUF file with transformers' reader. Takes many seconds, once per session: don't change it."""
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
     path = locate(DEFAULT_MODEL, Settings().cache_path).path
-    tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     config = LlamaConfig.from_pretrained(path.parent, gguf_file=path.name)
     with torch.device("meta"):
         blank: Any = LlamaForCausalLM(config)
@@ -38,4 +37,12 @@ def load_oracle(dtype: torch.dtype = torch.float32) -> Oracle:
     assert set(missing) <= {"lm_head.weight"}, missing
     assert not unexpected, unexpected
     model.tie_weights()
-    return Oracle(tokenizer, model.to(dtype).eval())
+    return Oracle(load_tokenizer(), model.to(dtype).eval())
+
+
+def load_tokenizer() -> Any:
+    """Transformers' tokenizer of the same file."""
+    from transformers import AutoTokenizer
+
+    path = locate(DEFAULT_MODEL, Settings().cache_path).path
+    return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tests.oracle import Oracle, load_oracle
+from tests.oracle import Oracle, load_oracle, load_tokenizer
 
 
 class Likelihood(NamedTuple):
@@ -48,8 +48,9 @@ def generated(oracle: Oracle, context: str, until: list[str], most: int) -> str:
 def main(arguments: list[str]) -> None:
     oracle = load_oracle()
     if arguments[0] == "tokenizer":
-        oracle.tokenizer.save_pretrained(arguments[1])
+        load_tokenizer().save_pretrained(arguments[1])
         return
+    oracle = load_oracle()
     questions: dict[str, list[list[Any]]] = json.load(sys.stdin)
     answers = {
         "likelihoods": [likelihood(oracle, *question) for question in questions["likelihoods"]],
