@@ -29,7 +29,7 @@ from cyclopts import App, Parameter
 
 from rootstream.bench import workloads
 from rootstream.bench.figures import Figures
-from rootstream.bench.run import as_json, measure, write
+from rootstream.bench.run import Plan, as_json, measure, write
 
 app = App(name="python -m benchmarks.serve", help=__doc__, help_format="plaintext")
 _START_S = 300.0
@@ -62,7 +62,7 @@ def main(
 def _measured(names: Sequence[str], options: Sequence[str], seed: int) -> dict[str, Figures]:
     with server(options) as url:
         print(f"\nrootstream serve {' '.join(options)}")
-        return asyncio.run(measure(url, names, seed=seed))
+        return asyncio.run(measure(url, Plan(names, seed=seed)))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import sys
 import time
 
 from benchmarks.serve import server
-from rootstream.bench.run import measure
+from rootstream.bench.run import Plan, measure
 
 CONTEXT = 192  # of the workload `single`: 128 tokens in, 128 out
 
@@ -65,7 +65,7 @@ def main() -> None:
     for _ in range(options.rounds):
         loop = bare()
         with server(serve_options) as url:
-            figures = asyncio.run(measure(url, ["single"], seed=0))["single"]
+            figures = asyncio.run(measure(url, Plan(["single"])))["single"]
         rounds.append((loop, figures.per_token))
         print(f"bare loop {loop:.1f} ms, whole server {figures.per_token:.1f} ms: {figures.per_token / loop:.2f} times")
     loop, whole = (statistics.median(values) for values in zip(*rounds, strict=True))

@@ -116,6 +116,12 @@ class _Request:
         return (text, None) if self.matcher is None else self.matcher.push(text)
 
 
+def _matcher(track: Track) -> StopMatcher | None:
+    if not track.stop and not track.stop_regex:
+        return None
+    return StopMatcher(track.stop, track.stop_regex, include_stop=track.include_stop)
+
+
 class _Rows:
     """Rows of one Texts message while it is put together."""
 
@@ -215,7 +221,7 @@ class Detokenizer:
         request = self._requests[track.id] = _Request(
             track=track,
             stream=self._open_stream(columns.as_int32(track.context).tolist(), track.skip_special_tokens),
-            matcher=StopMatcher(track.stop, include_stop=track.include_stop) if track.stop else None,
+            matcher=_matcher(track),
             announced=entry_id,
             since=self._last_step,
             scores=GrowingScores(track.id, track.scored_from) if track.scored_from else None,

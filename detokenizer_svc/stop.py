@@ -1,4 +1,4 @@
-"""Stop strings in a stream of text: what may be shown now, and where a stop string ends it.
+"""Stops in a stream of text: what may be shown now, and where a stop string or a regular expression ends it.
 
 Owns the search and the text it holds back. Knows nothing of tokens, requests or streams.
 """
@@ -9,28 +9,32 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from detokenizer_svc.stop_regex import RegexSearch
+from shared.protocol import StopRegex
+
 
 class Shown(NamedTuple):
-    """What a push releases: text that is certain to be shown, and the stop string that ended it, if one did."""
+    """What a push releases: text that is certain to be shown, and the stop string or pattern that ended it, if any."""
 
     text: str
     stop: str | None
 
 
 class StopMatcher:
-    """Finds the first stop string in text that arrives in pieces, in constant time per character.
+    """Finds the first stop in text that arrives in pieces, in bounded time per character.
 
     The text ends as soon as it contains a stop string: of all occurrences the one that is *complete*
     first wins, and of several that are complete with the same character the longest, so that nothing of
-    any of them is shown. The answer therefore depends on the text alone, never on how it was cut.
+    any of them is shown. The answer therefore depends on the text alone, never on how it was cut. The same goes for
+    regular expressions: the match that ends first, and of those the one that begins first.
 
-    Held back is exactly the longest end of the text that is the beginning of a stop string.
+    Held back is exactly the longest end of the text that is the beginning of a stop.
 
     The automaton is that of Aho and Corasick, "Efficient string matching" (1975). Raises ValueError on
     an empty stop string.
     """
 
-    def __init__(self, stops: Sequence[str], *, include_stop: bool = False) -> None:
+    def __init__(self, stops: Sequence[str], regexes: Sequence[StopRegex] = (), *, include_stop: bool = False) -> None:
         if not all(stops):
             raise ValueError("a stop string must not be empty")
         self._include_stop = include_stop
@@ -43,9 +47,13 @@ class StopMatcher:
         self._link()
         self._state = 0
         self._held = ""
+        self._searches = [RegexSearch(regex) for regex in regexes]
+        self._read = 0  # characters
 
     def push(self, text: str) -> Shown:
         """Take the next piece of text. Call no more after a stop."""
+        if self._searches:
+            return self._push_each(text)
         edges, fallback, matched = self._edges, self._fallback, self._matched
         state = self._state
         whole = self._held + text
@@ -61,6 +69,33 @@ class StopMatcher:
         certain = len(whole) - self._depth[state]
         self._held = whole[certain:]
         return Shown(whole[:certain], None)
+
+    def _push_each(self, text: str) -> Shown:
+        """As ``push``, with regular expressions besides."""
+        whole = self._held + text
+        begin = self._read - len(self._held)  # the place of its first character
+        for end, char in enumerate(text, start=len(self._held) + 1):
+            length = self._step(char)
+            found = [(end - length, whole[end - length : end])] if length else []
+            starts = [(search.feed(char, self._read), search.pattern) for search in self._searches]
+            found += [(start - begin, pattern) for start, pattern in starts if start is not None]
+            self._read += 1
+            if found:
+                start, stop = min(found, key=lambda match: match[0])
+                return Shown(whole[: end if self._include_stop else start], stop)
+        certain = len(whole) - self._depth[self._state]
+        begun = [search.begun - begin for search in self._searches if search.begun is not None]
+        certain = min([certain, *begun])
+        self._held = whole[certain:]
+        return Shown(whole[:certain], None)
+
+    def _step(self, char: str) -> int:
+        """The length of the longest stop string that ends with this character, 0 if none does."""
+        state = self._state
+        while state and char not in self._edges[state]:
+            state = self._fallback[state]
+        self._state = self._edges[state].get(char, 0)
+        return self._matched[self._state]
 
     def flush(self) -> str:
         """What is held back, when no more text will come."""

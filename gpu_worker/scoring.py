@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gpu_worker.likeliest import likeliest
 from shared.protocol import Scores
 
-_BLOCK = 64  # rows of logits looked at together: bounds what is allocated besides
-_LOW = 0xFFFFFFFF
+_BLOCK_BYTES = {"cpu": 2 * 2**20, "cuda": 64 * 2**20}  # of logits looked at together: a cache's worth; few launches
 
 
 class Want(NamedTuple):
@@ -53,12 +53,13 @@ def score(logits: Tensor, tokens: Tensor, asked: Tensor, wants: Sequence[Want]) 
     top = min(max(want.top for want in wants), vocab_size)
     tokens = tokens.clamp(0, vocab_size - 1)
     parts: list[tuple[Tensor, ...]] = []
-    for block, chosen in zip(logits.split(_BLOCK), tokens.split(_BLOCK), strict=True):
+    size = max(1, _BLOCK_BYTES[logits.device.type] // (4 * vocab_size))
+    for block, chosen in zip(logits.split(size), tokens.split(size), strict=True):
         best = block.amax(-1, keepdim=True)
         log_sum = (block - best).exp_().sum(-1, keepdim=True).log_()
         own = block.gather(1, chosen[:, None])
         ranks = (block >= own).sum(-1, dtype=torch.int32)
-        ids, values = _likeliest(block, top)
+        ids, values = likeliest(block, top)
         parts.append((own - best - log_sum, ranks, ids, values - best - log_sum, best, log_sum))
     scores, ranks, ids, values, best, log_sum = (torch.cat(part) for part in zip(*parts, strict=True))
     columns = [scores.flatten(), _as_floats(ranks), _as_floats(ids.flatten()), values.flatten()]
@@ -99,23 +100,6 @@ def unpacked(scored: Scored, keep: Callable[[Want], bool]) -> list[Scores]:
                 )
             )
     return found
-
-
-def _likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Ids, int32, and values of the ``count`` largest of each row, the largest first; of equals the lower id.
-
-    Torch says nothing of the order of equals. So value and id are compared together, as one number: a float's bits,
-    made to grow with its value, above the id's complement.
-    """
-    if not count:
-        empty = logits[:, :0]
-        return empty.int(), empty
-    bits = (logits + 0.0).view(torch.int32)  # there is no -0.0 in a sum
-    growing = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
-    complement = _LOW - torch.arange(logits.shape[1], device=logits.device)
-    best = ((growing << 32) | complement).topk(count).values
-    ids = _LOW - (best & _LOW)
-    return ids.int(), logits.gather(1, ids)
 
 
 def _as_floats(numbers: Tensor) -> Tensor:

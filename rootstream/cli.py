@@ -1,4 +1,4 @@
-"""The command line: `rootstream serve | chat | bench | doctor`.
+"""The command line: `rootstream serve | chat | bench | run-batch | doctor`.
 
 Owns the commands' names, flags and help; each command's work is in a module of its own, imported only when
 it runs, so that `--help` answers at once.
@@ -12,20 +12,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from rootstream import __version__
-from shared.config import Settings, settings_sources
+from shared.config import Settings
 from shared.errors import UserError
+from shared.sources import settings_sources
 
 DEFAULT_URL = "http://127.0.0.1:30000"
 
-_Url = Annotated[str, Parameter(help="Where the server is.")]
+_LOAD = Group("Load", sort_key=1)
+_RESULT = Group("Results", sort_key=2)
+
+_Url = Annotated[str, Parameter(env_var="ROOTSTREAM_URL", help="Where the server is.")]
 _ApiKey = Annotated[
     str | None,
     Parameter(env_var="ROOTSTREAM_API_KEY", help="The key to send; better in the environment, as ROOTSTREAM_API_KEY."),
 ]
+_ApiKeyFile = Annotated[Path | None, Parameter(help="A file that holds it.")]
 _Config = Annotated[Path | None, Parameter(help="A YAML or TOML file with settings.")]
 _EPILOGUE = "Begin with `rootstream serve`, then run `rootstream chat` in a second terminal."
 
@@ -43,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def application(settings_file: Path | None = None) -> App:
-    """All commands; `serve` reads its settings from ``settings_file`` too, where one is named."""
+    """All commands; they read what is not said otherwise from ``settings_file``, where one is named."""
     app = App(
         name="rootstream",
         help="Serve language models over HTTP: a radix-tree KV cache and continuous batching, in separate processes "
@@ -55,11 +60,9 @@ def application(settings_file: Path | None = None) -> App:
         help_flags=["--help", "-h"],
         default_parameter=Parameter(show_env_var=False),
     )
-    app.command(serve, config=settings_sources(settings_file))
-    app.command(chat)
-    app.command(bench)
-    app.command(run_batch, config=settings_sources(settings_file))
-    app.command(doctor)
+    for command, with_settings in ((serve, True), (chat, False), (bench, False), (run_batch, True), (doctor, True)):
+        name = command.__name__.replace("_", "-")
+        app.command(command, name=name, config=settings_sources(settings_file, name, with_settings=with_settings))
     return app
 
 
@@ -103,6 +106,7 @@ def chat(
     *,
     url: _Url = DEFAULT_URL,
     api_key: _ApiKey = None,
+    api_key_file: _ApiKeyFile = None,
     model: Annotated[str | None, Parameter(help="Which of its models to talk to; the first by default.")] = None,
     system: Annotated[str | None, Parameter(help="The system prompt.")] = None,
     max_tokens: Annotated[
@@ -113,17 +117,19 @@ def chat(
         Parameter(validator=Number(gte=0, lte=2), help="0 always takes the likeliest token; the server's by default."),
     ] = None,
     seed: Annotated[int | None, Parameter(help="Makes answers repeatable.")] = None,
+    config: _Config = None,
 ) -> None:
     """Talk to a running server in the terminal, streaming.
 
     Ctrl-C stops an answer, Ctrl-D ends, `/help` lists commands. What comes through a pipe is one question, or belongs
     to the one that is given: `rootstream chat "What is this about?" < letter.txt`. Its answer is printed plain.
     """
+    del config
     from rootstream.chat import session
 
     options = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
-    raise SystemExit(session.run(session.Server(url, api_key), system, given, prompt))
+    raise SystemExit(session.run(session.Server(url, _key(api_key, api_key_file)), system, given, prompt))
 
 
 def bench(
@@ -138,16 +144,89 @@ def bench(
     ],
     url: _Url = DEFAULT_URL,
     api_key: _ApiKey = None,
-    seed: Annotated[int, Parameter(help="Another seed makes other prompts, which no cache has seen.")] = 0,
-    output: Annotated[Path | None, Parameter(help="File to write the figures to, as JSON.")] = None,
+    api_key_file: _ApiKeyFile = None,
+    model: Annotated[
+        str | None, Parameter(group=_LOAD, help="Which of its models; the first at /v1/models by default.")
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        Parameter(
+            group=_LOAD,
+            help="A file of requests instead: JSONL with `prompt` or `messages`, a batch's lines, ShareGPT's shape.",
+        ),
+    ] = None,
+    prompt_tokens: Annotated[
+        int | None,
+        Parameter(group=_LOAD, validator=Number(gte=1), help="Random prompts of so many tokens instead."),
+    ] = None,
+    prefix_tokens: Annotated[
+        int, Parameter(group=_LOAD, validator=Number(gte=0), help="How many of these a group of prompts shares.")
+    ] = 0,
+    prefix_groups: Annotated[int, Parameter(group=_LOAD, validator=Number(gte=1), help="How many groups.")] = 1,
+    requests: Annotated[
+        int | None, Parameter(group=_LOAD, validator=Number(gte=1), help="How many requests, where not all.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, Parameter(group=_LOAD, validator=Number(gte=1), help="Most tokens of an answer.")
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        Parameter(group=_LOAD, validator=Number(gte=1), help="Most requests at once; the workload's own by default."),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        Parameter(
+            group=_LOAD, validator=Number(gt=0), help="Requests a second, at random times (Poisson), however many run."
+        ),
+    ] = None,
+    warm_up: Annotated[
+        int, Parameter(group=_LOAD, validator=Number(gte=0), help="Requests before each workload that do not count.")
+    ] = 1,
+    seed: Annotated[int, Parameter(group=_LOAD, help="Another seed makes other prompts, which no cache has seen.")] = 0,
+    slo: Annotated[
+        str | None,
+        Parameter(
+            group=_RESULT,
+            help="Bounds in ms, such as `ttft:500,itl:50,e2e:5000`: goodput is the rate of requests that keep them.",
+        ),
+    ] = None,
+    output: Annotated[Path | None, Parameter(group=_RESULT, help="File to write the figures to, as JSON.")] = None,
+    baseline: Annotated[Path | None, Parameter(group=_RESULT, help="Such a file, to compare the figures with.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, Parameter(group=_RESULT, help="Compare two such files; nothing is run.")
+    ] = None,
+    config: _Config = None,
 ) -> None:
-    """Measure a running server, ours or any with an OpenAI-compatible API, with named workloads.
+    """Measure a running server, ours or any with an OpenAI-compatible API.
 
-    Prints throughput, time to first token (TTFT), time between tokens (ITL) and cache hit rate.
+    Prints throughput, time to first token (TTFT), time between tokens (ITL), time to the end (E2E) and cache hit rate.
+    How the server wants to be asked is found out: token ids or text, completions or chats.
     """
-    from rootstream.bench import run
+    del config
+    from rootstream.bench import datasets, run
+    from rootstream.bench import slo as bounds
 
-    raise SystemExit(run.against(url, list(workloads), seed=seed, output=output, api_key=api_key))
+    if compare is not None:
+        raise SystemExit(run.compared(*compare))
+    if dataset is not None and (workloads or prompt_tokens is not None):
+        raise UserError("--dataset, --prompt-tokens and named workloads exclude each other: give one of them")
+    if prefix_tokens and (prompt_tokens is None or prefix_tokens > prompt_tokens):
+        raise UserError(f"--prefix-tokens {prefix_tokens} must be part of --prompt-tokens: give that, and no less")
+    plan = run.Plan(
+        names=list(workloads),
+        dataset=dataset,
+        shape=None if prompt_tokens is None else datasets.Shape(prompt_tokens, prefix_tokens, prefix_groups),
+        requests=requests,
+        max_tokens=max_tokens,
+        concurrency=concurrency,
+        rate=rate,
+        warm_up=warm_up,
+        slo=bounds.ANY if slo is None else bounds.parse(slo),
+        seed=seed,
+        model=model,
+    )
+    key = _key(api_key, api_key_file)
+    raise SystemExit(run.against(url, plan, output=output, baseline=baseline, api_key=key))
 
 
 def run_batch(
@@ -175,6 +254,7 @@ def run_batch(
         str | None, Parameter(env_var="ROOTSTREAM_URL", help="The server to ask; one of the run's own by default.")
     ] = None,
     api_key: _ApiKey = None,
+    api_key_file: _ApiKeyFile = None,
     concurrency: Annotated[
         int | None,
         Parameter(
@@ -213,7 +293,6 @@ def run_batch(
 
     Exit code: 0 all answered well, 1 some failed, 2 nothing could be asked, 3 the server went away, 130 interrupted.
     """
-    del config
     from rootstream.batch import run
     from rootstream.batch.asking import Patience
 
@@ -227,40 +306,67 @@ def run_batch(
         patience=Patience(tries, patience, request_timeout),
         quiet=quiet,
     )
-    target = None if url is None else run.Target(url, api_key)
+    if url is not None and (idle := _given_by_flags(settings, config)):
+        raise UserError(f"--url names a server that runs already: {', '.join(idle)} would change nothing")
+    target = None if url is None else run.Target(url, _key(api_key, api_key_file))
     raise SystemExit(run.run(wish, target, settings))
 
 
 def doctor(
     model_or_path: Annotated[
-        str | None, Parameter(show_default=False, help="The model to look for; the packaged default by default.")
+        str | None, Parameter(show_default=False, help="The model to look for, as `--model`.")
     ] = None,
     /,
+    *,
+    url: Annotated[
+        str | None,
+        Parameter(env_var="ROOTSTREAM_URL", help="A server to look at; whoever listens on `--port` by default."),
+    ] = None,
+    api_key: _ApiKey = None,
+    api_key_file: _ApiKeyFile = None,
+    json: Annotated[bool, Parameter(negative="", help="Report as JSON.")] = False,
+    config: _Config = None,
+    settings: Settings = Settings(),
 ) -> None:
-    """Report on this machine: versions, CPU, memory, GPU, the model, the embedded Redis server.
+    """Report on this machine and what `serve` would find on it with the same settings.
 
-    Exits with 1 if something that serving needs is missing.
+    Versions, CPU, memory, GPU, the model, disk, Redis, ports, containers, a running server. What is wrong is marked,
+    with what to do about it. Exit code: 0 all well, 1 something that serving needs is missing.
     """
-    from rootstream import doctor as examination
+    del config
+    from rootstream.doctor import report
 
-    settings = Settings() if model_or_path is None else Settings(model=model_or_path)
-    raise SystemExit(examination.run(settings))
+    if model_or_path is not None:
+        settings = dataclasses.replace(settings, model=model_or_path)
+    raise SystemExit(report.run(settings, url, _key(api_key, api_key_file), as_json=json))
+
+
+def _given_by_flags(settings: Settings, config: Path | None) -> list[str]:
+    """The flags that made settings what they are; the environment and a file say things to other commands, too."""
+    _, bound, _ = application(config).parse_args(["run-batch", "-i", "-", "-o", "-"])
+    unflagged = bound.arguments.get("settings", Settings())
+    names = [field.name for field in dataclasses.fields(Settings)]
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(settings, name) != getattr(unflagged, name)]
+
+
+def _key(given: str | None, file: Path | None) -> str | None:
+    """The key to send. Raises UserError."""
+    if given is not None or file is None:
+        return given
+    try:
+        key = file.expanduser().read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--api-key-file {file} cannot be read: {error}") from None
+    if not key or len(key.split()) != 1:
+        raise UserError(f"--api-key-file {file} must hold one key and nothing else")
+    return key
 
 
 def _named_file(arguments: Sequence[str]) -> Path | None:
     """The file that --config names: needed before the rest can be read."""
     for position, argument in enumerate(arguments):
         if argument == "--config" and position + 1 < len(arguments):
-            return _existing(arguments[position + 1])
+            return Path(arguments[position + 1])
         if argument.startswith("--config="):
-            return _existing(argument.partition("=")[2])
+            return Path(argument.partition("=")[2])
     return None
-
-
-def _existing(name: str) -> Path:
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise UserError(f"--config {name}: no such file")
-    if path.suffix not in {".toml", ".yaml", ".yml"}:
-        raise UserError(f"--config {name}: must end in .yaml, .yml or .toml")
-    return path

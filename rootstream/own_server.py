@@ -117,7 +117,7 @@ def main() -> None:
     from cyclopts import App
 
     from rootstream import launch
-    from shared.config import settings_sources
+    from shared.sources import settings_sources
 
     app = App(name="python -m rootstream.own_server", config=settings_sources())
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import cyclopts
 from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
@@ -133,6 +132,9 @@ class Settings:
 
     resume_grace: Annotated[float, Parameter(group=_SERVER, validator=_NATURAL)] = 60
     """Seconds for which a resumable request goes on after its client was cut off, waiting for it to come back."""
+
+    response_keep: Annotated[int, Parameter(group=_SERVER, validator=_NATURAL)] = 3600
+    """How long, in seconds, responses of /v1/responses are kept, to be fetched and continued; 0: none is."""
 
     resume_keep: Annotated[int, Parameter(group=_SERVER, validator=_POSITIVE)] = 600
     """Seconds for which the answer to a resumable or background request is kept after its end."""
@@ -259,17 +261,15 @@ class Settings:
 WORKER = "0"  # the one worker's name in stream names, until there are several
 
 
-def settings_sources(file: Path | None = None) -> list[Any]:
-    """Where settings come from besides flags, strongest first: the environment, then a file.
+def named_config() -> Path | None:
+    """The file of settings that the environment names."""
+    named = os.environ.get(ENV_PREFIX + "CONFIG")
+    return Path(named) if named else None
 
-    The file is YAML or TOML by its ending; ROOTSTREAM_CONFIG names one where no flag does.
-    """
-    sources: list[Any] = [cyclopts.config.Env(ENV_PREFIX, command=False)]
-    path = file or (Path(named) if (named := os.environ.get(ENV_PREFIX + "CONFIG")) else None)
-    if path is not None:
-        kind = cyclopts.config.Toml if path.suffix == ".toml" else cyclopts.config.Yaml
-        sources.append(kind(path, must_exist=True, use_commands_as_keys=False))
-    return sources
+
+def given_variables() -> list[str]:
+    """The names of all ROOTSTREAM_ variables that are set."""
+    return sorted(name for name in os.environ if name.startswith(ENV_PREFIX))
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

@@ -362,6 +362,18 @@ FromWorker = Hello | Opened | Step
 # --- `detok:{d}`: tokenizer_svc -> one detokenizer_svc -----------------------------------------
 
 
+class StopRegex(Wire, frozen=True):
+    """A regular expression that ends a text, compiled: an automaton over UTF-8 bytes that matches it from end to end.
+
+    State 0 is dead, state 1 is the start.
+    """
+
+    pattern: Annotated[str, msgspec.Meta(min_length=1)]
+    classes: bytes  # uint8 [256]: the class of each byte
+    transitions: bytes  # uint16 [S, C], row-major
+    accepting: bytes  # uint8 [S]: 0 or 1
+
+
 class Track(Wire, frozen=True, tag=30):
     """Turn this request's tokens into text and send it to ``reply_to``."""
 
@@ -378,6 +390,7 @@ class Track(Wire, frozen=True, tag=30):
     scored_from: Count = 0  # position of the first token that is scored; 0: none is
     wants_vector: bool = False
     trace: str = ""  # that of its Generate
+    stop_regex: tuple[StopRegex, ...] = ()  # texts that end it as stop strings do; ``matched`` is the pattern
 
 
 class Untrack(Wire, frozen=True, tag=31):
@@ -396,8 +409,8 @@ class Texts(Wire, frozen=True, tag=40):
     """Text of one step for one replica. Row i covers ``counts[i]`` tokens from index ``firsts[i]``.
 
     Text may be shorter than its tokens (half a character, or what may become a stop string, is held
-    back and comes with a later row). ``matched`` is the stop string or stop token id of a STOP. Text is a function of
-    the tokens, so a reader cuts off what it has by token index and character offset, wherever rows begin.
+    back and comes with a later row). ``matched`` is the stop string, pattern or stop token id of a STOP. Text is a
+    function of the tokens, so a reader cuts off what it has by token index and character offset, wherever rows begin.
 
     There are ``scores`` for each row whose request wants any, in the order of the rows: of its tokens, and with the
     token of index 0, or where there is none, of the prompt.
@@ -558,6 +571,8 @@ def _parts(message: Message) -> Iterable[Wire]:
             return (*message.scores, *message.vectors)
         case Restated():
             return filter(None, (message.scores, message.vector))
+        case Track():
+            return message.stop_regex
         case _:
             return ()
 
@@ -566,6 +581,15 @@ def _check_columns(message: Wire) -> None:
     for columns in TABLES.get(type(message), ()):
         if reason := flaw(message, columns):
             raise ProtocolError(f"{type(message).__name__}: {reason}")
+    if isinstance(message, StopRegex) and not _holds_together(message):
+        raise ProtocolError("StopRegex: its columns are no automaton")
+
+
+def _holds_together(regex: StopRegex) -> bool:
+    states, cells = len(regex.accepting), len(regex.transitions)
+    if len(regex.classes) != 256 or states < 2 or cells != 2 * states * (max(regex.classes) + 1):
+        return False
+    return max(memoryview(regex.transitions).cast("H")) < states
 
 
 def new_request_id() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from shared.config import Settings
 from shared.errors import UserError
@@ -20,19 +20,26 @@ def connection_url(settings: Settings) -> str:
         query = dict(parse_qsl(url.query)) | {"ssl_ca_certs": str(_present(settings.redis_ca_file, "--redis-ca-file"))}
         url = url._replace(query=urlencode(query))
     if settings.redis_user is None and settings.redis_password_file is None:
-        return urlunsplit(url)
+        return _joined(url)
     user = settings.redis_user or url.username or ""
     password = url.password or ""
     if settings.redis_password_file is not None:
         password = quote(_password(settings.redis_password_file), safe="")
     place = url.netloc.rpartition("@")[2]
-    return urlunsplit(url._replace(netloc=f"{quote(user, safe='')}:{password}@{place}"))
+    return _joined(url._replace(netloc=f"{quote(user, safe='')}:{password}@{place}"))
 
 
 def public_url(url: str) -> str:
     """A URL for people: without user, password and options."""
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return _joined(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
+def _joined(url: SplitResult) -> str:
+    """With both slashes also where there is no host: urlunsplit leaves them out for schemes it does not know."""
+    joined = urlunsplit(url)
+    bare = f"{url.scheme}:"
+    return joined if joined.startswith(f"{bare}//") else f"{bare}//{joined.removeprefix(bare)}"
 
 
 def _password(file: Path) -> str:

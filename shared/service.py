@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -22,13 +23,14 @@ from prometheus_client import CollectorRegistry
 from shared import logs, metrics, tracing, watchdog
 from shared.awake import TICK_S
 from shared.bus import START, Bus, Unavailable
-from shared.config import Settings, settings_sources
+from shared.config import Settings
 from shared.continuity import DataLoss, watch
 from shared.errors import UserError
 from shared.parent import end_with_parent
 from shared.redis_url import connection_url
 from shared.registry import BEAT_S, Pulse, Registry, Role, State
 from shared.rounds import Rounds, Stuck, Watch
+from shared.sources import settings_sources
 
 log = structlog.get_logger("service")
 
@@ -227,7 +229,11 @@ def main(role: Role, serve: Serve, prepare: Callable[[Settings], None] = lambda 
         logs.configure(settings, role=role, replica=settings.replica_name)
         raise SystemExit(uvloop.run(_process(role, settings, serve)))
 
-    app()
+    try:
+        app()
+    except UserError as error:
+        sys.stderr.write(f"{app.name[0]}: {error}\n")
+        raise SystemExit(2) from None
 
 
 _PACKAGES = {

@@ -50,6 +50,7 @@ def announcement(id: int, draft: Draft, namespace: str, sender: Sender, now: flo
         stop=display.stop,
         include_stop=display.include_stop,
         stop_token_ids=display.stop_token_ids,
+        stop_regex=display.stop_regex,
         skip_special_tokens=display.skip_special_tokens,
         max_tokens=draft.sampling.max_tokens,
         prompt_len=prompt_len,

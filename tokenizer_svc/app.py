@@ -1,4 +1,4 @@
-"""The HTTP application: routes for generation, errors in OpenAI's shape, request ids.
+"""The HTTP application: routes for generation, errors in the shape of each API, request ids.
 
 Knows nothing of streams: everything goes through :class:`~tokenizer_svc.engine.Engine`.
 """
@@ -19,8 +19,10 @@ from shared.tracing import Tracing
 from tokenizer_svc.access.guard import Access, caller_of, guard, sharing
 from tokenizer_svc.admin import OperatorRoutes, PublicRoutes
 from tokenizer_svc.answers import Answer
+from tokenizer_svc.anthropic_api.errors import error_json, is_anthropic
+from tokenizer_svc.anthropic_api.routes import MessagesRoutes
 from tokenizer_svc.api_error import ApiError, internal
-from tokenizer_svc.asked import READERS, Asked
+from tokenizer_svc.asked import DIRECT, Asked
 from tokenizer_svc.body import read_object
 from tokenizer_svc.embeddings import EmbeddingRoutes
 from tokenizer_svc.engine import Engine
@@ -29,6 +31,8 @@ from tokenizer_svc.outlet import Outlet
 from tokenizer_svc.pages.routes import PageRoutes
 from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond
+from tokenizer_svc.responses_api.errors import is_responses, of_chat
+from tokenizer_svc.responses_api.routes import ResponsesRoutes
 from tokenizer_svc.resumable.resumables import Opened, Resumables
 from tokenizer_svc.resuming import LAST_EVENT_ID, Resuming, Wish, canonical, read_wish
 from tokenizer_svc.scoring import ScoreRoutes
@@ -53,9 +57,11 @@ def build_app(
     app = _bare_app(engine, access, () if tracing is None else (traced(tracing, engine.model),))
     resuming = Resuming(engine, resumables)
     routes = GenerationRoutes(engine, resuming)
-    for path in READERS:
+    for path in DIRECT:
         app.router.add_post(path, routes.post)
     resuming.add_to(app.router)
+    ResponsesRoutes(engine, resumables, resuming).add_to(app.router)
+    MessagesRoutes(engine).add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
     TokenRoutes(engine).add_to(app.router)
     EmbeddingRoutes(engine).add_to(app.router)
@@ -98,7 +104,7 @@ class GenerationRoutes:
         arrived = time.perf_counter()
         engine, path = self._engine, request.path
         body = await read_object(request, engine.limits)
-        asked = READERS[path](body, engine)
+        asked = DIRECT[path](body, engine)
         wish = read_wish(request.headers, asked)
         caller = caller_of(request, asked.user)
         last = request.headers.get(LAST_EVENT_ID)
@@ -136,7 +142,7 @@ def _log_accepted(answer: Answer, asked: Asked) -> None:
 
 
 def _errors_and_ids(engine: Engine) -> Middleware:
-    """Give every request an id, every error OpenAI's shape, and count both."""
+    """Give every request an id, every error the shape of its API, and count both."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -171,17 +177,21 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except ApiError as error:
-        return _error_response(error)
+        return _error_response(error, request)
     except web.HTTPException as refused:
-        return _error_response(_of_http(refused, request), refused.headers.get("Allow"))
+        return _error_response(_of_http(refused, request), request, refused.headers.get("Allow"))
     except Exception:
         log.exception("request failed", request=_request_id.get(), path=request.path)
-        return _error_response(internal(f"the server failed; its log has the reason under {_request_id.get()}"))
+        error = internal(f"the server failed; its log has the reason under {_request_id.get()}")
+        return _error_response(error, request)
 
 
-def _error_response(error: ApiError, allow: str | None = None) -> web.Response:
+def _error_response(error: ApiError, request: web.Request, allow: str | None = None) -> web.Response:
     headers = error.headers if allow is None else {**error.headers, "Allow": allow}
-    return web.Response(status=error.status, body=error.json(), content_type="application/json", headers=headers)
+    if is_responses(request.path):
+        error = of_chat(error)
+    body = error_json(error, _request_id.get()) if is_anthropic(request.path) else error.json()
+    return web.Response(status=error.status, body=body, content_type="application/json", headers=headers)
 
 
 def _of_http(refused: web.HTTPException, request: web.Request) -> ApiError:
@@ -209,6 +219,7 @@ def _closing(engine: Engine) -> Callable[[web.Request, web.StreamResponse], Awai
 
 
 async def _name_request(request: web.Request, response: web.StreamResponse) -> None:
-    del request
     response.headers["X-Request-Id"] = _request_id.get()
+    if is_anthropic(request.path):
+        response.headers["request-id"] = _request_id.get()  # Anthropic's clients look for it
     response.headers["Server"] = "rootstream"

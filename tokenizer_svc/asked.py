@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from tokenizer_svc.answers import Answer
+from tokenizer_svc.anthropic_api.answers import MessageAnswers
+from tokenizer_svc.anthropic_api.drafting import draft_messages, read_as_chat
+from tokenizer_svc.anthropic_api.request import MessagesRequest, read_messages
 from tokenizer_svc.draft import Draft
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import Generation, draft_generate, read_generate, values_of
@@ -27,12 +30,20 @@ from tokenizer_svc.prompts import sort_out
 from tokenizer_svc.reading import AnswerReader, HowRead, how_read
 from tokenizer_svc.reasoning.wish import read_wish
 from tokenizer_svc.rendering import Origin, Rendering
+from tokenizer_svc.responses_api.answers import ResponseAnswers, ResponseOrigin
+from tokenizer_svc.responses_api.drafting import draft_response
+from tokenizer_svc.responses_api.items import items_of
+from tokenizer_svc.responses_api.kept import read_kept
+from tokenizer_svc.responses_api.request import ResponsesRequest, read_responses
+from tokenizer_svc.responses_api.request import chat_body as responses_chat_body
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.toolbox import read_tools
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 GENERATE = "/generate"
+MESSAGES = "/v1/messages"
+RESPONSES = "/v1/responses"
 
 
 class Asked(NamedTuple):
@@ -149,5 +160,55 @@ def _native_answers(generation: Generation, engine: Engine, answer: Answer, orig
     return NativeAnswers(answer, origin.elapsed, shape)
 
 
-READERS: dict[str, Read] = {CHAT: _chat, COMPLETIONS: _completion, GENERATE: _generate}
-"""By the path of the API."""
+def _messages(body: dict[str, Any], engine: Engine) -> Asked:
+    request = read_messages(body)
+    chat = read_as_chat(request, engine)
+    how = how_read(engine, read_tools(chat, engine.limits))
+    return Asked(
+        prefix=MessageAnswers.prefix,
+        model=chat.model,
+        stream=bool(request.stream),
+        resumable=bool(request.resumable),
+        background=bool(request.background),
+        shares_id=True,
+        user=chat.user,
+        draft=partial(draft_messages, request, chat, engine, how),
+        rendering=partial(_message_answers, request, how),
+    )
+
+
+def _message_answers(request: MessagesRequest, how: HowRead, answer: Answer, origin: Origin) -> Rendering:
+    reader = AnswerReader(answer, how)
+    shows_thoughts = request.thinking is None or request.thinking.display != "omitted"
+    return MessageAnswers(answer, reader, origin.model, max_tokens=request.max_tokens, shows_thoughts=shows_thoughts)
+
+
+def _responses(body: dict[str, Any], engine: Engine) -> Asked:
+    kept = read_kept(body)
+    request = read_responses(kept.request, engine.limits)
+    items = [*kept.history, *items_of(request.input, engine.limits)]
+    chat = read_chat(responses_chat_body(request, items, engine.limits), engine)
+    how = how_read(engine, read_tools(chat, engine.limits))
+    return Asked(
+        prefix=ResponseAnswers.prefix,
+        model=chat.model,
+        stream=bool(request.stream),
+        resumable=bool(request.resumable),
+        background=bool(request.background),
+        shares_id=True,
+        user=chat.user,
+        draft=partial(draft_response, request, chat, engine, how),
+        rendering=partial(_response_answers, request, how),
+    )
+
+
+def _response_answers(request: ResponsesRequest, how: HowRead, answer: Answer, origin: Origin) -> Rendering:
+    where = ResponseOrigin(origin.model, origin.created, origin.elapsed, how.engine.tokenizer)
+    return ResponseAnswers(answer, AnswerReader(answer, how), request, where)
+
+
+DIRECT: dict[str, Read] = {CHAT: _chat, COMPLETIONS: _completion, GENERATE: _generate, MESSAGES: _messages}
+"""By the path of the API: bodies as clients send them."""
+
+READERS: dict[str, Read] = DIRECT | {RESPONSES: _responses}
+"""By the path of the API: bodies as they are kept, which for responses is more than what clients send."""

@@ -1,11 +1,13 @@
-"""A sequence to generate, as it comes out of validation. No logic."""
+"""A sequence to generate, as it comes out of validation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from shared.protocol import Sampling
+import msgspec
+
+from shared.protocol import Sampling, StopRegex
 from tokenizer_svc.structure import Structure
 
 
@@ -15,6 +17,7 @@ class Display(NamedTuple):
     stop: tuple[str, ...] = ()
     include_stop: bool = False
     stop_token_ids: tuple[int, ...] = ()
+    stop_regex: tuple[StopRegex, ...] = ()
     skip_special_tokens: bool = True
 
 
@@ -30,3 +33,9 @@ class Draft(NamedTuple):
     structure: Structure | None = None  # what its output obeys; ``sampling`` names it, too
     timeout_s: float = 0.0  # after which nobody wants an answer; 0: never
     names: tuple[str, ...] = ()  # that its client gave it
+
+
+def within(draft: Draft, max_tokens: int) -> Draft:
+    """The same sequence with at most so many tokens."""
+    most = min(draft.sampling.max_tokens, max_tokens)
+    return draft._replace(sampling=msgspec.structs.replace(draft.sampling, max_tokens=most))

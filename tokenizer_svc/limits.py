@@ -33,6 +33,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_logprob_ids: int = 1024  # tokens whose log-probabilities are wanted whatever they are
     max_stop_strings: int = 16
     max_stop_length: int = 256
+    max_stop_regexes: int = 4  # of a size that stop_regex.py bounds
     max_stop_ids: int = 128
     max_logit_bias: int = 1024
     logit_bias: float = 100.0  # either side of 0
@@ -58,6 +59,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_tool_calls: int = 128  # in one message
     thread_from: int = 20_000  # longer texts are tokenised in a thread, so that the loop goes on
     resumable_sequences: int = 16  # answers to one HTTP request that is kept
+    response_keep_s: int = 3600  # for which a response that is stored can be fetched and continued; 0: none is stored
     resumable_bytes: int = 16 * 2**20  # of what is kept of one request's answers
     send_buffer_bytes: int = 32 * 1024  # of a connection, in the system, which takes twice that
     unread_bytes: int = 160 * 1024  # that may wait for a client to read, before it is cut off
@@ -74,4 +76,4 @@ class Limits(msgspec.Struct, frozen=True):
             body_bytes = parse_bytes(settings.max_body)
         except ValueError as error:
             raise UserError(f"--max-body: {error}") from error
-        return cls(body_bytes=body_bytes, connections=settings.max_connections)
+        return cls(body_bytes=body_bytes, connections=settings.max_connections, response_keep_s=settings.response_keep)

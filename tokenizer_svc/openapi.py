@@ -17,6 +17,10 @@ from aiohttp import web
 from tokenizer_svc import unsupported
 from tokenizer_svc.access.gate import Audience, audience_of
 from tokenizer_svc.admin import EXTERNAL_ID, AbortRequest, PauseRequest
+from tokenizer_svc.anthropic_api.errors import MessagesErrorDocument, is_anthropic
+from tokenizer_svc.anthropic_api.refused import REFUSED as ANTHROPIC
+from tokenizer_svc.anthropic_api.request import MessagesCountRequest, MessagesRequest
+from tokenizer_svc.anthropic_api.shapes import MessageReply, TokenCount
 from tokenizer_svc.api_error import ErrorDocument
 from tokenizer_svc.embeddings import EmbeddingRequest, Embeddings
 from tokenizer_svc.engine import Engine
@@ -30,6 +34,9 @@ from tokenizer_svc.openapi_bounds import ENUMS, bounded, bounds, forms
 from tokenizer_svc.openapi_meanings import explain
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
 from tokenizer_svc.pages.routes import files
+from tokenizer_svc.responses_api.refused import REFUSED as RESPONSES
+from tokenizer_svc.responses_api.request import ResponsesRequest
+from tokenizer_svc.responses_api.shapes import DeletedResponse, ItemList, Response
 from tokenizer_svc.resuming import Deleted, Ticket
 from tokenizer_svc.scoring import LabelScores, ScoreRequest, TextScores
 from tokenizer_svc.tokenising import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
@@ -50,6 +57,8 @@ _STRUCTS = (
     *(Ticket, Deleted),
     *(TokenizeRequest, Tokenized, DetokenizeRequest, Detokenized, PauseRequest),
     *(EmbeddingRequest, Embeddings, ScoreRequest, LabelScores, TextScores),
+    *(ResponsesRequest, Response, DeletedResponse, ItemList),
+    *(MessagesRequest, MessagesCountRequest, MessageReply, TokenCount, MessagesErrorDocument),
 )
 _REFUSED = {
     "ChatRequest": unsupported.CHAT,
@@ -59,6 +68,9 @@ _REFUSED = {
     "TokenizeRequest": unsupported.TOKENIZE,
     "EmbeddingRequest": unsupported.EMBEDDINGS,
     "ScoreRequest": unsupported.SCORE,
+    "ResponsesRequest": RESPONSES,
+    "MessagesRequest": ANTHROPIC,
+    "MessagesCountRequest": ANTHROPIC,
 }
 
 _ERRORS = {
@@ -76,7 +88,7 @@ _ERRORS = {
     "503": "A process that is needed is missing: Retry-After says when to try again",
     "504": "The request's own timeout passed",
 }
-"""Every error has one shape, whatever the route."""
+"""Every error of one API has one shape, whatever the route."""
 
 Routes = frozenset[tuple[str, str]]
 """Methods and paths."""
@@ -133,7 +145,11 @@ def document(routes: Routes, limits: Limits, models: Sequence[str]) -> dict[str,
         "paths": paths,
         "components": {
             "schemas": _schemas(limits, models),
-            "responses": {status: _error(text) for status, text in _ERRORS.items()},
+            "responses": {
+                name: _error(text, document)
+                for status, text in _ERRORS.items()
+                for name, document in ((status, "ErrorDocument"), (f"messages-{status}", "MessagesErrorDocument"))
+            },
             "securitySchemes": {scheme: _bearer(whose) for scheme, whose in _KEYS.values()},
         },
         "tags": [{"name": name} for name in sorted({operation.tag for operation in OPERATIONS.values()})],
@@ -168,7 +184,7 @@ def _operation(operation: Operation, path: str, parameters: Mapping[str, Any]) -
         "tags": [operation.tag],
         "security": _security(path),
         "responses": {"200": _answer(operation)}
-        | {status: {"$ref": f"#/components/responses/{status}"} for status in _ERRORS},
+        | {status: {"$ref": f"#/components/responses/{_error_name(status, path)}"} for status in _ERRORS},
     }
     if operation.later:
         later = "It goes on: where its answer will be"
@@ -209,10 +225,14 @@ _EVENT = {
 _HEADER = {"description": "The request's id: the client's own, or one made here", "schema": {"type": "string"}}
 
 
-def _error(text: str) -> dict[str, Any]:
+def _error_name(status: str, path: str) -> str:
+    return f"messages-{status}" if is_anthropic(path) else status
+
+
+def _error(text: str, document: str) -> dict[str, Any]:
     return {
         "description": text,
-        "content": {JSON: {"schema": ref("ErrorDocument")}},
+        "content": {JSON: {"schema": ref(document)}},
         "headers": {"X-Request-Id": _HEADER},
     }
 

@@ -10,8 +10,11 @@ from typing import Any
 
 from shared.grammar import Whitespace
 from shared.protocol import Jump
+from tokenizer_svc.anthropic_api.forms import messages_forms
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.limits import Limits
+from tokenizer_svc.responses_api.forms import responses_forms
+from tokenizer_svc.stop_regex import STOP_REGEX_LIMITS
 from tokenizer_svc.template_variables import EFFORTS, VERBOSITIES
 
 Keywords = Mapping[str, Any]
@@ -43,6 +46,7 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
     """All bounds, by the names of fields: a name means the same in all APIs."""
     id = {"type": "integer", "minimum": 0, "maximum": _INT32}
     stop = {"type": "string", "minLength": 1, "maxLength": limits.max_stop_length}
+    stop_regex = {"type": "string", "minLength": 1, "maxLength": STOP_REGEX_LIMITS.regex_bytes}
     schema = {"string": {"maxLength": grammar.schema_bytes}}
     regex, lark = _text(grammar.regex_bytes, 1), _text(grammar.lark_bytes, 1)
     seed = _span(limits.min_seed, limits.max_seed)
@@ -91,6 +95,7 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
             "integer": id,
             "array": {"maxItems": limits.max_stop_strings + limits.max_stop_ids, "items": {"anyOf": [stop, id]}},
         },
+        "stop_regex": {"string": stop_regex, "array": {"maxItems": limits.max_stop_regexes, "items": stop_regex}},
         "stop_token_ids": {"array": {"maxItems": limits.max_stop_ids, "items": id}},
         "logit_bias": {
             "object": {
@@ -114,6 +119,12 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "grammar": lark,
         "ebnf": lark,
         "guided_grammar": lark,
+        "bad_words": {
+            "array": {
+                "maxItems": grammar.bad_words,
+                "items": {"type": "string", "minLength": 1, "maxLength": grammar.bad_word},
+            }
+        },
         "choice": _texts(grammar.enum_values),
         "guided_choice": _texts(grammar.enum_values),
         "json_schema": schema,
@@ -182,6 +193,8 @@ def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
         ("DetokenizeRequest", "tokens"): {"anyOf": [_IDS, lists]},
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
+        **messages_forms(limits),
+        **responses_forms(limits),
     }
 
 

@@ -99,7 +99,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "generation",
         {
             "anyOf": [
-                *map(ref, ("ChatCompletion", "TextCompletion", "Output")),
+                *map(ref, ("ChatCompletion", "TextCompletion", "Output", "MessageReply", "Response")),
                 {"type": "array", "items": ref("Output")},
             ]
         },
@@ -118,6 +118,69 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("DELETE", "/v1/streams/{id}"): Operation(
         "forget", "Cancel a resumable or background request and forget its answer", "generation", ref("Deleted")
+    ),
+    ("POST", "/v1/responses"): Operation(
+        "create_response",
+        "Continue a conversation, and keep it",
+        "responses",
+        ref("Response"),
+        "ResponsesRequest",
+        streams=True,
+        id_at="/id",
+        example={"input": "Say hello in French.", "max_output_tokens": 16},
+        parameters=_KEPT,
+    ),
+    ("GET", "/v1/responses/{id}"): Operation(
+        "get_response",
+        "A response as of now, or its events",
+        "responses",
+        ref("Response"),
+        streams=True,
+        parameters=(
+            {"name": "stream", "in": "query", "schema": {"type": "boolean"}},
+            {
+                "name": "starting_after",
+                "in": "query",
+                "description": "The number of the last event that arrived: those after it are sent",
+                "schema": {"type": "integer", "minimum": 0, "maximum": 10**9},
+            },
+        ),
+    ),
+    ("DELETE", "/v1/responses/{id}"): Operation(
+        "delete_response", "Cancel a response and forget it", "responses", ref("DeletedResponse")
+    ),
+    ("POST", "/v1/responses/{id}/cancel"): Operation(
+        "cancel_response", "End a response in the background", "responses", ref("Response")
+    ),
+    ("GET", "/v1/responses/{id}/input_items"): Operation(
+        "list_input_items",
+        "All that went into a response, what came before it included",
+        "responses",
+        ref("ItemList"),
+        parameters=(
+            {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}},
+            {"name": "order", "in": "query", "schema": {"enum": ["asc", "desc"]}},
+            {"name": "after", "in": "query", "description": "The id of an item", "schema": {"type": "string"}},
+        ),
+    ),
+    ("POST", "/v1/messages"): Operation(
+        "messages",
+        "Continue a conversation, in Anthropic's shape",
+        "generation",
+        ref("MessageReply"),
+        "MessagesRequest",
+        streams=True,
+        example=_HELLO,
+        later=True,
+        parameters=_KEPT,
+    ),
+    ("POST", "/v1/messages/count_tokens"): Operation(
+        "count_message_tokens",
+        "How many tokens a conversation has, in Anthropic's shape",
+        "tokens",
+        ref("TokenCount"),
+        "MessagesCountRequest",
+        example={"messages": _HELLO["messages"]},
     ),
     ("GET", "/v1/models"): Operation(
         "list_models",

@@ -27,6 +27,7 @@ from tokenizer_svc.resumable.fold import Fold, error_of, events_of, whole_of
 from tokenizer_svc.resumable.resumables import Opened, Resumables
 from tokenizer_svc.resumable.tail import Missing, Tail
 from tokenizer_svc.sse import HEADERS, named
+from tokenizer_svc.structure import Structure
 
 log = structlog.get_logger("http")
 
@@ -91,7 +92,7 @@ class Resuming:
         tail = await self._resumables.open(asked, opened)
         if wish.background:
             return _json(202, _ticket(tail))
-        return await self._stream(outlet, tail, 0)
+        return await self.stream(outlet, tail, 0)
 
     async def again(self, outlet: Outlet, opened: Opened, last: str) -> web.StreamResponse:
         """The same request once more, after the connection was cut. Raises ApiError."""
@@ -100,7 +101,7 @@ class Resuming:
         if (tail.record.path, tail.record.body) != (opened.path, opened.body):
             message = f"{event.answer_id} is the answer to another request: send that one again, or GET {_url(tail)}"
             raise invalid(message, LAST_EVENT_ID, "another_request")
-        return await self._stream(outlet, tail, event.ordinal)
+        return await self.stream(outlet, tail, event.ordinal)
 
     # --- /v1/streams
 
@@ -120,7 +121,7 @@ class Resuming:
                 return await self._whole(outlet, tail, wait)
             if isinstance(after, EventId) and after.answer_id != answer_id:
                 raise invalid(f"{name} is an event of {after.answer_id}, not of {answer_id}", name, "another_answer")
-            return await self._stream(outlet, tail, after.ordinal if isinstance(after, EventId) else 0)
+            return await self.stream(outlet, tail, after.ordinal if isinstance(after, EventId) else 0)
 
     async def delete(self, request: web.Request) -> web.Response:
         """DELETE /v1/streams/{id}: cancel and forget."""
@@ -148,19 +149,20 @@ class Resuming:
                 case _:
                     raise _lost(tail)
         fold = Fold(tail.record)
-        rendering, structure = self._rendering(fold)
+        rendering, structure = rendering_of(fold, self._engine)
         async with self._engine.borrowed(structure, tail.record.client):
             body = whole_of(fold, rendering, [placed.entry for placed in tail.entries])
         return await send_json(outlet, body)
 
-    async def _stream(self, outlet: Outlet, tail: Tail, after: int) -> web.StreamResponse:
+    async def stream(self, outlet: Outlet, tail: Tail, after: int) -> web.StreamResponse:
+        """The events after the first ``after``."""
         with tail.reading():
             try:
                 await self._known(tail, after)
             except Missing:
                 raise _lost(tail) from None
             fold = Fold(tail.record)
-            rendering, structure = self._rendering(fold)
+            rendering, structure = rendering_of(fold, self._engine)
             async with self._engine.borrowed(structure, tail.record.client):
                 source = _Events(tail, fold, rendering)
                 skipped = await source.skip(after)
@@ -204,11 +206,13 @@ class Resuming:
                 source.failing(internal("the stream failed inside the server: ask for the rest of it"))
             )
 
-    def _rendering(self, fold: Fold) -> tuple[Rendering, Any]:
-        record = fold.record
-        asked = READERS[record.path](msgspec.json.decode(record.body), self._engine)
-        origin = Origin(record.model, int(record.arrived), fold.elapsed)
-        return asked.rendering(fold.answer, origin), asked.renders_with
+
+def rendering_of(fold: Fold, engine: Engine) -> tuple[Rendering, Structure | None]:
+    """The shape that a kept answer has, and the grammar that it needs for that."""
+    record = fold.record
+    asked = READERS[record.path](msgspec.json.decode(record.body), engine)
+    origin = Origin(record.model, int(record.arrived), fold.elapsed)
+    return asked.rendering(fold.answer, origin), asked.renders_with
 
 
 class _Events:

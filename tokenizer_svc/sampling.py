@@ -15,6 +15,7 @@ from shared.protocol import Grammar, Jump, Sampling, Scoring
 from tokenizer_svc.api_error import invalid
 from tokenizer_svc.draft import Display
 from tokenizer_svc.limits import SEED_MODULUS, Limits
+from tokenizer_svc.stop_regex import read_stop_regex
 from tokenizer_svc.structure import StructureFields
 
 _MOST_ID = 2**31 - 1
@@ -30,6 +31,7 @@ class SamplingFields(StructureFields, kw_only=True):
     n: int | None = None
     stop: str | int | list[str | int] | None = None
     stop_token_ids: list[int] | None = None
+    stop_regex: str | list[str] | None = None
     ignore_eos: bool | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
@@ -157,6 +159,7 @@ def resolve(
         stop=stops.strings,
         include_stop=include_stop or bool(fields.no_stop_trim),
         stop_token_ids=ending,
+        stop_regex=read_stop_regex(fields.stop_regex, limits.max_stop_regexes, bounds.path("stop_regex")),
         skip_special_tokens=fields.skip_special_tokens is not False,
     )
     return Choosing(sampling, display, bounds.integer("n", fields.n, 1, limits.max_n, 1))

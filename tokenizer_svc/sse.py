@@ -12,9 +12,10 @@ HEADERS = {
 _END = b"\n\n"
 
 
-def event(data: bytes) -> bytes:
-    """One event; ``data`` is one line, as JSON is."""
-    return b"data: " + data + _END
+def event(data: bytes, type: str | None = None) -> bytes:
+    """One event; ``data`` is one line, as JSON is. ``type`` is for clients that look for it in a line of its own."""
+    line = b"" if type is None else b"event: " + type.encode() + b"\n"
+    return line + b"data: " + data + _END
 
 
 def split(events: bytes) -> list[bytes]:

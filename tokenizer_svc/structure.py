@@ -70,6 +70,7 @@ class StructureFields(msgspec.Struct, kw_only=True):
     guided_choice: list[str] | None = None
     guided_grammar: str | None = None
     guided_json_object: bool | None = None
+    bad_words: list[str] | None = None
     whitespace: str | None = None
     jump_forward: bool | str | None = None
 
@@ -90,8 +91,15 @@ class Structure(NamedTuple):
             raise bad_grammar(param, f"is {size} bytes long, at most {most} are allowed")
         return cls(spec, spec.key, jump, param)
 
+    @property
+    def leaves_form(self) -> bool:
+        """Whether it says nothing of what the answer looks like: it holds in reasoning, too, and beside tools."""
+        return self.spec.kind is Kind.BAD_WORDS
+
     def following(self, reasoned: Reasoned) -> Structure:
         """The same, to be obeyed after reasoning."""
+        if self.leaves_form:
+            return self
         spec = msgspec.structs.replace(self.spec, after=reasoned)
         return self._replace(spec=spec, key=spec.key)
 
@@ -167,6 +175,8 @@ def _asked(fields: StructureFields, at: str) -> Iterator[tuple[str, GrammarSpec]
         yield from _choice(getattr(fields, name), at, name)
     for name in ("json_schema", "guided_json"):
         yield from _schema(getattr(fields, name), at, name)
+    if fields.bad_words:
+        yield "bad_words", _bad_words(fields.bad_words, f"{at}bad_words")
     if fields.guided_json_object:
         yield "guided_json_object", GrammarSpec(Kind.JSON_OBJECT)
     if fields.response_format is not None:
@@ -194,6 +204,16 @@ def _choice(texts: list[str] | None, at: str, name: str) -> Iterator[tuple[str, 
     if "" in texts:
         raise bad_grammar(f"{at}{name}[{texts.index('')}]", "is empty, which is no answer")
     yield name, GrammarSpec(Kind.CHOICE, msgspec.json.encode(sorted(set(texts))).decode())
+
+
+def _bad_words(words: list[str], path: str) -> GrammarSpec:
+    if len(words) > LIMITS.bad_words:
+        raise invalid(f"{path} has {len(words)} words, at most {LIMITS.bad_words} are allowed", path)
+    if not all(words):
+        raise invalid(f"{path} holds an empty text, which is part of every answer", path)
+    if (longest := max(map(len, words))) > LIMITS.bad_word:
+        raise invalid(f"{path} has a word of {longest} characters, at most {LIMITS.bad_word} are allowed", path)
+    return GrammarSpec(Kind.BAD_WORDS, msgspec.json.encode(sorted(set(words))).decode())
 
 
 def _schema(schema: Schema | None, at: str, name: str) -> Iterator[tuple[str, GrammarSpec]]:

@@ -30,8 +30,9 @@ class TokenizeRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
     prompt: str | list[str] | None = None
     messages: list[Message] | None = None
-    add_special_tokens: bool | None = None  # of texts, by default; a chat template writes its own
+    add_special_tokens: bool | None = None  # by default to texts; a chat template writes its own
     add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
@@ -95,15 +96,21 @@ class TokenRoutes:
     async def _of_messages(self, asked: TokenizeRequest) -> list[int]:
         if asked.prompt is not None:
             raise invalid("send either prompt or messages", "messages")
-        if asked.add_special_tokens:
-            message = "add_special_tokens is for prompt: the chat template writes what special tokens messages need"
-            raise invalid(message, "add_special_tokens")
+        continues = bool(asked.continue_final_message)
+        if continues and asked.add_generation_prompt:
+            message = (
+                "continue_final_message and add_generation_prompt: a conversation ends in one way, send one of them"
+            )
+            raise invalid(message, "continue_final_message")
         return await encode_chat(
             self._engine,
             asked.messages or [],
             read_tools(asked, self._engine.limits),
-            add_generation_prompt=asked.add_generation_prompt is not False,
+            add_generation_prompt=not continues and asked.add_generation_prompt is not False,
             variables=asked.chat_template_kwargs or {},
+            continues=continues,
+            add_special_tokens=bool(asked.add_special_tokens),
+            may_be_long=True,
         )
 
     async def _of_texts(self, asked: TokenizeRequest) -> list[list[int]]:

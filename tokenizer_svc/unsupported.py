@@ -31,8 +31,6 @@ COMMON = {
     "logits_processors": "use logit_bias",
     "custom_logit_processor": "use logit_bias",
     "allowed_token_ids": "use logit_bias",
-    "bad_words": "use logit_bias",
-    "stop_regex": "use stop",
     "return_hidden_states": "hidden states are not served",
     "structural_tag": _STRUCTURE,
     "guided_decoding_backend": _INTERNAL,
@@ -154,7 +152,6 @@ SCORE = {
 
 TOKENIZE = {
     "chat_template": "the model's own template is used",
-    "continue_final_message": "send the text as prompt",
     "mm_processor_kwargs": _MEDIA,
 }
 

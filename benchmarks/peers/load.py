@@ -15,7 +15,7 @@ from rootstream.bench import workloads
 from rootstream.bench.figures import Timeline, summarize
 from rootstream.bench.load import send
 from rootstream.bench.run import as_json
-from rootstream.bench.workloads import Completion, Conversation, Request, Structured, Workload
+from rootstream.bench.workloads import Chat, Completion, Conversation, Request, Structured, Workload
 from rootstream.client import Client, NoServer, Refused
 from shared.errors import UserError
 
@@ -46,7 +46,7 @@ def _short(request: Request) -> Request:
     match request:
         case Conversation():
             return request._replace(questions=request.questions[:1], max_tokens=_WARM_TOKENS)
-        case Completion():
+        case Completion() | Chat():
             return request._replace(max_tokens=_WARM_TOKENS)
         case Structured():
             return request

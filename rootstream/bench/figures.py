@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from rootstream.bench.slo import ANY, Slo
 
 
 class Timeline(NamedTuple):
@@ -37,21 +40,30 @@ class Figures(NamedTuple):
     itl_p50: float  # between pieces of text, which is a token each as long as the client keeps up
     itl_p99: float
     per_token: float  # mean over requests of (last - first arrival) / (tokens - 1)
+    ttft_mean: float
+    ttft_p90: float
+    ttft_p95: float
+    itl_mean: float
+    itl_p90: float
+    itl_p95: float
+    e2e_mean: float
+    e2e_p50: float
+    e2e_p90: float
+    e2e_p95: float
+    e2e_p99: float
+    goodput: float  # requests a second that kept every bound
 
 
-def summarize(timelines: Sequence[Timeline]) -> Figures:
-    """The figures of one workload's requests."""
+def summarize(timelines: Sequence[Timeline], slo: Slo = ANY) -> Figures:
+    """The figures of one workload's requests; all that succeed count as goodput without bounds."""
     good = [timeline for timeline in timelines if timeline.error is None]
     seconds = max((t.ended for t in timelines), default=0.0) - min((t.sent for t in timelines), default=0.0)
     prompt = sum(timeline.prompt_tokens for timeline in good)
     completion = sum(timeline.completion_tokens for timeline in good)
     ttft = [timeline.arrivals[0] - timeline.sent for timeline in good if timeline.arrivals]
     gaps = [gap for timeline in good for gap in np.diff(timeline.arrivals).tolist()]
-    per_token = [
-        (timeline.arrivals[-1] - timeline.arrivals[0]) / (timeline.completion_tokens - 1)
-        for timeline in good
-        if len(timeline.arrivals) > 1 and timeline.completion_tokens > 1
-    ]
+    e2e = [timeline.ended - timeline.sent for timeline in good]
+    per_token = [pace for timeline in good if not math.isnan(pace := _per_token(timeline))]
     return Figures(
         requests=len(timelines),
         failed=len(timelines) - len(good),
@@ -65,8 +77,36 @@ def summarize(timelines: Sequence[Timeline]) -> Figures:
         ttft_p99=_percentile_ms(ttft, 99),
         itl_p50=_percentile_ms(gaps, 50),
         itl_p99=_percentile_ms(gaps, 99),
-        per_token=1000 * float(np.mean(per_token)) if per_token else float("nan"),
+        per_token=_mean_ms(per_token),
+        ttft_mean=_mean_ms(ttft),
+        ttft_p90=_percentile_ms(ttft, 90),
+        ttft_p95=_percentile_ms(ttft, 95),
+        itl_mean=_mean_ms(gaps),
+        itl_p90=_percentile_ms(gaps, 90),
+        itl_p95=_percentile_ms(gaps, 95),
+        e2e_mean=_mean_ms(e2e),
+        e2e_p50=_percentile_ms(e2e, 50),
+        e2e_p90=_percentile_ms(e2e, 90),
+        e2e_p95=_percentile_ms(e2e, 95),
+        e2e_p99=_percentile_ms(e2e, 99),
+        goodput=sum(_keeps(timeline, slo) for timeline in good) / seconds if seconds > 0 else 0.0,
     )
+
+
+def _per_token(timeline: Timeline) -> float:
+    """Seconds between tokens after the first; NaN where there were none."""
+    if len(timeline.arrivals) < 2 or timeline.completion_tokens < 2:
+        return float("nan")
+    return (timeline.arrivals[-1] - timeline.arrivals[0]) / (timeline.completion_tokens - 1)
+
+
+def _keeps(timeline: Timeline, slo: Slo) -> bool:
+    ttft = timeline.arrivals[0] - timeline.sent if timeline.arrivals else float("nan")
+    return slo.keeps(1000 * ttft, 1000 * _per_token(timeline), 1000 * (timeline.ended - timeline.sent))
+
+
+def _mean_ms(seconds: Sequence[float]) -> float:
+    return 1000 * float(np.mean(seconds)) if seconds else float("nan")
 
 
 def _percentile_ms(seconds: Sequence[float], percent: float) -> float:

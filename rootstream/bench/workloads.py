@@ -36,7 +36,14 @@ class Structured(NamedTuple):
     max_tokens: int
 
 
-Request = Completion | Conversation | Structured
+class Chat(NamedTuple):
+    """One request with messages."""
+
+    messages: list[dict[str, Any]]
+    max_tokens: int
+
+
+Request = Completion | Conversation | Structured | Chat
 
 
 class Workload(NamedTuple):
@@ -71,22 +78,33 @@ def worded(workload: Workload) -> Workload:
     return workload._replace(requests=[text(request) for request in workload.requests])
 
 
+def as_chats(workload: Workload) -> Workload:
+    """The same with every prompt as the question of a chat, for servers that know nothing else."""
+
+    def chat(request: Request) -> Request:
+        if isinstance(request, Completion) and isinstance(request.prompt, str):
+            return Chat([{"role": "user", "content": request.prompt}], request.max_tokens)
+        return request
+
+    return workload._replace(requests=[chat(request) for request in worded(workload).requests])
+
+
 def _shared_prefix(rng: random.Random, vocab_size: int) -> Workload:
     """One long system prompt and a short question each: what a radix cache is for."""
-    system = _ids(rng, vocab_size, SHARED_PREFIX_TOKENS)
-    requests = [Completion(system + _ids(rng, vocab_size, 32), max_tokens=48) for _ in range(32)]
+    system = ids(rng, vocab_size, SHARED_PREFIX_TOKENS)
+    requests = [Completion(system + ids(rng, vocab_size, 32), max_tokens=48) for _ in range(32)]
     return Workload("shared-prefix", requests, concurrency=8)
 
 
 def _distinct(rng: random.Random, vocab_size: int) -> Workload:
     """Nothing in common: continuous batching alone."""
-    requests = [Completion(_ids(rng, vocab_size, 256), max_tokens=64) for _ in range(32)]
+    requests = [Completion(ids(rng, vocab_size, 256), max_tokens=64) for _ in range(32)]
     return Workload("distinct", requests, concurrency=8)
 
 
 def _single(rng: random.Random, vocab_size: int) -> Workload:
     """One after the other: the latency of a token."""
-    requests = [Completion(_ids(rng, vocab_size, 128), max_tokens=128) for _ in range(4)]
+    requests = [Completion(ids(rng, vocab_size, 128), max_tokens=128) for _ in range(4)]
     return Workload("single", requests, concurrency=1)
 
 
@@ -149,7 +167,7 @@ moment air teacher force education
 _WORDS = _TEXT.split()
 
 
-def _ids(rng: random.Random, vocab_size: int, count: int) -> list[int]:
+def ids(rng: random.Random, vocab_size: int, count: int) -> list[int]:
     """Random token ids; the first few of a vocabulary are often special tokens, and left out."""
     return [rng.randrange(min(64, vocab_size // 2), vocab_size) for _ in range(count)]
 

@@ -12,15 +12,33 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import pydantic
+from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from openai.types import Completion, CompletionChoice, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.completion_choice import Logprobs
+from openai.types.responses import Response, ResponseStreamEvent
 
 from tests.clients.exchanges import Event, Exchange, events
 
 DONE = "[DONE]"
 
 
-class _TextChoiceOfChunk(CompletionChoice):
+class _TextScores(Logprobs):
+    """With ``echo`` nothing stands before the first token: OpenAI answers null there, which the model leaves out."""
+
+    token_logprobs: list[float | None] | None = None  # type: ignore[assignment]
+    top_logprobs: list[dict[str, float] | None] | None = None  # type: ignore[assignment]
+
+
+class _TextChoice(CompletionChoice):
+    logprobs: _TextScores | None = None
+
+
+class _Text(Completion):
+    choices: list[_TextChoice]  # type: ignore[assignment]
+
+
+class _TextChoiceOfChunk(_TextChoice):
     """The package has no model of a completion's chunks: they are completions whose choices may go on."""
 
     finish_reason: Literal["stop", "length", "content_filter"] | None  # type: ignore[assignment]
@@ -32,14 +50,20 @@ class _TextChunk(Completion):
 
 def faults(exchange: Exchange) -> list[str]:
     """What is wrong with an exchange, in words; nothing if all is well."""
-    judge = _JUDGES.get(exchange.path)
-    if exchange.path.startswith("/v1/models/"):
-        judge = _model
+    judge = _judge_of(exchange)
     if judge is None:
         return []
     if exchange.status >= 400:
-        return list(_error(exchange.answer))
+        return list(_anthropic_error(exchange) if exchange.path.startswith("/v1/messages") else _error(exchange.answer))
     return list(judge(exchange))
+
+
+def _judge_of(exchange: Exchange) -> Callable[[Exchange], Iterator[str]] | None:
+    if exchange.path.startswith("/v1/models/"):
+        return _model
+    if exchange.path.startswith("/v1/responses/") and exchange.method == "GET" and "/input_items" not in exchange.path:
+        return _response
+    return _JUDGES.get(exchange.path)
 
 
 def _against(kind: Any, text: str | bytes) -> Iterator[str]:
@@ -103,7 +127,11 @@ def _completion(exchange: Exchange) -> Iterator[str]:
     if exchange.streamed:
         yield from _chunks(exchange, list(events(exchange.answer)), _TextChunk)
     else:
-        yield from _against(Completion, exchange.answer)
+        yield from _against(_Text, exchange.answer)
+        for choice in json.loads(exchange.answer)["choices"]:
+            scores = (choice["logprobs"] or {}).get("token_logprobs") or []
+            if None in scores[bool(exchange.asked.get("echo")) :]:
+                yield "a token without a log-probability that is not the first of an echoed prompt"
 
 
 def _chunks(exchange: Exchange, found: Sequence[Event], kind: Any) -> Iterator[str]:
@@ -184,9 +212,75 @@ def _embeddings(exchange: Exchange) -> Iterator[str]:
         yield from _against(CreateEmbeddingResponse, exchange.answer)
 
 
+def _response(exchange: Exchange) -> Iterator[str]:
+    """Events are numbered from 0, named after their types, and end in the whole response."""
+    if not exchange.streamed:
+        yield from _against(Response, exchange.answer)
+        return
+    found = list(events(exchange.answer))
+    for number, event in enumerate(found):
+        body = json.loads(event.data)
+        if event.name != body["type"]:
+            yield f"the event {event.name} has the type {body['type']}"
+        if body["sequence_number"] != number:
+            yield f"event {number} has the number {body['sequence_number']}"
+        yield from _against(ResponseStreamEvent, event.data)
+    if found and found[0].name != "response.created":
+        yield f"the first event is {found[0].name}"
+    ends = ("response.completed", "response.incomplete", "response.failed")
+    if not exchange.broken_off and (not found or found[-1].name not in ends):
+        yield f"the last event is {found[-1].name if found else None}"
+
+
+def _message(exchange: Exchange) -> Iterator[str]:
+    """Each event has its type on its ``event:`` line; blocks open and close one after the other."""
+    if not exchange.streamed:
+        yield from _against(Message, exchange.answer)
+        return
+    found = [event for event in events(exchange.answer) if event.name != "ping"]
+    names = [event.name for event in found]
+    for event in found:
+        if event.name != json.loads(event.data)["type"]:
+            yield f"the event {event.name} has another type in {event.data}"
+        yield from _against(RawMessageStreamEvent, event.data)
+    if names[:1] != ["message_start"]:
+        yield f"the first event is {names[:1]}"
+    if not exchange.broken_off and names[-2:] != ["message_delta", "message_stop"]:
+        yield f"the last events are {names[-2:]}"
+    yield from _blocks(found)
+
+
+def _blocks(found: Sequence[Event]) -> Iterator[str]:
+    opened, following = None, 0
+    for event in found:
+        index = json.loads(event.data).get("index")
+        if event.name == "content_block_start":
+            if opened is not None or index != following:
+                yield f"block {index} starts while {opened} is open, {following} would follow"
+            opened, following = index, following + 1
+        elif event.name in ("content_block_delta", "content_block_stop"):
+            if index != opened:
+                yield f"{event.name} of block {index}, and {opened} is open"
+            opened = None if event.name == "content_block_stop" else opened
+
+
+def _counted(exchange: Exchange) -> Iterator[str]:
+    yield from _against(MessageTokensCount, exchange.answer)
+
+
+def _anthropic_error(exchange: Exchange) -> Iterator[str]:
+    body = json.loads(exchange.answer)
+    error = body.get("error", {})
+    if body.get("type") != "error" or not isinstance(error.get("type"), str) or not error.get("message"):
+        yield f"an error without Anthropic's shape: {exchange.answer!r}"
+
+
 _JUDGES: dict[str, Callable[[Exchange], Iterator[str]]] = {
     "/v1/chat/completions": _chat,
     "/v1/completions": _completion,
     "/v1/models": _models,
     "/v1/embeddings": _embeddings,
+    "/v1/responses": _response,
+    "/v1/messages": _message,
+    "/v1/messages/count_tokens": _counted,
 }

@@ -320,3 +320,55 @@ async def test_async_parse(async_client: AsyncOpenAI) -> None:
         model=MODEL, messages=[{"role": "user", "content": "Weather in Rome?"}], response_format=Weather, temperature=0
     )
     assert isinstance(reply.choices[0].message.parsed, Weather)
+
+
+def test_log_probabilities(client: OpenAI) -> None:
+    asked = {
+        "model": MODEL,
+        "messages": QUESTION,
+        "max_tokens": 6,
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": 3,
+    }
+    reply = client.chat.completions.create(**asked)
+    scores = reply.choices[0].logprobs
+    assert scores is not None
+    assert scores.content is not None
+    assert reply.usage is not None
+    assert len(scores.content) == reply.usage.completion_tokens
+    assert all(
+        len(entry.top_logprobs) == 3 and entry.top_logprobs[0].logprob >= entry.logprob for entry in scores.content
+    )
+    assert b"".join(bytes(entry.bytes or ()) for entry in scores.content).decode() == reply.choices[0].message.content
+    streamed = [
+        entry
+        for chunk in client.chat.completions.create(**asked, stream=True)
+        if chunk.choices[0].logprobs is not None
+        for entry in chunk.choices[0].logprobs.content or ()
+    ]
+    assert [entry.token for entry in streamed] == [entry.token for entry in scores.content]
+
+
+def test_log_probabilities_of_a_prompt(client: OpenAI) -> None:
+    reply = client.completions.create(
+        model=MODEL, prompt="The capital of France is", echo=True, logprobs=2, max_tokens=1, temperature=0
+    )
+    scores = reply.choices[0].logprobs
+    assert scores is not None
+    assert scores.token_logprobs is not None
+    assert reply.usage is not None
+    assert scores.token_logprobs[0] is None
+    assert len(scores.token_logprobs) == reply.usage.prompt_tokens + 1
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_embeddings(client: OpenAI, encoding: Literal["float", "base64"]) -> None:
+    asked = {"model": MODEL, "input": ["a red fox", "a white fox"]}
+    reply = client.embeddings.create(**asked, encoding_format=encoding)
+    assert [item.index for item in reply.data] == [0, 1]
+    assert reply.usage.prompt_tokens
+    unstated = client.embeddings.create(**asked)  # the package asks for base64 then, and decodes it
+    assert unstated.data[0].embedding[:3] == pytest.approx([*unstated.data[0].embedding[:3]])
+    if encoding == "float":
+        assert unstated.data[0].embedding == pytest.approx(reply.data[0].embedding, abs=1e-6)

@@ -225,6 +225,9 @@ async def test_tokens_of_texts_and_texts_of_tokens(stack: Stack) -> None:
     said = await stack.post("/tokenize", {"messages": [{"role": "user", "content": "hi"}]})
     text = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     assert (await stack.post("/detokenize", {"tokens": said["tokens"]}))["prompt"] == text
+    left_open = {"messages": [{"role": "user", "content": "hi"}], "continue_final_message": True}
+    ids = (await stack.post("/tokenize", left_open))["tokens"]
+    assert (await stack.post("/detokenize", {"tokens": ids}))["prompt"] == "<|im_start|>user\nhi"
     hidden = await stack.post("/detokenize", {"tokens": said["tokens"], "skip_special_tokens": True})
     assert hidden["text"] == "user\nhi\nassistant\n"
     both = await stack.post("/detokenize", {"tokens": [[261], [284, 313]]})

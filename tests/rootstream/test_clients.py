@@ -131,7 +131,7 @@ def test_figures_of_nothing_are_nothing() -> None:
 async def test_a_measured_server_sees_the_workload(capsys: pytest.CaptureFixture[str]) -> None:
     server = EchoServer(crowd=8)
     async with serving(server) as url:
-        results = await run.measure(url, workloads.names(), seed=3)
+        results = await run.measure(url, run.Plan(seed=3, warm_up=0))
     assert server.flushes == 5
     assert server.most_running == 8
     assert [figures.requests for figures in results.values()] == [32, 32, 4, 32, 8]

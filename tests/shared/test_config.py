@@ -9,7 +9,8 @@ from cyclopts import App
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.config import Settings, parse_bytes, settings_sources, to_environment, without_settings
+from shared.config import Settings, parse_bytes, to_environment, without_settings
+from shared.sources import settings_sources
 
 
 def parse(*words: str) -> Settings:

@@ -36,6 +36,7 @@ def test_a_password_comes_from_its_file(tmp_path: Path) -> None:
     other = connection_url(Settings(redis="redis://host", redis_user="m:e", redis_password_file=file))
     assert redis.connection.parse_url(other)["username"] == "m:e"
     assert connection_url(Settings(redis="redis://a:b@host:1/2")) == "redis://a:b@host:1/2"
+    assert connection_url(Settings(redis="unix:///run/x.sock")) == "unix:///run/x.sock"
     assert connection_url(Settings(redis="unix:///run/x.sock", redis_user="me")).startswith("unix://me:@/run/x.sock")
 
 
@@ -59,6 +60,7 @@ def test_certificates_are_for_tls(tmp_path: Path) -> None:
 
 def test_what_people_see_of_a_url_holds_no_secret() -> None:
     assert public_url("rediss://me:MARKER@host:1/2?password=MARKER&ssl_keyfile=x") == "rediss://host:1/2"
+    assert public_url("unix:///run/x.sock?db=1") == "unix:///run/x.sock"
     assert "MARKER" not in repr(
         Settings(redis="redis://me:MARKER@host", api_keys="MARKER-of-it", admin_key="MARKER-of-it")
     )

@@ -172,6 +172,15 @@ def fallback_ids(text: str) -> list[int]:
     return [8 + byte for byte in text.encode()]
 
 
+def test_bytes_of_tokens_that_stand_alone(pair: Pair) -> None:
+    """Spaces stay, special tokens are spelled, a byte is a byte, and what there is not has none."""
+    ours = Tokenizer(fallback_backend(), eos_ids=(0,), special_tokens={}, chat_template=None)
+    found = [ours.token_bytes(id) for id in (0, 2, 5, 8 + 0xE2, 10**6)]
+    assert found == [b"<unk>", b" hello", "é".encode(), b"\xe2", b""]
+    ids = pair.ours.encode("a 😀 é", add_special_tokens=False)
+    assert b"".join(map(pair.ours.token_bytes, ids)).decode() == pair.ours.decode(ids)
+
+
 @given(
     pieces=st.lists(
         st.one_of(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from array import array
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -35,9 +37,11 @@ from shared.protocol import (
     Resume,
     Texts,
     Track,
+    Vector,
     encode,
 )
 from shared.registry import BEAT_S, Pulse, Registry, Role, State
+from shared.scores import TokenScores, packed
 
 CARD = ModelCard(
     model="toy",
@@ -233,8 +237,27 @@ def texts(*rows: Row, offsets: Sequence[int] = (), forced: Sequence[int] = ()) -
 async def hello_world(downstream: Downstream, generate: Generate) -> None:
     """Three tokens, of which the last ends the answer and has no text."""
     await downstream.admit(generate, cached=2)
+    if generate.sampling.pooling is not None or generate.sampling.scoring is not None:
+        return await downstream.say(generate.reply_to, _measured(generate))
     await downstream.texts(generate, (0, [10], "Hello", Finish.NONE, None))
     await downstream.texts(generate, (1, [11], " wörld", Finish.NONE, None), (2, [2], "", Finish.STOP, 2))
+    return None
+
+
+def _measured(generate: Generate) -> Texts:
+    """A vector, and the scores of one token as likely as any."""
+    sampling = generate.sampling
+    tokens = [10][: sampling.max_tokens]
+    found = texts((generate.id, 0, tokens, "Hello" if tokens else "", Finish.LENGTH, None))
+    if sampling.pooling is not None:
+        values = array("f", [3.0, 4.0]).tobytes()
+        found = msgspec.structs.replace(found, vectors=(Vector(generate.id, values),))
+    if sampling.scoring is not None:
+        likely = math.log(1 / 320)
+        top = tuple((token, likely) for token in range(sampling.scoring.top))
+        score = TokenScores(len(generate.input_ids) // 4, likely, 1, top, (likely,) * len(sampling.scoring.ids))
+        found = msgspec.structs.replace(found, scores=(packed(generate.id, [score]),))
+    return found
 
 
 async def obedient(downstream: Downstream, generate: Generate) -> None:

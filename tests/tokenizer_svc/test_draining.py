@@ -106,7 +106,7 @@ async def status(url: str) -> int:
 
 async def listens(url: str) -> bool:
     try:
-        async with aiohttp.request("GET", f"{url}/health"):
+        async with aiohttp.request("GET", f"{url}/ping"):
             return True
     except aiohttp.ClientConnectionError:
         return False

@@ -354,9 +354,9 @@ async def test_503_before_the_worker_said_what_it_serves(
 
 
 async def test_request_ids(http: aiohttp.ClientSession) -> None:
-    async with http.get("/health", headers={"X-Request-Id": "trace-1:2"}) as response:
+    async with http.get("/ping", headers={"X-Request-Id": "trace-1:2"}) as response:
         assert response.headers["X-Request-Id"] == "trace-1:2"
-    async with http.get("/health", headers={"X-Request-Id": "no spaces\tplease"}) as response:
+    async with http.get("/ping", headers={"X-Request-Id": "no spaces\tplease"}) as response:
         assert len(response.headers["X-Request-Id"]) == 32
     async with http.post(TEXT, json={"prompt": "a", "stream": True}, headers={"X-Request-Id": "s"}) as response:
         assert response.headers["X-Request-Id"] == "s"

@@ -166,6 +166,54 @@ async def test_chat_prompt_is_the_template_of_the_messages(
     assert generate.sampling.max_tokens == downstream.card.context_length - len(generate.input_ids) // 4
 
 
+async def prompt_of(http: aiohttp.ClientSession, downstream: Downstream, tokenizer: Tokenizer, *messages: Any) -> str:
+    async with http.post("/v1/chat/completions", json={"messages": messages}) as response:
+        assert response.status == 200, await response.text()
+    ids = columns.as_int32(downstream.received(Generate)[-1].input_ids).tolist()
+    return tokenizer.decode(ids, skip_special_tokens=False)
+
+
+async def test_every_form_of_content(
+    http: aiohttp.ClientSession, downstream: Downstream, toy_tokenizer: Tokenizer
+) -> None:
+    """Whoever sends back what it got, from whichever API, is understood."""
+    question = [{"type": "input_text", "text": "a"}, {"type": "text", "text": "b"}]
+    refusal: dict[str, Any] = {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}
+    refused: dict[str, Any] = {
+        "role": "assistant",
+        "content": None,
+        "refusal": "never",
+        "annotations": [],
+        "audio": None,
+    }
+    thought = [{"type": "thinking", "thinking": "hm"}, {"type": "output_text", "text": "yes"}]
+    text = await prompt_of(
+        *(http, downstream, toy_tokenizer, {"role": "user", "content": question}, refusal, refused),
+        {"role": "assistant", "content": thought, "tool_calls": None, "function_call": None},
+    )
+    for part in ("user\na\nb<", "assistant\nno<", "assistant\nnever<", "assistant\nyes<"):
+        assert part in text
+    assert "hm" not in text
+
+
+async def test_parts_that_are_no_text_are_refused_by_name(http: aiohttp.ClientSession) -> None:
+    for kind in ("image_url", "input_image", "input_audio", "video_url", "file"):
+        content = [{"type": "text", "text": "look"}, {"type": kind, kind: {"url": "x"}}]
+        async with http.post(
+            "/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]}
+        ) as response:
+            error = (await response.json())["error"]
+        assert (response.status, error["param"]) == (400, "messages[0].content[1].type")
+        assert kind in error["message"]
+
+
+async def test_request_ids_are_given_back(http: aiohttp.ClientSession) -> None:
+    for asked, same in (("my-request.1", True), ("not sane!", False)):
+        async with http.post("/v1/completions", json={"prompt": "a"}, headers={"X-Request-Id": asked}) as response:
+            assert (response.headers["X-Request-Id"] == asked) is same
+            assert response.headers["X-Request-Id"]
+
+
 async def test_every_field_reaches_the_worker(http: aiohttp.ClientSession, downstream: Downstream) -> None:
     body = {
         "prompt": [5, 6, 7],

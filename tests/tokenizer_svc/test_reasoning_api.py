@@ -247,3 +247,20 @@ async def test_a_grammar_begins_after_reasoning(
     assert isinstance(compiled, Dfa)
     assert all(tables(compiled).matches(text.encode()) for text in accepted)
     assert not any(tables(compiled).matches(text.encode()) for text in refused)
+
+
+async def test_bad_words_hold_in_reasoning_and_beside_tools(
+    http: aiohttp.ClientSession, downstream: Downstream
+) -> None:
+    await ask(http, bad_words=["shoot"], tools=TOOLS, **ALWAYS)
+    [generate] = downstream.generates.values()
+    compiled = await downstream.grammar(generate)
+    assert isinstance(compiled, Dfa)
+    assert tables(compiled).matches(b"shot</think>\n\nshot")
+    assert not tables(compiled).matches(b"a shoot</think>")
+    for bad in ([""], ["x" * 65], ["x"] * 65):
+        async with http.post(CHAT, json={"messages": HI, "bad_words": bad}) as response:
+            assert response.status == 400
+            assert (await response.json())["error"]["param"] == "bad_words"
+    async with http.post(CHAT, json={"messages": HI, "bad_words": ["x"], "regex": "y"}) as response:
+        assert response.status == 400

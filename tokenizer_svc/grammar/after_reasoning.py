@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from shared.grammar import DEAD, START, Dfa, Guidance, tables
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
+from tokenizer_svc.grammar.packing import packed
 from tokenizer_svc.grammar.seeking import seeking
 from tokenizer_svc.grammar.spec import Reasoned
 from tokenizer_svc.grammar.subset import too_many
@@ -61,19 +62,13 @@ def _automaton(answer: Dfa, reasoned: Reasoned, limits: GrammarLimits) -> Dfa:
         accepting[place] = accepting[state]
         state = table[place, byte]
         table[place, byte] = place + 1
-    return _packed(table, accepting)
+    return packed(table, accepting)
 
 
 def _table(dfa: Dfa) -> NDArray[np.int64]:
     """[S, 256]: the state after each byte."""
     classes, transitions, _ = tables(dfa)
     return transitions[:, classes].astype(np.int64)
-
-
-def _packed(table: NDArray[np.int64], accepting: NDArray[np.uint8]) -> Dfa:
-    columns, classes = np.unique(table, axis=1, return_inverse=True)
-    packed = np.ascontiguousarray(columns).astype("<u2")
-    return Dfa(classes.astype(np.uint8).tobytes(), columns.shape[1], packed.tobytes(), accepting.tobytes())
 
 
 def _guidance(answer: Guidance, reasoned: Reasoned) -> Guidance:

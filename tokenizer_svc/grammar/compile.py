@@ -6,6 +6,7 @@ import msgspec
 
 from shared.grammar import Compiled, Dfa, Guidance, Rejected
 from tokenizer_svc.grammar.after_reasoning import after_reasoning
+from tokenizer_svc.grammar.bad_words import without
 from tokenizer_svc.grammar.dfa import compile_dfa
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
@@ -31,6 +32,8 @@ def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Dfa | Guidance:
             return compile_dfa(parse(spec.text, limits), limits)
         case Kind.CHOICE:
             return _choice(spec.text, limits)
+        case Kind.BAD_WORDS:
+            return without(msgspec.json.decode(spec.text, type=list[str]), limits)
         case Kind.LARK:
             from tokenizer_svc.grammar.lark import compile_lark  # llguidance: 5 MB that not every child needs
 

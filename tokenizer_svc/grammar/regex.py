@@ -33,6 +33,15 @@ def parse(pattern: str, limits: GrammarLimits = LIMITS) -> Node:
     return resolve(_Parser(pattern, Dialect.PYTHON, limits).pattern(), Edge.CLOSED, Edge.CLOSED)
 
 
+def parse_within(pattern: str, limits: GrammarLimits = LIMITS) -> Node:
+    """As :func:`parse`, for a pattern that is looked for in a text whose edges nobody knows: anchors are refused."""
+    parser = _Parser(pattern, Dialect.PYTHON, limits)
+    options = parser.pattern()
+    if parser.anchor is not None:
+        raise at(parser.anchor, "an anchor says nothing of a text that is still being written; leave it out")
+    return resolve(options, Edge.CLOSED, Edge.CLOSED)
+
+
 def parse_search(pattern: str, limits: GrammarLimits = LIMITS) -> Node:
     r"""The texts in which ``pattern`` matches somewhere, as JSON Schema's ``pattern`` means it. Raises GrammarError.
 
@@ -74,6 +83,7 @@ class _Parser:
         self._dialect = dialect
         self._limits = limits
         self._names: set[str] = set()
+        self.anchor: int | None = None  # where the first one stands
 
     def pattern(self) -> list[list[Item]]:
         options = self._alternatives(depth=0)
@@ -162,13 +172,18 @@ class _Parser:
             case ".":
                 return dot(self._dialect)
             case "^" | "$":
-                return Anchor(_ANCHORS[char], start)
+                return self._anchor(_ANCHORS[char], start)
             case "\\":
                 if self._dialect is Dialect.PYTHON and source.next in ("A", "Z"):
-                    return Anchor(Side.START if source.take() == "A" else Side.END, start)
+                    return self._anchor(Side.START if source.take() == "A" else Side.END, start)
                 return escape(source, self._dialect)
             case _:
                 return character(ord(char), start)
+
+    def _anchor(self, side: Side, start: int) -> Anchor:
+        if self.anchor is None:
+            self.anchor = start
+        return Anchor(side, start)
 
     def _group(self, start: int, depth: int) -> Item:
         source = self._source

@@ -22,6 +22,7 @@ class Kind(enum.StrEnum):
     JSON_OBJECT = "json_object"  # any JSON object; no text
     LARK = "lark"  # a grammar in llguidance's variant of Lark, or GBNF-like EBNF
     TOOLS = "tools"  # calls of tools: a JSON ToolsSpec
+    BAD_WORDS = "bad_words"  # any text without these: a JSON list of texts
     TEMPLATE = "template"  # fixed and generated segments: a JSON TemplateSpec
 
 

@@ -106,6 +106,8 @@ class Opened(NamedTuple):
     body: bytes
     caller: Caller
     arrived: float  # time.perf_counter() at the request's arrival
+    keep_s: int | None = None  # where it is not kept for as long as others
+    grace_s: float | None = None  # likewise, for which it goes on unread
 
 
 class Resumables:
@@ -170,6 +172,8 @@ class Resumables:
 
     async def _open(self, asked: Asked, drafts: Sequence[Draft], opened: Opened) -> Tail:
         made: list[Record] = []
+        keep_s = self._keep_s if opened.keep_s is None else opened.keep_s
+        grace_s = self._grace_s if opened.grace_s is None else opened.grace_s
 
         def record(answer: Answer) -> Record:
             made.append(
@@ -186,17 +190,17 @@ class Resumables:
                     stream=asked.stream,
                     background=asked.background,
                     shares_id=asked.shares_id,
-                    grace_s=self._grace_s,
-                    keep_s=self._keep_s,
+                    grace_s=grace_s,
+                    keep_s=keep_s,
                     sequences=tuple(map(announced, answer.choices)),
                 )
             )
             return made[-1]
 
         # Without a client to wait for, it lives as long as it would be kept.
-        grace_s = max(self._grace_s, self._keep_s) if asked.background else self._grace_s
+        lives_s = max(grace_s, keep_s) if asked.background else grace_s
         answer = await self._door.submit(
-            drafts, shares_id=asked.shares_id, caller=opened.caller, keeping=Keeping(grace_s, record)
+            drafts, shares_id=asked.shares_id, caller=opened.caller, keeping=Keeping(lives_s, record)
         )
         [first] = made
         tail = Tail(first)
@@ -241,6 +245,19 @@ class Resumables:
     async def refresh(self, tail: Tail) -> None:
         """Take what was written since, without waiting for it."""
         tail.push(await self._logs.read(tail.id, tail.place))
+
+    async def cancel(self, tail: Tail) -> None:
+        """End an answer that is under way; what there is of it stays. Its log says when that is done."""
+        if writer := self._writers.get(tail.id):
+            _abort(writer.answer)
+        elif not tail.is_over:
+            await self._door.cancel(folded(tail.record, as_entries(tail.entries)))
+
+    def leave(self, tail: Tail) -> None:
+        """The client that an answer was for has left: end it, unless somebody else reads it."""
+        if tail.readers == 0 and not tail.is_over and (writer := self._writers.get(tail.id)):
+            self._door.metrics.disconnects.inc()
+            _abort(writer.answer)
 
     async def delete(self, tail: Tail) -> None:
         """Cancel an answer and forget it."""
@@ -295,7 +312,7 @@ class Resumables:
             await self.refresh(tail)
         if tail is None or tail.is_over:
             self._orphans.discard(id)
-            await self._logs.close(id, self._keep_s)
+            await self._logs.close(id, self._keep_s if tail is None else tail.record.keep_s)
             return
         before = folded(tail.record, as_entries(tail.entries))
         if before.owner != self._owner and not await self._door.absent({before.owner}):

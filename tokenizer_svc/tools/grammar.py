@@ -24,7 +24,7 @@ def read_structure_with(toolbox: Toolbox | None, fields: StructureFields, format
     structure = read_structure(
         fields, tools=_spec(toolbox, format_of(format, toolbox)) if toolbox.needs_grammar else None
     )
-    if structure is not None and structure.spec.kind is not Kind.TOOLS:
+    if structure is not None and structure.spec.kind is not Kind.TOOLS and not structure.leaves_form:
         message = (
             f"{structure.param} says what the answer must look like, and tools leave the model free to call them "
             'instead: leave one of them out, or set tool_choice to "none"'

@@ -7,10 +7,10 @@ from tests.security.deployment import Deployment
 
 
 def attack(deployment: Deployment) -> None:
-    requests = head("/v1/models", "GET", Connection="keep-alive") * 500 + head("/health", "GET", Connection="close")
+    requests = head("/v1/models", "GET", Connection="keep-alive") * 500 + head("/ping", "GET", Connection="close")
     found = statuses(raw(deployment, requests))
     assert set(found) == {200}, set(found)
     bad = statuses(
-        raw(deployment, whole(b"{}", Connection="keep-alive") * 200 + head("/health", "GET", Connection="close"))
+        raw(deployment, whole(b"{}", Connection="keep-alive") * 200 + head("/ping", "GET", Connection="close"))
     )
     assert set(bad) <= {400, 200}, set(bad)

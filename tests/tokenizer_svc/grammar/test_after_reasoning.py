@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,3 +68,14 @@ def test_words_are_found_wherever_they_end(words: list[str], text: str) -> None:
     for end, byte in enumerate(text.encode(), start=1):
         state = int(transitions[state, byte])
         assert found[state] == any(text[:end].endswith(word) for word in words)
+
+
+@given(
+    words=st.lists(st.text("abé", min_size=1, max_size=4), min_size=1, max_size=5),
+    text=st.text("abcé", max_size=12),
+)
+@settings(derandomize=True, deadline=None)
+def test_bad_words_are_nowhere_in_a_text(words: list[str], text: str) -> None:
+    grammar = compile_spec(GrammarSpec(Kind.BAD_WORDS, msgspec.json.encode(words).decode()), LIMITS)
+    assert isinstance(grammar, Dfa)
+    assert tables(grammar).matches(text.encode()) == (not any(word in text for word in words))

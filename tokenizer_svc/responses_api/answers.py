@@ -1,0 +1,220 @@
+"""Answers of /v1/responses: the response as of now, or the events of a stream, numbered from 0.
+
+A stream is: created, in_progress, the events of every item (output.py), then completed, incomplete or failed. A
+response that was cancelled ends in incomplete, with that status: OpenAI has no event of its own for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from shared import scores as scored
+from shared.protocol import Finish, Scores
+from shared.tokenizer import Tokenizer
+from tokenizer_svc.answers import Answer, Piece
+from tokenizer_svc.api_error import ApiError
+from tokenizer_svc.reading import AnswerReader, call_id
+from tokenizer_svc.responses_api.errors import of_chat
+from tokenizer_svc.responses_api.output import Output
+from tokenizer_svc.responses_api.request import ResponsesRequest
+from tokenizer_svc.responses_api.shapes import (
+    IncompleteDetails,
+    InputTokensDetails,
+    Response,
+    ResponseError,
+    ResponseEvent,
+    ResponseTokensDetails,
+    ResponseUsage,
+    TextLogprob,
+    TopLogprob,
+)
+from tokenizer_svc.responses_api.tools import shown_tools
+from tokenizer_svc.sse import event
+
+_encode = msgspec.json.Encoder().encode
+_RATE_LIMITED, _SERVER = 429, 500
+
+
+class ResponseOrigin(NamedTuple):
+    """What a response says of where it comes from."""
+
+    model: str
+    created: int
+    elapsed: Callable[[], float]
+    tokenizer: Tokenizer
+
+
+class ResponseAnswers:
+    """The one answer to a request."""
+
+    prefix = "resp_"
+
+    def __init__(self, answer: Answer, reader: AnswerReader, request: ResponsesRequest, origin: ResponseOrigin) -> None:
+        self._choice = answer.choices[0]
+        self._reader = reader
+        self._request = request
+        self._origin = origin
+        self._id = f"{answer.id:016x}"
+        self._number = -1  # of the last event
+        self._completion_tokens = 0
+        self._error: ResponseError | None = None
+        choice = self._choice
+        self._output = Output(self._id, self._tell, lambda call: call_id(choice, call), summarises=request.summarises)
+
+    # --- as a stream
+
+    def opening(self) -> bytes:
+        """The first events of a stream."""
+        return _events([self._state("response.created"), self._state("response.in_progress")])
+
+    def piece(self, piece: Piece) -> bytes:
+        """The events for one piece."""
+        return _events(self._push(piece.text, piece.tokens, piece.scores, piece.finish, piece.completion_tokens))
+
+    def closing(self) -> bytes:
+        """The last event of a stream that went well."""
+        is_complete = self.status == "completed"
+        return _events([self._state("response.completed" if is_complete else "response.incomplete")])
+
+    def failing(self, error: ApiError) -> bytes:
+        """The last events of a stream that went wrong."""
+        error = of_chat(error)
+        self.fail(error)
+        body = error.body
+        told = self._tell("error", code=body.code, message=body.message, param=body.param)
+        return _events([told, self._state("response.failed")])
+
+    # --- as it is
+
+    def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
+        """The response of a request that is no stream."""
+        choice = self._choice
+        self._push(texts[0], tokens[0], scores[0], choice.finish, choice.completion_tokens)
+        return _encode(self.response())
+
+    def fail(self, error: ApiError) -> None:
+        """The response failed."""
+        code = "rate_limit_exceeded" if error.status == _RATE_LIMITED else "invalid_prompt"
+        self._error = ResponseError("server_error" if error.status >= _SERVER else code, error.body.message)
+
+    @property
+    def status(self) -> str:
+        if self._error is not None:
+            return "failed"
+        match self._choice.finish:
+            case Finish.NONE:
+                return "in_progress"
+            case Finish.ABORT:
+                return "cancelled"
+            case Finish.STOP if self._reader.finish_reason(self._choice) != "length":
+                return "completed"
+            case _:
+                return "incomplete"
+
+    def response(self, status: str | None = None) -> Response:
+        """The response as of now. ``status``: where it is another than can be seen from the answer."""
+        request, status = self._request, status or self.status
+        is_incomplete = status == "incomplete"
+        return Response(
+            id=f"{self.prefix}{self._id}",
+            created_at=self._origin.created,
+            status=status,
+            background=bool(request.background),
+            completed_at=self._origin.created + int(self._origin.elapsed()) if status == "completed" else None,
+            error=self._error,
+            incomplete_details=IncompleteDetails("max_output_tokens") if is_incomplete else None,
+            instructions=request.instructions,
+            max_output_tokens=request.max_output_tokens,
+            max_tool_calls=request.max_tool_calls,
+            model=self._origin.model,
+            output=self._output.items,
+            parallel_tool_calls=request.parallel_tool_calls is not False,
+            previous_response_id=request.previous_response_id,
+            prompt_cache_key=request.prompt_cache_key,
+            reasoning=_reasoning(request),
+            safety_identifier=request.safety_identifier,
+            store=request.is_stored,
+            temperature=1.0 if request.temperature is None else request.temperature,
+            text=_text(request),
+            tool_choice="auto" if request.tool_choice is None else request.tool_choice,
+            tools=shown_tools(request.tools),
+            top_logprobs=request.top_logprobs or 0,
+            top_p=1.0 if request.top_p is None else request.top_p,
+            truncation=request.truncation or "disabled",
+            usage=None if status in ("queued", "in_progress") else self._usage(),
+            user=request.user,
+            metadata=request.metadata or {},
+        )
+
+    # --- inside
+
+    def _push(
+        self, text: str, tokens: Sequence[int], scores: Scores | None, finish: Finish, completion_tokens: int
+    ) -> list[ResponseEvent]:
+        self._completion_tokens = completion_tokens
+        parts = self._reader.push(self._choice, text, tokens, finish)
+        events = self._output.push(parts, self._logprobs(tokens, scores) if self._request.wants_logprobs else ())
+        if finish is not Finish.NONE:
+            events += self._output.finish(is_cut=self.status != "completed")
+        return events
+
+    def _logprobs(self, tokens: Sequence[int], scores: Scores | None) -> list[TextLogprob]:
+        if scores is None:
+            return []
+        found: list[TextLogprob] = []
+        for token, known in zip(tokens, scored.each(scores), strict=True):
+            top = tuple(TopLogprob(*self._spelt(id), logprob) for id, logprob in known.top)
+            found.append(TextLogprob(*self._spelt(token), known.logprob, top))
+        return found
+
+    def _spelt(self, token: int) -> tuple[str, list[int]]:
+        data = self._origin.tokenizer.token_bytes(token)
+        return data.decode(errors="replace"), list(data)
+
+    def _usage(self) -> ResponseUsage:
+        choice = self._choice
+        return ResponseUsage(
+            choice.prompt_tokens,
+            InputTokensDetails(choice.cached_tokens),
+            self._completion_tokens,
+            ResponseTokensDetails(self._reader.reasoning_tokens),
+            choice.prompt_tokens + self._completion_tokens,
+        )
+
+    def _state(self, kind: str) -> ResponseEvent:
+        return self._tell(kind, response=self.response())
+
+    def _tell(self, kind: str, **fields: Any) -> ResponseEvent:
+        self._number += 1
+        return ResponseEvent(kind, self._number, **fields)
+
+
+def _reasoning(request: ResponsesRequest) -> dict[str, Any]:
+    asked = request.reasoning
+    if asked is None:
+        return {"effort": None, "summary": None}
+    return {"effort": asked.effort, "summary": asked.summary or asked.generate_summary}
+
+
+def _text(request: ResponsesRequest) -> dict[str, Any]:
+    asked = request.text
+    if asked is None or asked.format is None:
+        format: dict[str, Any] = {"type": "text"}
+    elif asked.format.type != "json_schema":
+        format = {"type": asked.format.type}
+    else:
+        format = {
+            "type": "json_schema",
+            "name": asked.format.name or "output",
+            "schema": asked.format.schema,
+            "description": asked.format.description,
+            "strict": bool(asked.format.strict),
+        }
+    return {"format": format, "verbosity": (asked and asked.verbosity) or "medium"}
+
+
+def _events(events: Sequence[ResponseEvent]) -> bytes:
+    return b"".join([event(_encode(each), each.type) for each in events])
