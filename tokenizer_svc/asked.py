@@ -187,7 +187,8 @@ def _responses(body: dict[str, Any], engine: Engine) -> Asked:
     kept = read_kept(body)
     request = read_responses(kept.request, engine.limits)
     items = [*kept.history, *items_of(request.input, engine.limits)]
-    chat = read_chat(responses_chat_body(request, items, engine.limits), engine)
+    variables = engine.tokenizer.template_variables
+    chat = read_chat(responses_chat_body(request, items, engine.limits, variables), engine)
     how = how_read(engine, read_tools(chat, engine.limits))
     return Asked(
         prefix=ResponseAnswers.prefix,
@@ -196,7 +197,8 @@ def _responses(body: dict[str, Any], engine: Engine) -> Asked:
         resumable=bool(request.resumable),
         background=bool(request.background),
         shares_id=True,
-        user=chat.user,
+        user=chat.user or chat.safety_identifier,
+        metadata=request.metadata or {},
         draft=partial(draft_response, request, chat, engine, how),
         rendering=partial(_response_answers, request, how),
     )

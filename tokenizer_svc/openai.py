@@ -55,12 +55,23 @@ async def draft_chat(request: ChatRequest, engine: Engine, how: HowRead) -> list
     """The sequences that a chat request asks for. Raises ApiError."""
     toolbox = how.toolbox
     structure = _structure(request, engine, toolbox)
-    continues = bool(request.continue_final_message)
     asked, name = request.max_tokens, "max_tokens"
     if request.max_completion_tokens is not None:
         asked, name = request.max_completion_tokens, "max_completion_tokens"
     truncation = _truncation(request, engine.limits)
-    ids = await encode_chat(
+    ids = await encode_conversation(request, engine, toolbox, may_be_long=truncation is not None)
+    length = _Length(asked, None, 1, LengthNames("messages", name))
+    wanted = chat_wants(request, engine.limits)
+    drafts = _drafts(request, engine, [ids], length, truncation, wanted, how.obeyed(structure, ids))
+    return [draft._replace(display=how.shown(draft.display)) for draft in drafts]
+
+
+async def encode_conversation(
+    request: ChatRequest, engine: Engine, toolbox: Toolbox | None, *, may_be_long: bool
+) -> list[int]:
+    """Token ids of the prompt of a chat. Raises ApiError."""
+    continues = bool(request.continue_final_message)
+    return await encode_chat(
         engine,
         request.messages,
         toolbox,
@@ -68,12 +79,8 @@ async def draft_chat(request: ChatRequest, engine: Engine, how: HowRead) -> list
         continues=continues,
         variables=variables_of(request, engine.tokenizer),
         add_special_tokens=bool(request.add_special_tokens),
-        may_be_long=truncation is not None,
+        may_be_long=may_be_long,
     )
-    length = _Length(asked, None, 1, LengthNames("messages", name))
-    wanted = chat_wants(request, engine.limits)
-    drafts = _drafts(request, engine, [ids], length, truncation, wanted, how.obeyed(structure, ids))
-    return [draft._replace(display=how.shown(draft.display)) for draft in drafts]
 
 
 async def draft_completion(request: CompletionRequest, engine: Engine) -> list[Draft]:

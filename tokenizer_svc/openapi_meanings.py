@@ -114,6 +114,7 @@ MEANINGS: Mapping[str, str] = {
     "safety_identifier": "Whom it is for, as OpenAI's newer clients say it",
     "prompt_cache_key": "Cached prefixes are found by themselves: taken, and of no effect",
     "service_tier": "There is one tier",
+    "speed": "There is one speed",
     "spaces_between_special_tokens": "Blanks between special tokens, where they are shown",
     "logprob_token_ids": "Log-probabilities of these tokens besides",
     "truncation_side": "Whether the end (left) or the beginning (right) of a prompt that is too long is kept",

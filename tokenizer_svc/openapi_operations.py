@@ -194,7 +194,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/models/{model}"): Operation("get_model", "The one model", "models", ref("Model")),
     ("GET", "/health"): Operation(
-        "health", "Whether this process is up", "state", {"type": "object", "required": ["status"]}, may_be_503=True
+        "health",
+        "Whether text can be had, and how far what is loading has come",
+        "state",
+        {"type": "object", "required": ["status"]},
+        may_be_503=True,
     ),
     ("GET", "/ready"): Operation(
         "ready",

@@ -14,7 +14,7 @@ from tokenizer_svc.api_error import invalid, unsupported
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _THOUGHTLESS = ("none", "minimal")
-_SWITCHES = ("enable_thinking", "thinking")
+SWITCHES = ("enable_thinking", "thinking")
 VERBOSITIES = ("low", "medium", "high")
 _USUAL_VERBOSITY = "medium"
 
@@ -56,7 +56,7 @@ def _effort(effort: str | float, known: frozenset[str]) -> dict[str, Any]:
     if not is_level:
         raise invalid(f"reasoning_effort must be {_options(EFFORTS)}, not {effort!r:.50}", "reasoning_effort")
     thinks = effort not in _THOUGHTLESS
-    return {"reasoning_effort": effort, **{switch: thinks for switch in _SWITCHES if switch in known}}
+    return {"reasoning_effort": effort, **{switch: thinks for switch in SWITCHES if switch in known}}
 
 
 def _verbosity(verbosity: str, known: frozenset[str]) -> dict[str, Any]:

@@ -158,8 +158,8 @@ async def test_a_chunk_s_tokens_are_those_whose_text_it_brings(stack: Stack, sto
         "seed": 3,
         "skip_special_tokens": False,
         "ignore_eos": True,
+        "stop": stop,
     }
-    body["stop"] = stop
     text, spelled = "", b""
     for chunk in await chunks(stack, CHAT, body):
         for choice in chunk["choices"]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tokenizer_svc.anthropic_api.request import MessagesCountRequest, MessagesRequest, chat_body
 from tokenizer_svc.api_error import invalid
-from tokenizer_svc.chat import encode_chat
 from tokenizer_svc.draft import Draft, within
 from tokenizer_svc.engine import Engine
-from tokenizer_svc.openai import ChatRequest, draft_chat, read_chat
+from tokenizer_svc.openai import draft_chat, encode_conversation, read_chat
+from tokenizer_svc.openai_fields import ChatRequest
 from tokenizer_svc.reading import HowRead
 from tokenizer_svc.tools.toolbox import read_tools
 
@@ -19,8 +19,8 @@ def read_as_chat(request: MessagesCountRequest, engine: Engine) -> ChatRequest:
 
 async def draft_messages(request: MessagesRequest, chat: ChatRequest, engine: Engine, how: HowRead) -> list[Draft]:
     """The one sequence to generate, as long as asked or as there is room for. Raises ApiError."""
-    if request.max_tokens < 1:
-        raise invalid(f"max_tokens must be at least 1, not {request.max_tokens}", "max_tokens")
+    if request.max_tokens < 0:
+        raise invalid(f"max_tokens must be at least 0, not {request.max_tokens}", "max_tokens")
     drafts = await draft_chat(chat, engine, how)
     return [within(draft, request.max_tokens) for draft in drafts]
 
@@ -29,6 +29,4 @@ async def count_tokens(request: MessagesCountRequest, engine: Engine) -> int:
     """Tokens of the prompt. Raises ApiError."""
     chat = read_as_chat(request, engine)
     toolbox = read_tools(chat, engine.limits)
-    variables = chat.chat_template_kwargs or {}
-    ids = await encode_chat(engine, chat.messages, toolbox, add_generation_prompt=True, variables=variables)
-    return len(ids)
+    return len(await encode_conversation(chat, engine, toolbox, may_be_long=True))

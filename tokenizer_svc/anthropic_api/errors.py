@@ -32,7 +32,7 @@ _NAMES = rules(
     (r"tools\[(\d+)\]\.function\.", r"tools[\1]."),
     (r"tool_choice\.function\.", "tool_choice."),
     (r"response_format\.json_schema\.", "output_config.format."),
-    (r"max_completion_tokens$", "max_tokens"),
+    (r"reasoning_effort$", "output_config.effort"),
     (r"stop$", "stop_sequences"),
     (r"user$", "metadata.user_id"),
 )

@@ -10,8 +10,6 @@ REFUSED = {
     "diagnostics": "usage.cache_read_input_tokens says what came from the cache",
     "inference_geo": "this server is in one place",
     "mcp_servers": "call the servers yourself, and offer their tools in tools",
-    "service_tier": "there is one tier; use priority",
-    "speed": "there is one speed",
     "user_profile_id": _ACCOUNTS,
     "workspace_id": _ACCOUNTS,
 }

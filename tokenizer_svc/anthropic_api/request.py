@@ -5,6 +5,7 @@ Source of the fields: Anthropic's reference of POST /v1/messages. Knows nothing 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from tokenizer_svc.anthropic_api.tools import chat_tool_choice, chat_tools, is_p
 from tokenizer_svc.api_error import invalid, of_validation
 from tokenizer_svc.api_error import unsupported as refused
 from tokenizer_svc.limits import Limits
+from tokenizer_svc.template_variables import SWITCHES
 from tokenizer_svc.unsupported import refuse
 
 _LEAST_BUDGET = 1024  # of thinking, as Anthropic has it
@@ -70,6 +72,8 @@ class MessagesRequest(MessagesCountRequest, kw_only=True):
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    service_tier: str | None = None
+    speed: str | None = None
     cache_salt: str | None = None
     priority: int | None = None
     timeout: float | None = None
@@ -85,6 +89,10 @@ def read_messages(body: dict[str, Any]) -> MessagesRequest:
     except msgspec.ValidationError as error:
         raise of_validation(error) from error
     _check_thinking(request.thinking, request.max_tokens)
+    if request.service_tier not in (None, "auto", "standard_only"):
+        raise refused("service_tier", 'there is one tier, "auto" or "standard_only": use priority')
+    if request.speed not in (None, "standard"):
+        raise refused("speed", 'there is one speed, "standard"')
     return request
 
 
@@ -108,7 +116,9 @@ def chat_body(request: MessagesCountRequest, limits: Limits) -> dict[str, Any]:
         "tool_choice": chat_tool_choice(request.tool_choice),
         "parallel_tool_calls": is_parallel(request.tool_choice),
         "response_format": _response_format(request.output_config),
-        "chat_template_kwargs": _variables(request),
+        "chat_template_kwargs": _variables(request.thinking),
+        "reasoning_effort": None if request.output_config is None else request.output_config.effort,
+        "continue_final_message": _is_begun(request.messages) or None,
     }
     if isinstance(request, MessagesRequest):
         body |= {
@@ -136,15 +146,17 @@ def _check_thinking(thinking: Thinking | None, max_tokens: int | None) -> None:
         raise invalid(f"{path} must be less than max_tokens, which is {max_tokens}", path)
 
 
-def _variables(request: MessagesCountRequest) -> dict[str, Any] | None:
-    """What templates of models that think know: Qwen's, DeepSeek's and GLM's words for it."""
-    found: dict[str, Any] = {}
-    if request.thinking is not None:
-        wanted = request.thinking.type != "disabled"
-        found |= {"enable_thinking": wanted, "thinking": wanted}
-    if request.output_config is not None and request.output_config.effort is not None:
-        found["reasoning_effort"] = request.output_config.effort
-    return found or None
+def _variables(thinking: Thinking | None) -> dict[str, Any] | None:
+    """What templates of models that think know."""
+    return None if thinking is None else dict.fromkeys(SWITCHES, thinking.type != "disabled")
+
+
+def _is_begun(turns: Sequence[MessagesTurn]) -> bool:
+    """Whether the conversation ends with the beginning of the answer, which is to be continued."""
+    if turns[-1].role != "assistant":
+        return False
+    content = turns[-1].content
+    return isinstance(content, str) or all(block.type != "tool_use" for block in content)
 
 
 def _response_format(config: OutputConfig | None) -> dict[str, Any] | None:

@@ -8,7 +8,8 @@ from tokenizer_svc.api_error import ApiError
 from tokenizer_svc.chat import Message
 from tokenizer_svc.draft import Draft, within
 from tokenizer_svc.engine import Engine
-from tokenizer_svc.openai import ChatRequest, draft_chat
+from tokenizer_svc.openai import draft_chat
+from tokenizer_svc.openai_fields import ChatRequest
 from tokenizer_svc.reading import HowRead
 from tokenizer_svc.responses_api.request import ResponsesRequest
 

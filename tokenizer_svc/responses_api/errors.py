@@ -12,6 +12,8 @@ _NAMES = rules(
     (r"tool_choice\.allowed_tools\.", "tool_choice."),
     (r"response_format\.json_schema\.", "text.format."),
     (r"response_format", "text.format"),
+    (r"reasoning_effort$", "reasoning.effort"),
+    (r"verbosity$", "text.verbosity"),
     (r"max_(completion_)?tokens$", "max_output_tokens"),
     (r"messages$", "input"),
 )

@@ -25,5 +25,4 @@ REFUSED = {
     "prompt": "stored prompts are not served: use instructions and input",
     "prompt_cache_options": "a shared prefix is reused by itself",
     "prompt_cache_retention": "the cache keeps what was used last",
-    "service_tier": "there is one tier; use priority",
 }

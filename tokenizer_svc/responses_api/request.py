@@ -5,7 +5,7 @@ Source of the fields: OpenAI's reference of POST /v1/responses. Knows nothing of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -87,6 +87,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    service_tier: str | None = None
     top_k: int | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
@@ -168,38 +169,32 @@ def _check_metadata(metadata: dict[str, str]) -> None:
             raise invalid(f"{message}: {key[:_MOST_KEY]!r} has more", "metadata")
 
 
-def chat_body(request: ResponsesRequest, items: Sequence[Item], limits: Limits) -> dict[str, Any]:
+def chat_body(
+    request: ResponsesRequest, items: Sequence[Item], limits: Limits, variables: Collection[str]
+) -> dict[str, Any]:
     """The same request as a body of /v1/chat/completions, less how long its answer may be. Raises ApiError 400.
 
-    ``items``: the whole conversation.
+    ``items``: the whole conversation. ``variables``: those that the model's template knows.
     """
-    verbosity = "" if request.text is None else _VERBOSITY[request.text.verbosity or "medium"]
-    instructions = "\n\n".join(filter(None, (request.instructions, verbosity)))
+    verbosity = None if request.text is None else request.text.verbosity
+    by_words = "" if verbosity is None or "verbosity" in variables else _VERBOSITY[verbosity]
+    instructions = "\n\n".join(filter(None, (request.instructions, by_words)))
     body: dict[str, Any] = {
         "messages": chat_messages(instructions, items, limits),
         "tools": chat_tools(request.tools, limits),
         "tool_choice": chat_tool_choice(request.tool_choice),
         "response_format": _response_format(request.text),
-        "chat_template_kwargs": _variables(request.reasoning),
-        "user": request.user or request.safety_identifier,
+        "reasoning_effort": None if request.reasoning is None else request.reasoning.effort,
+        "verbosity": verbosity if "verbosity" in variables else None,
     }
     for name in (
-        *("model", "temperature", "top_p", "parallel_tool_calls"),
-        *("top_k", "seed", "stop", "cache_salt", "priority", "timeout"),
+        *("model", "temperature", "top_p", "parallel_tool_calls", "user", "safety_identifier", "service_tier"),
+        *("prompt_cache_key", "metadata", "top_k", "seed", "stop", "cache_salt", "priority", "timeout"),
     ):
         body[name] = getattr(request, name)
     if request.wants_logprobs:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs or 0}
     return {name: value for name, value in body.items() if value is not None}
-
-
-def _variables(reasoning: ResponseReasoning | None) -> dict[str, Any] | None:
-    """What templates of models that think know."""
-    if reasoning is None or reasoning.effort is None:
-        return None
-    wanted = reasoning.effort != "none"
-    found: dict[str, Any] = {"enable_thinking": wanted, "thinking": wanted}
-    return found | {"reasoning_effort": reasoning.effort} if wanted else found
 
 
 def _response_format(text: ResponseText | None) -> dict[str, Any] | None:

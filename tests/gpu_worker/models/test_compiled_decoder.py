@@ -175,8 +175,13 @@ def test_logits_and_kv_are_those_of_the_plain_decoder(name: str, case: Case) -> 
     for layer in range(SHAPES[name].num_layers):
         other.keys[layer].copy_(pool.keys[layer])
         other.values[layer].copy_(pool.values[layer])
-    expected, actual = plain.forward(batch, pool), compiled.forward(batch, other)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-4)
+    tokens = torch.arange(len(batch.input_ids)).flip(0)
+    expected, actual = (
+        plain.forward_with_states(batch, pool, tokens),
+        compiled.forward_with_states(batch, other, tokens),
+    )
+    torch.testing.assert_close(actual.logits, expected.logits, rtol=0, atol=2e-4)
+    torch.testing.assert_close(actual.states, expected.states, rtol=0, atol=2e-4)
     for layer in range(SHAPES[name].num_layers):
         torch.testing.assert_close(other.keys[layer], pool.keys[layer], rtol=0, atol=1e-4, equal_nan=True)
         torch.testing.assert_close(other.values[layer], pool.values[layer], rtol=0, atol=1e-4, equal_nan=True)

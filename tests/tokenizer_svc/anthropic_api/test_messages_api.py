@@ -273,7 +273,8 @@ async def test_turns_of_one_role_are_one(
 IMAGE: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": None}, "max_tokens"),
-    ({"max_tokens": 0}, "max_tokens must be at least 1"),
+    ({"max_tokens": -1}, "max_tokens must be at least 0"),
+    ({"output_config": {"effort": "huge"}}, "output_config.effort must be"),
     ({"messages": []}, "messages is empty"),
     ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content[0].type"),
     ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages[0].content[0].type"),
@@ -381,3 +382,18 @@ async def test_many_at_once(claude: anthropic.AsyncAnthropic) -> None:
             return await s.get_final_text()
 
     assert await asyncio.gather(*map(one, range(20))) == ["Hello wörld"] * 20
+
+
+async def test_the_beginning_of_an_answer_is_continued(
+    claude: anthropic.AsyncAnthropic, downstream: Downstream, toy_tokenizer: Tokenizer
+) -> None:
+    turns: Any = [*HI, {"role": "assistant", "content": "Well, ("}]
+    await claude.messages.create(model="toy", max_tokens=50, messages=turns)
+    assert last_prompt(downstream, toy_tokenizer).endswith("<|im_start|>assistant\nWell, (")
+
+
+async def test_what_is_too_long_is_counted(claude: anthropic.AsyncAnthropic) -> None:
+    long: Any = [{"role": "user", "content": "é" * 30_000}]
+    assert (await claude.messages.count_tokens(model="toy", messages=long)).input_tokens > 4000
+    with pytest.raises(anthropic.BadRequestError, match="maximum context length"):
+        await claude.messages.create(model="toy", max_tokens=5, messages=long)

@@ -410,6 +410,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
     ({"text": {"verbosity": "loud"}}, "text.verbosity"),
     ({"reasoning": {"summary": "long"}}, "reasoning.summary"),
+    ({"reasoning": {"effort": "huge"}}, "reasoning.effort"),
     ({"store": False, "background": True}, "background"),
     ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
     ({"metadata": {"a": "b" * 513}}, "metadata"),
