@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from tests.security.bomb import SAY, TEXT, refused
 
-attack = refused(TEXT, *({**SAY, "max_tokens": tokens} for tokens in (257, 2**31, 2**63, 10**100, 0, -5)), says="token")
+attack = refused(TEXT, *({**SAY, "max_tokens": tokens} for tokens in (257, 2**31, 2**63, 10**100, -5)), says="token")

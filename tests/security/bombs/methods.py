@@ -10,6 +10,6 @@ METHODS = ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "HEAD
 
 def attack(deployment: Deployment) -> None:
     for method in METHODS:
-        for path in ("/generate", "/v1/chat/completions", "*", "http://example.com/"):
+        for path in ("/generate", "/v1/chat/completions", "*", "http://example.com/generate"):
             found = statuses(raw(deployment, head(path, method, Connection="close"), wait=0.5))
             assert all(400 <= status < 500 for status in found), (method, path, found)

@@ -7,5 +7,5 @@ from tests.security.bomb import NATIVE, refused
 attack = refused(
     NATIVE,
     *({"input_ids": ids} for ids in ([-1], [320], [2**40], [[1], [320]], [], [[]], [1, [2]])),
-    *({"text": "a", "sampling_params": {"stop_token_ids": [id]}} for id in (-1, 320, 2**40)),
+    *({"text": "a", "sampling_params": {"stop_token_ids": [id]}} for id in (-1, "a", 1.5)),
 )
