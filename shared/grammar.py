@@ -59,13 +59,19 @@ class Guidance(Wire, frozen=True, tag=2):
     grammar: str
 
 
+class Tokens(Wire, frozen=True, tag=4):
+    """Not a language of texts: each token is one of these, whatever came before."""
+
+    ids: bytes  # int32
+
+
 class Rejected(Wire, frozen=True, tag=3):
     """A grammar that cannot be used, and why, in words for the client."""
 
     message: str
 
 
-Compiled = Dfa | Guidance | Rejected
+Compiled = Dfa | Guidance | Tokens | Rejected
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Compiled] = msgspec.msgpack.Decoder(Compiled)

@@ -224,7 +224,7 @@ class Grammars:
             self._metrics.compiles.labels(job.spec.kind, reply.outcome).inc()
             self._metrics.compile.observe(seconds)
             match reply.outcome:
-                case Outcome.DFA | Outcome.GUIDANCE:
+                case Outcome.DFA | Outcome.GUIDANCE | Outcome.TOKENS:
                     kept, entry = KEPT_S, Entry(reply.data)
                 case Outcome.REJECTED:
                     kept, entry = _REJECTED_S, Entry(reply.data, reply.rejection, time.monotonic() + _REJECTED_S)

@@ -125,6 +125,7 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
                 "items": {"type": "string", "minLength": 1, "maxLength": grammar.bad_word},
             }
         },
+        "allowed_token_ids": {"array": {"maxItems": grammar.allowed_tokens, "items": id}},
         "choice": _texts(grammar.enum_values),
         "guided_choice": _texts(grammar.enum_values),
         "json_schema": schema,

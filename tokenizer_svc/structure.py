@@ -71,6 +71,7 @@ class StructureFields(msgspec.Struct, kw_only=True):
     guided_grammar: str | None = None
     guided_json_object: bool | None = None
     bad_words: list[str] | None = None
+    allowed_token_ids: list[int] | None = None
     whitespace: str | None = None
     jump_forward: bool | str | None = None
 
@@ -94,7 +95,7 @@ class Structure(NamedTuple):
     @property
     def leaves_form(self) -> bool:
         """Whether it says nothing of what the answer looks like: it holds in reasoning, too, and beside tools."""
-        return self.spec.kind is Kind.BAD_WORDS
+        return self.spec.kind in (Kind.BAD_WORDS, Kind.TOKENS)
 
     def following(self, reasoned: Reasoned) -> Structure:
         """The same, to be obeyed after reasoning."""
@@ -139,9 +140,14 @@ def read_structure(fields: StructureFields, prefix: str = "", tools: GrammarSpec
 
 
 def check_structured(structure: Structure, card: ModelCard) -> None:
-    """Raises ApiError 400 where the model's output cannot be constrained."""
+    """Raises ApiError 400 where the model's output cannot be constrained, or not to what is asked for."""
+    param, spec = structure.param, structure.spec
     if not card.structured:
-        raise refused(structure.param, "the vocabulary of this model is not known byte by byte")
+        raise refused(param, "the vocabulary of this model is not known byte by byte")
+    if spec.kind is Kind.TOKENS:
+        for id in msgspec.json.decode(spec.text, type=list[int]):
+            if not 0 <= id < card.vocab_size:
+                raise invalid(f"{param} has {id}, and the model's tokens are 0 to {card.vocab_size - 1}", param)
 
 
 def read_jump(value: bool | str | None, path: str) -> Jump:
@@ -177,6 +183,8 @@ def _asked(fields: StructureFields, at: str) -> Iterator[tuple[str, GrammarSpec]
         yield from _schema(getattr(fields, name), at, name)
     if fields.bad_words:
         yield "bad_words", _bad_words(fields.bad_words, f"{at}bad_words")
+    if fields.allowed_token_ids:
+        yield "allowed_token_ids", _allowed(fields.allowed_token_ids, f"{at}allowed_token_ids")
     if fields.guided_json_object:
         yield "guided_json_object", GrammarSpec(Kind.JSON_OBJECT)
     if fields.response_format is not None:
@@ -214,6 +222,12 @@ def _bad_words(words: list[str], path: str) -> GrammarSpec:
     if (longest := max(map(len, words))) > LIMITS.bad_word:
         raise invalid(f"{path} has a word of {longest} characters, at most {LIMITS.bad_word} are allowed", path)
     return GrammarSpec(Kind.BAD_WORDS, msgspec.json.encode(sorted(set(words))).decode())
+
+
+def _allowed(ids: list[int], path: str) -> GrammarSpec:
+    if len(ids) > (most := LIMITS.allowed_tokens):
+        raise invalid(f"{path} has {len(ids)} tokens, at most {most} are allowed", path)
+    return GrammarSpec(Kind.TOKENS, msgspec.json.encode(sorted(set(ids))).decode())
 
 
 def _schema(schema: Schema | None, at: str, name: str) -> Iterator[tuple[str, GrammarSpec]]:

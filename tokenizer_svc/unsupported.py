@@ -30,7 +30,6 @@ COMMON = {
     "logit_processors": "use logit_bias",
     "logits_processors": "use logit_bias",
     "custom_logit_processor": "use logit_bias",
-    "allowed_token_ids": "use logit_bias",
     "return_hidden_states": "hidden states are not served",
     "structural_tag": _STRUCTURE,
     "guided_decoding_backend": _INTERNAL,

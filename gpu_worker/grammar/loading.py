@@ -11,7 +11,9 @@ from gpu_worker.grammar.automaton import Automaton
 from gpu_worker.grammar.guidance import GuidanceGrammar
 from gpu_worker.grammar.lexicon import Lexicon
 from gpu_worker.grammar.matcher import AutomatonGrammar, CompiledGrammar
-from shared.grammar import Dfa, Guidance, Rejected, decode
+from gpu_worker.grammar.token_set import TokensGrammar
+from shared import columns
+from shared.grammar import Dfa, Guidance, Rejected, Tokens, decode
 from shared.undecodable import UNDECODABLE
 
 
@@ -46,6 +48,8 @@ class GrammarLoader:
                     )
                 except ValueError as error:
                     return GrammarReady(key, f"the grammar cannot be used with this vocabulary: {error}")
+            case Tokens(ids):
+                return GrammarReady(key, TokensGrammar(columns.as_int32(ids), self._lexicon.vocabulary.size))
             case Rejected(message):
                 return GrammarReady(key, message)
 

@@ -230,3 +230,17 @@ async def test_the_last_part_of_a_template_ends_at_its_budget(stack: Stack) -> N
     assert answer["meta_info"]["completion_tokens"] == 4
     assert answer["meta_info"]["finish_reason"]["type"] == "length"
     assert answer["values"] == {"rest": answer["text"]}
+
+
+async def test_every_token_is_an_allowed_one(stack: Stack) -> None:
+    allowed = [*range(70, 100, 3), 200, 301]
+    for seed in range(3):
+        answer = await ask(stack, {"allowed_token_ids": allowed}, seed, max_new_tokens=40)
+        assert answer["meta_info"]["completion_tokens"] == 40, "only an end-of-sequence token would end it"
+        assert set(answer["output_ids"]) <= set(allowed)
+        assert len(set(answer["output_ids"])) > 3
+    one = await ask(stack, {"allowed_token_ids": [99]}, 1, max_new_tokens=5)
+    assert one["output_ids"] == [99] * 5
+    for wrong in ([-1], [10**6], list(range(5000))):
+        with pytest.raises(AssertionError, match="allowed_token_ids"):
+            await ask(stack, {"allowed_token_ids": wrong}, 1)

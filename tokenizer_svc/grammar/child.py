@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from shared.grammar import Dfa, Guidance, Rejected, encode
+from shared.grammar import Dfa, Guidance, Rejected, Tokens, encode
 from shared.parent import end_with_parent
 from tokenizer_svc.grammar.compile import compile_spec
 from tokenizer_svc.grammar.frames import OUT_OF_MEMORY, Outcome, Ready, Reply, frame, read
@@ -61,6 +61,8 @@ def _reply(spec: GrammarSpec, limits: GrammarLimits) -> Reply:
             return Reply(Outcome.DFA, data)
         case Guidance():
             return Reply(Outcome.GUIDANCE, data)
+        case Tokens():
+            return Reply(Outcome.TOKENS, data)
         case Rejected(message):
             return Reply(Outcome.REJECTED, data, message)
 

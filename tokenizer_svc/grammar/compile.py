@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.grammar import Compiled, Dfa, Guidance, Rejected
+from shared import columns
+from shared.grammar import Compiled, Dfa, Guidance, Rejected, Tokens
 from tokenizer_svc.grammar.after_reasoning import after_reasoning
 from tokenizer_svc.grammar.bad_words import without
 from tokenizer_svc.grammar.dfa import compile_dfa
@@ -21,12 +22,14 @@ def compile_spec(spec: GrammarSpec, limits: GrammarLimits) -> Compiled:
     """Never raises GrammarError: a grammar that cannot be used is Rejected, with the reason."""
     try:
         compiled = _compile(spec, limits)
-        return compiled if spec.after is None else after_reasoning(compiled, spec.after, limits)
+        if spec.after is None or isinstance(compiled, Tokens):  # a set of tokens holds in reasoning, too
+            return compiled
+        return after_reasoning(compiled, spec.after, limits)
     except GrammarError as error:
         return Rejected(str(error))
 
 
-def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Dfa | Guidance:
+def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Dfa | Guidance | Tokens:
     match spec.kind:
         case Kind.REGEX:
             return compile_dfa(parse(spec.text, limits), limits)
@@ -34,6 +37,8 @@ def _compile(spec: GrammarSpec, limits: GrammarLimits) -> Dfa | Guidance:
             return _choice(spec.text, limits)
         case Kind.BAD_WORDS:
             return without(msgspec.json.decode(spec.text, type=list[str]), limits)
+        case Kind.TOKENS:
+            return Tokens(columns.int32(msgspec.json.decode(spec.text, type=list[int])))
         case Kind.LARK:
             from tokenizer_svc.grammar.lark import compile_lark  # llguidance: 5 MB that not every child needs
 

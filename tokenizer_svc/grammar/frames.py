@@ -20,6 +20,7 @@ class Outcome(enum.StrEnum):
 
     DFA = "dfa"
     GUIDANCE = "guidance"
+    TOKENS = "tokens"
     REJECTED = "rejected"
     TIMEOUT = "timeout"
     MEMORY = "memory"

@@ -15,6 +15,7 @@ class GrammarLimits(msgspec.Struct, frozen=True):
     enum_values: int = 1000  # of one enum or choice
     enum_values_in_all: int = 20_000
     bad_words: int = 64
+    allowed_tokens: int = 4096
     bad_word: int = 64  # characters of one
     repeat: int = 4096  # the largest bound of a repetition
     tool_calls: int = 8  # in an answer that must be calls: a small model would go on calling to the end of its context

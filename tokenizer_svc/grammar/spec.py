@@ -23,6 +23,7 @@ class Kind(enum.StrEnum):
     LARK = "lark"  # a grammar in llguidance's variant of Lark, or GBNF-like EBNF
     TOOLS = "tools"  # calls of tools: a JSON ToolsSpec
     BAD_WORDS = "bad_words"  # any text without these: a JSON list of texts
+    TOKENS = "tokens"  # any of these tokens, again and again: a JSON list of ids
     TEMPLATE = "template"  # fixed and generated segments: a JSON TemplateSpec
 
 
