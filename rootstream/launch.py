@@ -32,6 +32,7 @@ from shared.bus import Bus, Unavailable
 from shared.config import WORKER, Settings, to_environment, without_settings
 from shared.errors import UserError
 from shared.exposure import check_exposure
+from shared.logs import for_people
 from shared.model_files import locate
 from shared.protocol import Hello, ModelCard, decode
 from shared.redis_url import connection_url, public_url
@@ -61,7 +62,7 @@ def serve(settings: Settings) -> int:
     locate(
         settings.model, settings.cache_path, settings.load_format
     )  # downloads, with a progress bar, before anything runs
-    shown = display(machines=settings.log_format == "json")
+    shown = display(machines=not for_people(settings))
     with _redis(settings, shown) as server:
         url = settings.redis_url if server is None else server.url
         launcher = Launcher(dataclasses.replace(settings, redis=url), server, shown)

@@ -10,9 +10,14 @@ import structlog
 from shared.config import Settings
 
 
+def for_people(settings: Settings) -> bool:
+    """Whether lines are to be read by people rather than machines."""
+    return settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
+
+
 def configure(settings: Settings, **context: str) -> None:
     """Set up structlog for this process; ``context`` is bound to every line."""
-    people = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
+    people = for_people(settings)
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if people else structlog.processors.JSONRenderer()
     )
