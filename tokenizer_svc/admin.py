@@ -14,6 +14,7 @@ from tokenizer_svc.access.guard import identity_of
 from tokenizer_svc.api_error import ApiError, invalid
 from tokenizer_svc.body import read_object
 from tokenizer_svc.engine import Engine
+from tokenizer_svc.limits import Limits
 from tokenizer_svc.openai import check_model
 from tokenizer_svc.probing import probe
 from tokenizer_svc.prompts import context_of
@@ -141,7 +142,7 @@ class PublicRoutes:
         """
         limits = self._engine.limits
         asked = convert(await read_object(request, limits), AbortRequest)
-        name = _name_to_abort(asked)
+        name = _name_to_abort(asked, limits)
         message = Bounds().label("abort_message", asked.abort_message, limits) or _ABORT_MESSAGE
         who = identity_of(request)
         tenant = None if who.is_operator else who.tenant
@@ -205,13 +206,13 @@ class OperatorRoutes:
         return as_json({"status": "ok", "message": "Generation continued successfully."})
 
 
-def _name_to_abort(asked: AbortRequest) -> str | None:
+def _name_to_abort(asked: AbortRequest, limits: Limits) -> str | None:
     """Which requests to end: those of an id or a client's name, None for all. Raises ApiError 400."""
     given = [name for name in ("request_id", "rid") if getattr(asked, name) is not None]
     if len(given) > 1:
         raise invalid("request_id and rid are the same field: send one of them", "rid")
     name = given[0] if given else "rid"
-    found: str = getattr(asked, name) or ""
+    found = Bounds().label(name, getattr(asked, name), limits)
     if asked.abort_all:
         if found or name == "request_id":
             raise invalid(f"abort_all ends all requests, and {name} some: send one of them", name)

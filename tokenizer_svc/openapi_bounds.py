@@ -191,7 +191,7 @@ def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
         ("EmbeddingRequest", "input"): {"anyOf": [{"type": "string"}, many_texts, _IDS, many_lists]},
         ("ScoreRequest", "items"): {"anyOf": [{"type": "string"}, many_texts, many_lists, {"type": "null"}]},
         ("TokenizeRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
-        ("DetokenizeRequest", "tokens"): {"anyOf": [_IDS, lists]},
+        ("DetokenizeRequest", "tokens"): {"anyOf": [_IDS | {"minItems": 0}, lists]},
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
         **messages_forms(limits),

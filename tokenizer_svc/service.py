@@ -105,8 +105,9 @@ async def serve(context: Context) -> None:
     await context.announce(State.LOADING, _LOADING)
     door = FrontDoor(context, settings.served_model_name or (name_of(settings.model),))
     await door.begin()
+    language = await asyncio.to_thread(_load, settings) if door.has_substitute else None  # who answers meanwhile
     async with listening(_ports(door, access, settings), door.limits) as listeners:
-        door.furnish(await asyncio.to_thread(_load, settings))
+        door.furnish(language or await asyncio.to_thread(_load, settings))
         await context.announce(State.READY, f"listening on {settings.host}:{settings.port}")
         await context.stopping.wait()
         context.say(State.STOPPING, "finishing answers")

@@ -79,7 +79,7 @@ async def ask_all(stack: Stack) -> list[Any]:
         answers = await stack.post("/generate", body(number))
         found = answers if isinstance(answers, list) else [answers]
         for answer in found:
-            for varying in ("id", "e2e_latency", "cached_tokens", "forced_tokens"):
+            for varying in ("id", "e2e_latency", "latency", "queue_time", "cached_tokens", "forced_tokens"):
                 del answer["meta_info"][varying]
         return found
 

@@ -51,7 +51,7 @@ async def test_a_full_queue_refuses_at_the_door(
         patched.setattr("shared.tokenizer.Tokenizer.encode", tokenised)
         patched.setattr("shared.tokenizer.Tokenizer.render_chat", tokenised)
         await assert_full(http)
-    async with http.post(TEXT, json={"prompt": "a", "temperature": -1}) as response:
+    async with http.post(TEXT, json={"prompt": "a", "temperature": "hot"}) as response:
         await refused(response, 400)  # what can never be served is told so
 
     downstream.script = hello_world
