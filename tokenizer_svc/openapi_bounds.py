@@ -87,7 +87,7 @@ def bounds(limits: Limits, grammar: GrammarLimits) -> Bounds:
         "top_logprobs_num": _span(0, limits.max_native_logprobs),
         "logprob_start_len": {"integer": {"minimum": -1}},
         "token_ids_logprob": {"array": {"maxItems": limits.max_logprob_ids}},
-        "rid": _text(limits.max_label, 1),
+        "rid": _text(limits.max_label),
         "min_tokens": {"integer": {"minimum": 0}},
         "min_new_tokens": {"integer": {"minimum": 0}},
         "stop": {

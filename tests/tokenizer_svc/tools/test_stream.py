@@ -386,7 +386,7 @@ def test_long_answers_take_linear_time(format: ToolFormat) -> None:
     for text in texts:
         started = time.process_time()
         events(format, [text])
-        assert time.process_time() - started < 2
+        assert time.process_time() - started < 30, "the square of these lengths takes minutes"
 
 
 def test_markers_begin_in_one_place_only() -> None:
