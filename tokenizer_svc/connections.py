@@ -42,6 +42,16 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def busy(self) -> int:
+        """On how many a request is being answered."""
+        return len(self._open) - len(self._idle)
+
+    @property
+    def new(self) -> int:
+        """On how many no request has come yet."""
+        return sum(connection.is_new for connection in self._idle)
+
     def wrapped(self, make: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
         """A factory of protocols that are counted and timed."""
         return lambda: _Connection(make(), self)
@@ -90,12 +100,13 @@ class _Connection(asyncio.Protocol):
     def __init__(self, inner: asyncio.Protocol, all: Connections) -> None:
         self._inner = inner
         self._all = all
+        self.is_new = True
         self._is_busy = False
         self._deadline: asyncio.TimerHandle | None = None  # of headers under way
         self._is_refused = False
 
     def arrived(self) -> None:
-        self._is_busy = True
+        self._is_busy, self.is_new = True, False
         self._stop_waiting()
 
     def answered(self) -> None:

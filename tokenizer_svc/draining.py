@@ -19,7 +19,8 @@ from tokenizer_svc.listening import Listener
 log = structlog.get_logger("front door")
 
 _LOOK_S = 0.05
-_LAST_S = 0.5  # for requests that were under way to us
+_LAST_S = 2.0  # for first requests that are under way on connections that are there
+_REFUSAL_S = 0.5  # for those, where all they get is a refusal
 
 
 class Draining(Protocol):
@@ -47,28 +48,37 @@ class Draining(Protocol):
 async def drain(door: Draining, listeners: Sequence[Listener], patience: float) -> None:
     """Until no answer is left, at most ``patience`` seconds.
 
-    Where there is another front door, the port is left to it at once, and who came before that is still served. Where
-    there is none, whoever comes is told to come again, until there is one or no answer is left.
+    Where there is another front door, the port is left to it at once, and who is connected by then is still served:
+    once more, since responses close their connections. Where there is none, whoever comes is told to come again, until
+    there is one or no answer is left.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience
     if door.open_answers:
         log.info("finishing answers", open=door.open_answers, seconds=patience)
-    listening = True
+    left_at: float | None = None
     while True:
-        if listening and door.has_substitute:
-            listening = False
-            if await leave(listeners) or door.open_answers:
-                await asyncio.sleep(min(_LAST_S, patience))
-        door.refuse()
-        if not door.open_answers or loop.time() >= deadline:
+        if left_at is None and door.has_substitute:
+            await leave(listeners)
+            left_at = loop.time()
+        if left_at is None:
+            door.refuse()
+        expects = left_at is not None and loop.time() < left_at + _LAST_S and any(_expected(listeners))
+        busy = door.open_answers or any(listener.connections.busy for listener in listeners)
+        if not (expects or busy) or loop.time() >= deadline:
             break
         await asyncio.sleep(_LOOK_S)
-    if listening and await leave(listeners):
-        await asyncio.sleep(min(_LAST_S, patience))
+    door.refuse()
+    if left_at is None and await leave(listeners):
+        await asyncio.sleep(min(_REFUSAL_S, patience))
     if door.open_answers:
         log.warning("answers cut short", open=door.open_answers, seconds=patience)
         door.cut("the server is stopping: send the request again")
+
+
+def _expected(listeners: Sequence[Listener]) -> list[int]:
+    """For each port: on how many connections the first request has not come."""
+    return [listener.connections.new for listener in listeners]
 
 
 async def leave(listeners: Sequence[Listener]) -> int:
@@ -78,7 +88,7 @@ async def leave(listeners: Sequence[Listener]) -> int:
     """
     loop = asyncio.get_running_loop()
     waiting = 0
-    for server, serve in listeners:
+    for server, serve, _ in listeners:
         sockets = [socket.socket(fileno=os.dup(listener.fileno())) for listener in server.sockets]
         server.close()
         for listener in sockets:

@@ -38,10 +38,11 @@ class Port(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """A port that is open, and what serves a connection that comes."""
+    """A port that is open, what serves a connection that comes, and those that are there."""
 
     server: asyncio.Server
     serve: Callable[[], asyncio.BaseProtocol]
+    connections: Connections
 
 
 @contextlib.asynccontextmanager
@@ -80,7 +81,7 @@ async def _listen(runner: web.AppRunner, port: Port, connections: Connections) -
         server = await asyncio.get_running_loop().create_server(
             serve, port.host, port.port, backlog=_BACKLOG, reuse_port=True
         )
-        return Listener(server, serve)
+        return Listener(server, serve, connections)
     except OSError as error:
         where = f"{port.host} port {port.port}"
         choose = f"choose another {port.host_flag} or {port.port_flag}"

@@ -6,7 +6,6 @@ Ctrl-C stops an answer and not the chat. What an answer had said by then stays i
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.console import Console
 from rootstream.chat.answering import Answer, Lost, Show, stream
 from rootstream.chat.commands import Command, help_text, parse
 from rootstream.chat.conversation import Conversation
+from rootstream.chat.interrupts import Interrupts
 from rootstream.chat.keyboard import Keyboard
 from rootstream.chat.screen import Plain, Screen
 from rootstream.client import Client, NoServer, Refused, explained
@@ -66,7 +66,6 @@ class Session:
         self._talk = conversation
         self._screen = screen
         self._keyboard = keyboard
-        self._code = 0
         self._spent: list[Mapping[str, Any]] = []  # usage of each answer
         self._commands: Mapping[str, Callable[[str], None]] = {
             "help": lambda _: screen.say(help_text()),
@@ -87,27 +86,36 @@ class Session:
     def run(self) -> int:
         talk, screen = self._talk, self._screen
         screen.figures(f"{talk.model} at {self._server.url}: Ctrl-C stops an answer, Ctrl-D ends, /help lists commands")
-        while (line := self._keyboard.ask()) is not None:
+        goes_on = True
+        while goes_on:
             try:
-                match parse(line):
-                    case Command("quit"):
-                        break
-                    case Command(name, argument):
-                        self._commands[name](argument)
-                    case question if question.strip():
-                        self._ask(question)
-                    case _:
-                        pass
+                goes_on = self._turn(self._keyboard.ask())
             except UserError as error:
                 screen.error(str(error))
-        return self._code
+            except KeyboardInterrupt:  # between two turns, or in a command
+                screen.figures("stopped")
+        return 0
+
+    def _turn(self, line: str | None) -> bool:
+        """Whether another one follows."""
+        match None if line is None else parse(line):
+            case None | Command("quit"):
+                return False
+            case Command(name, argument):
+                self._commands[name](argument)
+            case question if question.strip():
+                self._ask(question)
+            case _:
+                pass
+        return True
 
     def _ask(self, question: str) -> None:
         screen, talk = self._screen, self._talk
-        talk.ask(question)
         answer = Answer()
         try:
-            is_whole = asyncio.run(_interruptible(self._server, talk, answer, screen))
+            with Interrupts() as interrupts:
+                talk.ask(question)
+                is_whole = asyncio.run(_interruptible(self._server, talk, answer, screen, interrupts))
         except Refused as error:
             screen.error(explained(error))
             talk.messages.pop()
@@ -228,18 +236,17 @@ async def _answered(server: Server, talk: Conversation, show: Show) -> Answer:
     return answer
 
 
-async def _interruptible(server: Server, talk: Conversation, answer: Answer, show: Show) -> bool:
+async def _interruptible(
+    server: Server, talk: Conversation, answer: Answer, show: Show, interrupts: Interrupts
+) -> bool:
     """Whether an answer came to its end, or to Ctrl-C."""
     async with server.client() as client:
         streaming = asyncio.create_task(stream(client, talk.body(), answer, show))
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, streaming.cancel)
+        interrupts.cancel(streaming)
         try:
             await streaming
         except asyncio.CancelledError:
             return False
-        finally:
-            loop.remove_signal_handler(signal.SIGINT)
     return True
 
 

@@ -98,6 +98,38 @@ async def test_the_port_is_left_to_another_front_door_at_once(
         assert (await response.read()).endswith(b"data: [DONE]\n\n")
 
 
+async def test_who_was_connected_is_served_once_more(start_door: StartDoor, downstream: Downstream, url: str) -> None:
+    old = await start_door("old", drain_timeout=20)
+    async with aiohttp.ClientSession(url) as http:
+        await until_ready(http)
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        downstream.script = endless
+        async with http.get("/ping") as kept:
+            await kept.read()
+        await start_door("new")
+        async with asyncio.timeout(10):
+            while not any(pulse.replica == "new" for pulse in old.peers.pulses(old.role)):
+                await asyncio.sleep(0.01)
+        stop(old)
+        await asyncio.sleep(0.2)
+        async with http.post(TEXT, json=STREAM) as again:  # on the connection that was kept
+            assert again.status == 200
+            assert again.headers["Connection"] == "close"
+            body = b'{"prompt": "a", "stream": true}'
+            writer.write(
+                f"POST {TEXT} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), 10)
+            assert {generate.reply_to for generate in downstream.received(Generate)} == {"old"}
+            await finish(downstream)
+            assert (await again.read()).endswith(b"data: [DONE]\n\n")
+            assert b"[DONE]" in await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+
 async def status(url: str) -> int:
     """What a client is answered who comes on a connection of its own."""
     async with aiohttp.ClientSession(url) as http, http.post(TEXT, json=STREAM) as response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 
@@ -124,6 +125,26 @@ async def test_ctrl_c_stops_the_answer_and_not_the_chat() -> None:
         assert [message["role"] for message in server.bodies[-1]["messages"]] == ["user", "assistant", "user"]
         screen.press(CTRL_D)
         assert await screen.ended() == 0
+
+
+async def test_ctrl_c_at_any_moment_leaves_the_chat_alive() -> None:
+    server = EchoServer()
+    async with serving(server) as url, terminal("chat", "--url", url) as screen:
+        await screen.sees("> ")
+        for milliseconds in (0, 1, 2, 3, 4, 6, 8, 11, 15, 20, 30, 50):
+            screen.enter("forever")
+            await asyncio.sleep(milliseconds / 1000)
+            while True:  # a terminal may drop what is typed right after Ctrl-C
+                screen.press(CTRL_C)
+                screen.enter(f"/system {milliseconds} ms")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        await screen.sees(f"system prompt: {milliseconds} ms")
+                        break
+        screen.enter("/quit")
+        assert await screen.ended() == 0
+        assert "Traceback" not in screen.text
+        assert "Exception" not in screen.text
 
 
 async def test_a_refusal_takes_the_question_back() -> None:
