@@ -1,0 +1,1 @@
+"""The frontend language: programs of generations. Needs neither torch nor redis."""
