@@ -87,7 +87,7 @@ class CallError(Exception):
 
 
 class Unsupported(CallError):
-    """This server cannot do that."""
+    """The server that is asked has no way to do it."""
 
 
 class Backend(Protocol):
