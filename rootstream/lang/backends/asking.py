@@ -6,15 +6,30 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable
+from typing import Protocol
 
-from rootstream.lang.backends.connection import Answer, Broken, OnData
+from rootstream.lang.backends.connection import Answer, Broken
 from rootstream.lang.backends.http import Address, Connections, NoUrl, Unreachable
 from rootstream.lang.backends.refusals import refusal
 from rootstream.lang.backends.retrying import Passing, Patience
 from rootstream.lang.calls import CallError
+from rootstream.lang.tracing.notes import note
 
-Begin = Callable[[], OnData]
-"""Begins to read a streamed answer: called for each attempt, as each is sent whole."""
+
+class Reader(Protocol):
+    """Reads a streamed answer. Both may raise CallError: of the answer, or because it makes no sense."""
+
+    def push(self, chunk: bytes) -> None:
+        """More of it."""
+        ...
+
+    def end(self) -> None:
+        """There is no more. Passing where something is missing."""
+        ...
+
+
+Begin = Callable[[], Reader]
+"""Called for each attempt, as each gets the answer from its beginning."""
 
 
 class Asker:
@@ -49,9 +64,12 @@ class Asker:
         patience: Patience | None = None
         while True:
             try:
-                answer = await connections.post(path, body, None if begin is None else begin())
+                reader = None if begin is None else begin()
+                answer = await connections.post(path, body, None if reader is None else reader.push)
                 self._known = True
                 if answer.status == 200:
+                    if reader is not None:
+                        reader.end()
                     return answer
                 error = refusal(answer)
                 if not isinstance(error, Passing):
@@ -65,6 +83,7 @@ class Asker:
             wait_s = patience.wait(asyncio.get_running_loop().time(), error, known=self._known)
             if wait_s is None:
                 raise error
+            note("retry", attempt=patience.failures + 1, wait_s=wait_s, why=str(error.status or error))
             await asyncio.sleep(wait_s)
 
     async def get(self, path: str) -> Answer:

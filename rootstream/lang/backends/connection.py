@@ -116,9 +116,13 @@ class Connection(asyncio.Protocol):
 
     # What the parser tells us
 
+    def on_message_begin(self) -> None:
+        if self._waiting is None:  # a second answer to one request: nobody knows to whom it belongs
+            self.abort()
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_body:  # trailers tell us nothing
-            self._headers[name.lower()] = value
+            self._headers[name.lower()] = value.strip(b" \t")
 
     def on_headers_complete(self) -> None:
         if self._parser.get_status_code() < 200:
@@ -137,6 +141,8 @@ class Connection(asyncio.Protocol):
         self._body.append(data)
 
     def on_message_complete(self) -> None:
+        if self._waiting is None:
+            return
         if not self._in_body:  # 100 Continue and its like: the answer is yet to come
             self._headers = {}
             self._head = 0

@@ -18,29 +18,26 @@ class TooLong(ValueError):
 class EventReader:
     """Cuts a stream of bytes into the data of its events; half an event waits for the rest."""
 
-    __slots__ = ("_data", "_rest", "_size")
+    __slots__ = ("_data", "_rest")
 
     def __init__(self) -> None:
-        self._rest = b""
-        self._data: list[bytes] = []
-        self._size = 0
+        self._rest = bytearray()  # of a line
+        self._data: list[bytes] = []  # lines of the event that is under way
 
     def push(self, chunk: bytes) -> list[bytes]:
         """The data of each event that ends in this chunk. Raises TooLong."""
-        if b"\n" not in chunk and b"\r" not in chunk:  # long events come in pieces: no line of theirs ends here
-            self._rest += chunk
-            self._bound(len(chunk))
-            return []
-        text = self._rest + chunk
-        held = b""
-        if text.endswith(b"\r"):  # the first half of a \r\n, perhaps
-            text, held = text[:-1], b"\r"
-        *lines, rest = text.split(b"\n") if b"\r" not in text else _LINE_END.split(text)
-        self._rest = rest + held
-        self._bound(len(chunk))
         found: list[bytes] = []
-        for line in lines:
-            self._read(line, found)
+        ended = self._rest.endswith(b"\r") or b"\n" in chunk or b"\r" in chunk  # a line, perhaps
+        self._rest += chunk
+        if ended:
+            text = bytes(self._rest)
+            held = text.endswith(b"\r")  # the first half of a \r\n, perhaps
+            *lines, rest = _LINE_END.split(text[:-1] if held else text)
+            self._rest = bytearray(rest + b"\r" if held else rest)
+            for line in lines:
+                self._read(line, found)
+        if len(self._rest) + sum(map(len, self._data)) + len(self._data) > EVENT_BYTES:
+            raise TooLong(f"an event of more than {EVENT_BYTES} bytes")
         return found
 
     def _read(self, line: bytes, found: list[bytes]) -> None:
@@ -48,13 +45,7 @@ class EventReader:
             if self._data:
                 found.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
                 self._data = []
-            self._size = len(self._rest)
         elif line.startswith(b"data:"):
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
         elif line == b"data":
             self._data.append(b"")
-
-    def _bound(self, more: int) -> None:
-        self._size += more
-        if self._size > EVENT_BYTES:
-            raise TooLong(f"an event of more than {EVENT_BYTES} bytes")

@@ -59,7 +59,7 @@ class Address(NamedTuple):
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """To be tried in turn. localhost is the loopback (RFC 6761) without asking, for which asyncio starts threads."""
+        """To be tried in turn. localhost is the loopback (RFC 6761): asking would start asyncio's threads."""
         return ("127.0.0.1", "::1") if self.host == "localhost" else (self.host,)
 
 

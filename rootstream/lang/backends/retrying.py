@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from datetime import datetime
@@ -67,4 +68,4 @@ def retry_after(headers: Mapping[bytes, bytes], now: datetime) -> float | None:
             seconds = (parsedate_to_datetime(value) - now).total_seconds()
         except (ValueError, TypeError):
             return None
-    return max(seconds, 0.0) if seconds == seconds else None  # noqa: PLR0124 - not a number
+    return None if math.isnan(seconds) else max(seconds, 0.0)
