@@ -39,6 +39,7 @@ from shared.protocol import (
     PauseMode,
     Plan,
     ProtocolError,
+    Release,
     Restate,
     Resume,
     Step,
@@ -244,6 +245,8 @@ class Service:
                 self._scheduler.resume(message)
             case Flush():
                 self._scheduler.flush(message)
+            case Release():
+                pass  # nothing is kept for a context beyond what the tree keeps anyway
             case Restate(ids):
                 self._scheduler.restate(columns.longs(ids))
             case _:

@@ -21,7 +21,7 @@ import msgspec
 from shared.layout import FLOAT32, INT32, ITEMS, UINT8, UINT64, Columns, flaw
 from shared.undecodable import UNDECODABLE
 
-VERSION = 3
+VERSION = 4
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 """Fits a uint64, and so a column of them."""
@@ -163,6 +163,10 @@ class Generate(Wire, frozen=True, tag=1):
     grace_s: Finite = 0.0  # how long it goes on after its front door is gone
     trace: str = ""  # its place in a trace, as a W3C traceparent; empty: not traced
     names: tuple[str, ...] = ()  # by which its client may end it, besides the id
+    group: str = ""  # a hint: requests of one group share a prefix, and go beside each other in the queue
+    context: str = (
+        ""  # the name under which its KV stays cached until Release, where there is room; empty: as any other
+    )
 
 
 class Abort(Wire, frozen=True, tag=2):
@@ -215,7 +219,16 @@ class AbortMany(Wire, frozen=True, tag=7):
     message: str = ""
 
 
-ToScheduler = Generate | Abort | Flush | Restate | Pause | Resume | AbortMany
+class Release(Wire, frozen=True, tag=8):
+    """Nobody goes on from these contexts: their KV, as far as nothing else needs it, is the first to be evicted.
+
+    Unknown ones are ignored. A context whose request runs is not kept at its end.
+    """
+
+    contexts: tuple[str, ...]
+
+
+ToScheduler = Generate | Abort | Flush | Restate | Pause | Resume | AbortMany | Release
 
 
 # --- `plans:{w}`: scheduler_svc -> gpu_worker -----------------------------------------------------
@@ -469,8 +482,8 @@ class Paused(Wire, frozen=True, tag=45):
 ToFrontDoor = Texts | Admitted | Aborted | Failed | Flushed | Paused
 
 Message = (
-    Generate | Abort | Flush | Restate | Pause | Resume | AbortMany | Open | Plan | Hello | Opened | Step | Restated
-    | Track | Untrack | Texts | Admitted | Aborted | Failed | Flushed | Paused
+    Generate | Abort | Flush | Restate | Pause | Resume | AbortMany | Release | Open | Plan | Hello | Opened | Step
+    | Restated | Track | Untrack | Texts | Admitted | Aborted | Failed | Flushed | Paused
 )  # fmt: skip
 
 _FINISHES = {"finishes": max(Finish)}
