@@ -57,9 +57,7 @@ def saved_html(state: Finished) -> str:
 
 
 def item_html(item: Item) -> str:
-    head = (
-        f"<div style='{_BOX};{_FAINT}'>item {item.index}, {item.seconds:.2f} s: {escape(_brief(item.args))}</div>"
-    )
+    head = f"<div style='{_BOX};{_FAINT}'>item {item.index}, {item.seconds:.2f} s: {escape(_brief(item.args))}</div>"
     if item.error is not None or item.state is None:
         return head + f"<div style='{_BOX}'>{_error(item.error)}</div>"
     drawn = getattr(item.state, "_repr_html_", None)
