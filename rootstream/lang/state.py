@@ -113,7 +113,7 @@ class State:
         """How a value came about: its finish_reason, tokens, scores and so on. Raises as reading it does."""
         slot = self._demanded(name)
         if isinstance(slot, Gathered):
-            raise TypeError(f"{name!r} was gathered from forks: ask them, as in forks[0].meta({name!r})")
+            raise KeyError(f"{name!r} was gathered from forks: ask them, as in forks[0].meta({name!r})")
         return slot.known()
 
     def tool_calls(self, name: str) -> tuple[ToolCall, ...]:
