@@ -16,7 +16,8 @@ from rootstream.lang.branch import Manner
 from rootstream.lang.calls import Backend
 from rootstream.lang.deadlines import Deadline
 from rootstream.lang.default import default_backend
-from rootstream.lang.loops import alone
+from rootstream.lang.driven import Driven
+from rootstream.lang.loops import alone, closing, own_loop
 from rootstream.lang.mapping.items import Item, Items, in_order
 from rootstream.lang.mapping.run import CONCURRENCY, Given, Mapped, Wish, amap_iter
 from rootstream.lang.program import Program
@@ -98,17 +99,25 @@ class Function:
     def run(self, *args: Any, **keywords: Any) -> State:
         """Run to the end, in a loop of its own. Ctrl-C ends it at the server too.
 
+        With ``stream=True`` it returns at once, and the program runs while one reads from its state, as with text_iter.
         Raises what the body raises, CallError, DeadlineExceeded when the time is over.
         """
+        runner = own_loop(f"`await {self.name}.arun(…)`, or {self.name}(s, …) in a program")
         bound = self._bound(args, keywords)
-        backend = bound.options.backend or default_backend()
-        return alone(
-            lambda: self._ran(bound), backend, f"`await {self.name}.arun(…)`, or {self.name}(s, …) in a program"
-        )
+        program = _program(bound.options, bound.defaults)
+        whole = closing(program.backend, self._whole(program, bound))
+        if bound.options.stream:
+            return Driven(program, runner, whole)
+        with runner:
+            runner.run(whole)
+        return State(program, program.root)
 
     async def arun(self, *args: Any, **keywords: Any) -> State:
         """Run to the end. Raises as run() does; cancelling it cancels its calls at the server."""
-        return await self._ran(self._bound(args, keywords))
+        bound = self._bound(args, keywords)
+        program = _program(bound.options, bound.defaults)
+        await self._whole(program, bound)
+        return State(program, program.root)
 
     def start(self, *args: Any, **keywords: Any) -> Running:
         """Run beside what else the loop does: `await state` for its end, `state.stream(…)` for its text as it comes."""
@@ -123,7 +132,7 @@ class Function:
         Keywords as in :meth:`amap_iter`. Ctrl-C ends it; with a resume file, the same again goes on from there.
         """
         chosen = backend or default_backend()
-        return alone(lambda: self.amap(items, backend=chosen, **keywords), chosen, f"`await {self.name}.amap(…)`")
+        return alone(chosen, lambda: self.amap(items, backend=chosen, **keywords), f"`await {self.name}.amap(…)`")
 
     async def amap(self, items: Given, **keywords: Any) -> Items:
         """The same in a running loop. ``items`` may be an async iterator."""
@@ -182,8 +191,8 @@ class Function:
         is asked only how many tokens the texts have.
         """
         return alone(
-            lambda: self.atrace(*args, backend=backend, answers=answers, **keywords),
             backend or Placeholders(),
+            lambda: self.atrace(*args, backend=backend, answers=answers, **keywords),
             f"`await {self.name}.atrace(…)`",
         )
 
@@ -197,11 +206,6 @@ class Function:
             answers=answers,
             counting=backend,
         )
-
-    async def _ran(self, bound: Bound) -> State:
-        program = _program(bound.options, bound.defaults)
-        await self._whole(program, bound)
-        return State(program, program.root)
 
     async def _whole(self, program: Program, bound: Bound) -> None:
         timeout = bound.options.timeout
