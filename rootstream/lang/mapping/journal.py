@@ -113,7 +113,7 @@ def saved(state: Finished) -> Saved:
     for name in state.names():
         with contextlib.suppress(ValueError, CallError):  # never ran, or is no value: the body did without
             values[name] = state[name]
-        with contextlib.suppress(TypeError, CallError):  # gathered from forks: it has no one way of coming about
+        with contextlib.suppress(KeyError, CallError):  # gathered from forks: it has no one way of coming about
             results[name] = state.meta(name)
     try:
         conversation = [dict(message) for message in state.messages()]

@@ -165,7 +165,9 @@ def program(s):
     s += "a" + rs.gen("x")
 program.run(backend=Deadly(), trace={str(path)!r})
 """
-    done = subprocess.run([sys.executable, "-c", code], check=False, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    )
     assert done.returncode == -signal.SIGKILL
     text = path.read_text()
     with pytest.raises(json.JSONDecodeError):
