@@ -17,12 +17,17 @@ def format_of(format: ToolFormat, toolbox: Toolbox) -> ToolFormat:
     return bound(format) if toolbox.needs_grammar else format
 
 
-def read_structure_with(toolbox: Toolbox | None, fields: StructureFields, format: ToolFormat) -> Structure | None:
-    """The one grammar that a request with tools asks for, None where the answer is free. Raises ApiError 400."""
+def read_structure_with(
+    toolbox: Toolbox | None, fields: StructureFields, format: ToolFormat, prefix: str = ""
+) -> Structure | None:
+    """The one grammar that a request with tools asks for, None where the answer is free. Raises ApiError 400.
+
+    ``prefix``: where the fields are in the request.
+    """
     if toolbox is None:
-        return read_structure(fields)
+        return read_structure(fields, prefix)
     structure = read_structure(
-        fields, tools=_spec(toolbox, format_of(format, toolbox)) if toolbox.needs_grammar else None
+        fields, prefix, tools=_spec(toolbox, format_of(format, toolbox)) if toolbox.needs_grammar else None
     )
     if structure is not None and structure.spec.kind is not Kind.TOOLS and not structure.leaves_form:
         message = (
