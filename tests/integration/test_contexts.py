@@ -72,6 +72,7 @@ async def test_parts_in_one_call_or_in_many(stack: Stack) -> None:
     at_once = await call(stack, *parts)
     parent = None
     found: list[Any] = []
+    answer: dict[str, Any] = {}
     for part in parts:
         answer = await call(stack, part, parent=parent)
         assert answer["parent"] == parent

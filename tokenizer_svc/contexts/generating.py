@@ -24,7 +24,7 @@ from tokenizer_svc.reasoning.wish import ReasoningWish
 from tokenizer_svc.rendering import Origin
 from tokenizer_svc.sampling import Bounds, Vocabulary, resolve
 from tokenizer_svc.structure import Structure, check_structured
-from tokenizer_svc.tools.grammar import read_structure_with
+from tokenizer_svc.tools.grammar import beside_form, read_structure_with
 from tokenizer_svc.tools.toolbox import Toolbox
 
 
@@ -41,6 +41,7 @@ class Gen(NamedTuple):
 def read_gen(engine: Engine, part: GenPart, path: str, toolbox: Toolbox | None, *, is_chat: bool) -> Gen:
     """Raises ApiError 400."""
     fields = part if part.choices is None else msgspec.structs.replace(part, choice=part.choices)
+    toolbox = beside_form(toolbox, fields, path)
     structure = read_structure_with(toolbox, fields, engine.tool_format, path)
     if structure is not None:
         if part.choices is not None:
