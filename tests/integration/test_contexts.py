@@ -252,3 +252,122 @@ async def test_what_is_released_while_it_is_computed_ends(stack: Stack) -> None:
     await call(stack, keep=False, release=["unwanted"])
     status, error = await asking
     assert (status, error["code"]) == (409, "context_released")
+
+
+# --- conversations
+
+
+def opened(role: str, *parts: dict[str, Any], closes: bool = True) -> list[dict[str, Any]]:
+    return [{"type": "open", "role": role}, *parts, *([{"type": "close"}] if closes else [])]
+
+
+def message(role: str, content: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "message", "message": {"role": role, "content": content, **fields}}
+
+
+async def chatted(stack: Stack, messages: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
+    body = {"messages": messages, "temperature": 0, "ignore_eos": True, "return_token_ids": True, **fields}
+    return await stack.post("/v1/chat/completions", body)
+
+
+async def test_a_conversation_is_that_of_a_chat(stack: Stack, tokenizer: Tokenizer) -> None:
+    messages: list[dict[str, Any]] = [{"role": "system", "content": "you are short"}]
+    parent = await call(stack, message("system", "you are short"))
+    for question in ("hello there", "and the dog?"):
+        messages.append({"role": "user", "content": question})
+        plain = await chatted(stack, messages, max_tokens=6)
+        answer = await call(
+            stack,
+            *opened("user", text(question[:3]), text(question[3:])),
+            *opened("assistant", gen("x", 6)),
+            parent=parent["id"],
+        )
+        content = plain["choices"][0]["message"]["content"]
+        assert answer["parts"][0]["text"] == content
+        messages.append({"role": "assistant", "content": content})
+        ids = tokenizer.decode(answer["token_ids"], skip_special_tokens=False)
+        assert ids == tokenizer.render_chat(messages, add_generation_prompt=False)
+        drawn = plain["prompt_token_ids"] + plain["choices"][0]["token_ids"]
+        assert answer["token_ids"][: len(drawn)] == drawn
+        parent = answer
+    async with stack.http.get(f"{stack.url}{PATH}/{parent['id']}") as response:
+        assert (await response.json())["messages"] == messages
+
+
+async def test_an_answer_that_the_program_begins_and_ends(stack: Stack) -> None:
+    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Sure, the"}]
+    plain = await chatted(stack, messages, max_tokens=5, continue_final_message=True, add_generation_prompt=False)
+    parts = [
+        *opened("user", text("hello")),
+        *opened("assistant", text("Sure, "), text("the"), gen("x", 5), text(" end")),
+    ]
+    at_once = await call(stack, *parts)
+    assert at_once["parts"][0]["text"] == plain["choices"][0]["message"]["content"]
+    parent: str | None = None
+    for part in parts:
+        answer = await call(stack, part, parent=parent)
+        parent = answer["id"]
+        assert answer["length"]
+    assert answer["token_ids"] == at_once["token_ids"]
+
+
+async def test_the_model_s_own_end_is_no_content(stack: Stack, tokenizer: Tokenizer) -> None:
+    ends = {"type": "gen", "name": "x", "logit_bias": {"2": 100}, "temperature": 0}
+    answer = await call(stack, message("user", "hi"), *opened("assistant", text("yes"), ends))
+    [part] = answer["parts"]
+    assert (part["text"], part["finish_reason"], part["completion_tokens"]) == ("", "stop", 1)
+    written = tokenizer.decode(answer["token_ids"], skip_special_tokens=False)
+    assert written.endswith("<|im_start|>assistant\nyes<|im_end|>\n")
+
+
+async def test_select_in_a_conversation(stack: Stack, tokenizer: Tokenizer) -> None:
+    answer = await call(stack, message("user", "a or b?"), *opened("assistant", select("x", "a", "b"), text(".")))
+    chosen = answer["parts"][0]["text"]
+    written = tokenizer.decode(answer["token_ids"], skip_special_tokens=False)
+    assert written.endswith(f"<|im_start|>assistant\n{chosen}.<|im_end|>\n")
+
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "parameters": {"type": "object", "properties": {"city": {"enum": ["Paris"]}}, "required": ["city"]},
+        },
+    }
+]
+
+
+async def test_tools_of_a_conversation(stack: Stack, tokenizer: Tokenizer) -> None:
+    wish = gen("x", 200, ignore_eos=False, tool_choice="required", parallel_tool_calls=False)
+    asked = await call(stack, message("user", "weather?"), *opened("assistant", wish), tools=TOOLS)
+    [part] = asked["parts"]
+    assert part["finish_reason"] == "tool_calls"
+    [made] = part["tool_calls"]
+    assert made["function"]["name"] == "weather"
+    result = message("tool", "sunny", tool_call_id=made["id"])
+    answer = await call(stack, result, *opened("assistant", gen("y", 3)), parent=asked["id"])
+    messages = [
+        {"role": "user", "content": "weather?"},
+        {"role": "assistant", "content": None, "tool_calls": part["tool_calls"]},
+        {"role": "tool", "content": "sunny", "tool_call_id": made["id"]},
+    ]
+    plain = await chatted(stack, messages, tools=TOOLS, max_tokens=3)
+    written = tokenizer.decode(answer["token_ids"], skip_special_tokens=False)
+    drawn = plain["prompt_token_ids"] + plain["choices"][0]["token_ids"]
+    assert written == tokenizer.decode(drawn, skip_special_tokens=False) + "<|im_end|>\n"
+    async with stack.http.get(f"{stack.url}{PATH}/{answer['id']}") as response:
+        assert (await response.json())["messages"][:3] == messages
+    status, error = await refused(stack, message("user", "a"), parent=asked["id"], tools=TOOLS)
+    assert (status, error["param"]) == (400, "tools")
+
+
+async def test_what_is_no_conversation_yet_is_kept_all_the_same(stack: Stack) -> None:
+    empty = await call(stack)
+    assert empty["length"] == 0
+    begun = await call(stack, {"type": "open", "role": "user"}, parent=empty["id"])
+    answer = await call(stack, text("hi"), {"type": "close"}, *opened("assistant", gen("x")), parent=begun["id"])
+    plain = await chatted(stack, [{"role": "user", "content": "hi"}], max_tokens=4)
+    assert answer["parts"][0]["text"] == plain["choices"][0]["message"]["content"]
+    status, error = await refused(stack, text("raw"), parent=answer["id"])
+    assert (status, error["code"]) == (400, "mixed_context")
