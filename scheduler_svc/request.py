@@ -45,6 +45,8 @@ class Request:
     suspected: bool = False  # of having killed the worker
     blamed: int = 0  # deaths of the worker that can have been nobody else's doing
     returns: bool = False  # was a row that got tokens when the worker died
+    context: str = ""  # the name under which its KV is to be kept at its end
+    spent: bool = False  # nobody will go on from it: its KV is to go first
     scores: GrowingScores | None = None  # as far as they are known; None where none are wanted
     vector: Vector | None = None
 
@@ -67,6 +69,7 @@ class Request:
 
     def __post_init__(self) -> None:
         self.id = self.generate.id
+        self.context = self.generate.context
         self.prompt_len = len(self.generate.input_ids) // 4
         sampling = self.generate.sampling
         self.max_positions = self.prompt_len + max(1, sampling.max_tokens) - 1
