@@ -137,9 +137,19 @@ class KvCache:
             self.contexts.give_up_below(unused)
             self.pool.give(self.tree.discard(unused))
 
+    def evict(self, count: int) -> int:
+        """Free ``count`` pages, or all that no request uses; contexts last. Returns how many."""
+        freed = 0
+        while True:
+            pages = self.tree.evict(count - freed)
+            self.pool.give(pages)
+            freed += len(pages)
+            if freed >= count or not self.contexts.give_up_one():
+                return freed
+
     def flush(self) -> int:
         """Drop everything that no request holds. Returns the number of pages."""
-        return self._evict(self.tree.evictable_pages)
+        return self.evict(self.tree.evictable_pages)
 
     def _let_go(self, request: Request, *, spent: bool = False) -> None:
         self.pool.give(request.pages[request.shared :])
@@ -167,15 +177,5 @@ class KvCache:
     def _take(self, count: int) -> array[int]:
         short = count - self.pool.available
         if short > 0:
-            self.evicted += self._evict(short)
+            self.evicted += self.evict(short)
         return self.pool.take(count)
-
-    def _evict(self, count: int) -> int:
-        """Free ``count`` pages, or all that no request uses; contexts last. Returns how many."""
-        freed = 0
-        while True:
-            pages = self.tree.evict(count - freed)
-            self.pool.give(pages)
-            freed += len(pages)
-            if freed >= count or not self.contexts.give_up_one():
-                return freed

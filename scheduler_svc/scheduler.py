@@ -244,6 +244,7 @@ class Scheduler:
         self.stats.epochs += 1
         if self.batch is not None:
             self.stats.evicted_pages += self.batch.cache.evicted
+            self.stats.given_up_contexts += self.batch.cache.contexts.given_up
         self.batch = Batch(epoch, card, self._limits, self.stats, self.outbox, self._tenants)
         for request in sorted(self._requests.values(), key=seniority):
             request.restart()

@@ -72,14 +72,14 @@ def test_a_prefix_that_others_share_does_not_go_with_the_context() -> None:
     d.ask(generate(2, [*shots, *[2] * 16], 4, context="b"))
     d.scheduler.release(["a"])
     before = d.batch.cache.tree.kept_pages
-    d.batch.cache._evict(4)
+    d.batch.cache.evict(4)
     assert d.batch.cache.tree.kept_pages == before
     assert intact(d, 1, 2) == [False, True]
     assert cached(d, whole(d, 1)) == 24
     d.scheduler.release(["b"])
     d.ask(generate(3, [*shots, 4, 4, 4, 4, 4], 4, context="d"))  # somebody came back for it
     d.scheduler.release(["d"])
-    d.batch.cache._evict(d.batch.cache.tree.cached_pages - 6)
+    d.batch.cache.evict(d.batch.cache.tree.cached_pages - 6)
     assert cached(d, [*shots, 0]) == 24
 
 
@@ -114,7 +114,7 @@ def test_a_program_leaves_nothing_behind_that_outlives_others() -> None:
         said = [*whole(d, id), 3, id % 5, 3]
     assert d.batch.cache.tree.kept_pages == 0
     used = d.batch.cache.tree.cached_pages
-    d.batch.cache._evict(used - 8)
+    d.batch.cache.evict(used - 8)
     assert cached(d, whole(d, 1)) > 28
     assert cached(d, said) == 0
 

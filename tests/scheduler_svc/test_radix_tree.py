@@ -164,7 +164,7 @@ class TreeAgainstOracle(RuleBasedStateMachine):
         return holder
 
     @rule(target=holders, holder=consumes(holders), more=sequences)
-    def insert(self, holder: Holder, more: tuple[int, ...]) -> object:
+    def insert(self, holder: Holder, more: tuple[int, ...]) -> Holder:
         if len(more) > self.pool.available:
             more = more[: self.pool.available]
         pages = self.pool.take(len(more))
@@ -202,7 +202,8 @@ class TreeAgainstOracle(RuleBasedStateMachine):
     )  # fmt: skip
     def serve(self, namespace: str, tokens: tuple[int, ...], name: str | None, spent: bool) -> None:
         """A whole life: what is cached, the rest, a context or none."""
-        holder = self.start(namespace, tokens, len(tokens))
+        self.start(namespace, tokens, len(tokens))
+        holder = self.live[-1]
         self.insert(holder, tokens[len(holder.tokens) :])
         if name is not None:
             self.keep(holder, name)
