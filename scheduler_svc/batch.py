@@ -357,6 +357,8 @@ class Batch:
         request.state = State.PREFILLING
         self._rows[request] = self._prefilling[request] = None
         self._tenants.starts(request.tenant)
+        if request.group is not None:
+            self._queue.starts(request.group)
         request.prefilled = max(request.prefilled, cached)
         draft.admit(request)
         draft.chunk(request, chunk.length)

@@ -10,6 +10,7 @@ import enum
 from array import array
 from dataclasses import dataclass, field
 
+from scheduler_svc.groups import Group
 from scheduler_svc.node import Node
 from scheduler_svc.pages import page_array
 from scheduler_svc.tenants import Tenant
@@ -35,6 +36,7 @@ class Request:
     submitted: float  # unix seconds, when this process learnt of it
     order: int  # of submission: a smaller one is older
     tenant: Tenant = field(default_factory=Tenant)
+    group: Group | None = None
     state: State = State.WAITING
     output: array[int] = field(default_factory=lambda: array("i"))  # token ids generated so far
     pending: int = 1  # output tokens at the end whose KV does not exist yet

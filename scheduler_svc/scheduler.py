@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from scheduler_svc.batch import Batch
 from scheduler_svc.deadlines import Deadlines
 from scheduler_svc.ended import Ended, Ending
+from scheduler_svc.groups import Groups
 from scheduler_svc.limits import Limits
 from scheduler_svc.outbox import Outbox
 from scheduler_svc.pauses import ABORTED_BY_PAUSE, Pauses, fits
@@ -56,6 +57,7 @@ class Scheduler:
         self._requests: dict[int, Request] = {}
         self._contexts: dict[str, Request] = {}  # which request is to become a context, by its name
         self._tenants = Tenants()
+        self._groups = Groups()
         self._deadlines = Deadlines(self._requests)
         self._submitted = 0
         self._ended = Ended()
@@ -89,7 +91,9 @@ class Scheduler:
             self._say_again(generate)
             return
         self._submitted += 1
-        request = Request(generate, now, self._submitted, self._tenants.joins(generate.tenant, self._charge))
+        tenant = self._tenants.joins(generate.tenant, self._charge)
+        group = self._groups.joins(generate.tenant, generate.group)
+        request = Request(generate, now, self._submitted, tenant, group)
         self._requests[generate.id] = request
         if generate.context:
             self._contexts[generate.context] = request
@@ -412,6 +416,7 @@ class Scheduler:
         if (name := request.generate.context) and self._contexts.get(name) is request:
             del self._contexts[name]
         self._tenants.leaves(request.tenant)
+        self._groups.leaves(request.group)
         scores = None if request.scores is None else request.scores.whole()
         self._ended.add(request.id, Ending(request.output.tobytes(), finish, failed, scores, request.vector))
         self.stats.outcomes[outcome] += 1
