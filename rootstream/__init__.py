@@ -1,21 +1,23 @@
 """rootstream: an LLM serving engine cut into processes over Redis streams.
 
-This package is what users touch: the command line, the local launcher, and the frontend language, whose names are imported
-when they are first used: `import rootstream as rs; rs.gen`.
+This package is what users touch: the command line, the local launcher, and the frontend language, whose names are
+imported when they are first used: `import rootstream as rs; rs.gen`.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rootstream.lang.backends.server import Server as Server
     from rootstream.lang.branch import Misplaced as Misplaced
     from rootstream.lang.calls import Backend as Backend
     from rootstream.lang.calls import CallError as CallError
     from rootstream.lang.calls import Result as Result
     from rootstream.lang.calls import Unsupported as Unsupported
     from rootstream.lang.calls import Usage as Usage
-    from rootstream.lang.deadlines import Deadline as deadline  # noqa: N813 - a context to its users
     from rootstream.lang.deadlines import DeadlineExceeded as DeadlineExceeded
+    from rootstream.lang.deadlines import deadline as deadline
+    from rootstream.lang.default import default_backend as default_backend
     from rootstream.lang.default import set_default as set_default
     from rootstream.lang.forks import Forks as Forks
     from rootstream.lang.function import Function as Function
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from rootstream.lang.state import State as State
     from rootstream.lang.tools import ToolCall as ToolCall
     from rootstream.lang.tools import tool_result as tool_result
+    from rootstream.lang.tracing.observing import trace as trace
     from rootstream.lang.waiting import wait as wait
 
 __version__ = "0.1.0"
@@ -45,8 +48,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "branch": ("Misplaced",),
     "calls": ("Backend", "CallError", "Result", "Unsupported", "Usage"),
-    "deadlines": ("DeadlineExceeded",),
-    "default": ("set_default",),
+    "deadlines": ("DeadlineExceeded", "deadline"),
+    "backends.server": ("Server",),
+    "default": ("default_backend", "set_default"),
     "forks": ("Forks",),
     "function": ("Function", "function"),
     "parts": ("Parts",),
@@ -55,19 +59,17 @@ _HOMES = {
     "schemas": ("Unreadable",),
     "state": ("NotReady", "Running", "State"),
     "tools": ("ToolCall", "tool_result"),
+    "tracing.observing": ("trace",),
     "waiting": ("wait",),
 }
-_LANGUAGE = {name: (f"rootstream.lang.{module}", name) for module, names in _HOMES.items() for name in names} | {
-    "deadline": ("rootstream.lang.deadlines", "Deadline"),
-}
+_LANGUAGE = {name: f"rootstream.lang.{module}" for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     home = _LANGUAGE.get(name)
     if home is None:
         raise AttributeError(f"module 'rootstream' has no attribute {name!r}")
-    module, attribute = home
-    found = globals()[name] = getattr(importlib.import_module(module), attribute)
+    found = globals()[name] = getattr(importlib.import_module(home), name)
     return found
 
 

@@ -20,7 +20,7 @@ from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import Generation, draft_generate, read_generate, values_of
 from tokenizer_svc.native_answers import NativeAnswers, Shape
 from tokenizer_svc.native_scores import text_of
-from tokenizer_svc.openai import chat_wants, completion_wants, draft_chat, draft_completion, read_chat
+from tokenizer_svc.openai import chat_tools, chat_wants, completion_wants, draft_chat, draft_completion, read_chat
 from tokenizer_svc.openai import read_completion as read_completion_body
 from tokenizer_svc.openai_answers import ChatAnswers, CompletionAnswers
 from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest, OpenAIFields, StreamOptions
@@ -37,7 +37,6 @@ from tokenizer_svc.responses_api.kept import read_kept
 from tokenizer_svc.responses_api.request import ResponsesRequest, read_responses
 from tokenizer_svc.responses_api.request import chat_body as responses_chat_body
 from tokenizer_svc.structure import Structure
-from tokenizer_svc.tools.toolbox import read_tools
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -68,7 +67,7 @@ Read = Callable[[dict[str, Any], Engine], Asked]
 
 def _chat(body: dict[str, Any], engine: Engine) -> Asked:
     request = read_chat(body, engine)
-    how = how_read(engine, read_tools(request, engine.limits), read_wish(request))
+    how = how_read(engine, chat_tools(request, engine), read_wish(request))
     return Asked(
         prefix=ChatAnswers.prefix,
         stream=bool(request.stream),
@@ -163,7 +162,7 @@ def _native_answers(generation: Generation, engine: Engine, answer: Answer, orig
 def _messages(body: dict[str, Any], engine: Engine) -> Asked:
     request = read_messages(body)
     chat = read_as_chat(request, engine)
-    how = how_read(engine, read_tools(chat, engine.limits))
+    how = how_read(engine, chat_tools(chat, engine))
     return Asked(
         prefix=MessageAnswers.prefix,
         model=chat.model,
@@ -189,7 +188,7 @@ def _responses(body: dict[str, Any], engine: Engine) -> Asked:
     items = [*kept.history, *items_of(request.input, engine.limits)]
     variables = engine.tokenizer.template_variables
     chat = read_chat(responses_chat_body(request, items, engine.limits, variables), engine)
-    how = how_read(engine, read_tools(chat, engine.limits))
+    how = how_read(engine, chat_tools(chat, engine))
     return Asked(
         prefix=ResponseAnswers.prefix,
         model=chat.model,

@@ -20,8 +20,8 @@ from tokenizer_svc.reasoning.stream import ReasoningStream
 from tokenizer_svc.reasoning.wish import ReasoningWish
 from tokenizer_svc.structure import Structure
 from tokenizer_svc.tools.formats import SYNTAX, Syntax
-from tokenizer_svc.tools.grammar import format_of
-from tokenizer_svc.tools.stream import ToolStream
+from tokenizer_svc.tools.grammar import format_of, stream_of
+from tokenizer_svc.tools.stream import CallsOrText, ToolStream
 from tokenizer_svc.tools.toolbox import Toolbox
 
 _EVERYTHING = ReasoningWish()
@@ -111,14 +111,14 @@ class _ChoiceReader:
         self._wish = how.wish
         self._reasoning: ReasoningStream | None = None
         self._kept: list[Reasoning] = []  # until it is over
-        self._tools: ToolStream | None = None
+        self._tools: ToolStream | CallsOrText | None = None
         if how.marks is not None:
             opening = how.opening(choice.context)
             self._reasoning = ReasoningStream(how.marks, opening)
             text = how.engine.tokenizer.stream(choice.context, skip_special_tokens=False)
             self.count = ReasoningCount(text, ReasoningStream(how.marks, opening))
-        if how.toolbox is not None and (syntax := how.syntax) is not None:
-            self._tools = ToolStream(syntax, how.toolbox.functions, only_calls=how.toolbox.is_required)
+        if how.toolbox is not None:
+            self._tools = stream_of(how.engine.tool_format, how.toolbox)
 
     def push(self, text: str, tokens: Sequence[int], *, is_last: bool) -> list[Part]:
         """The parts of the next piece."""

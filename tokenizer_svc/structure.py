@@ -7,7 +7,7 @@ Sources of the spellings: OpenAI's reference, vLLM's and SGLang's documentation 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -76,6 +76,27 @@ class StructureFields(msgspec.Struct, kw_only=True):
     jump_forward: bool | str | None = None
 
 
+class Wish(NamedTuple):
+    """A grammar that one field asks for."""
+
+    param: str  # path of the field
+    spec: GrammarSpec
+
+    def check_size(self, limits: GrammarLimits = LIMITS) -> None:
+        """Raises ApiError 400 where it is too large to be looked at."""
+        match self.spec.kind:
+            case Kind.REGEX:
+                most = limits.regex_bytes
+            case Kind.LARK:
+                most = limits.lark_bytes
+            case Kind.EITHER:  # two, each of which was checked by itself
+                return
+            case _:
+                most = limits.schema_bytes
+        if (size := len(self.spec.text.encode())) > most:
+            raise bad_grammar(self.param, f"is {size} bytes long, at most {most} are allowed")
+
+
 class Structure(NamedTuple):
     """A grammar that a request asks for, and where it does."""
 
@@ -87,19 +108,12 @@ class Structure(NamedTuple):
     @classmethod
     def of(cls, spec: GrammarSpec, jump: Jump, param: str, limits: GrammarLimits = LIMITS) -> Structure:
         """Raises ApiError 400 where the spec is too large to be looked at."""
-        most = {Kind.REGEX: limits.regex_bytes, Kind.LARK: limits.lark_bytes}.get(spec.kind, limits.schema_bytes)
-        if (size := len(spec.text.encode())) > most:
-            raise bad_grammar(param, f"is {size} bytes long, at most {most} are allowed")
+        Wish(param, spec).check_size(limits)
         return cls(spec, spec.key, jump, param)
-
-    @property
-    def leaves_form(self) -> bool:
-        """Whether it says nothing of what the answer looks like: it holds in reasoning, too, and beside tools."""
-        return self.spec.kind in (Kind.BAD_WORDS, Kind.TOKENS)
 
     def following(self, reasoned: Reasoned) -> Structure:
         """The same, to be obeyed after reasoning."""
-        if self.leaves_form:
+        if self.spec.leaves_form:
             return self
         spec = msgspec.structs.replace(self.spec, after=reasoned)
         return self._replace(spec=spec, key=spec.key)
@@ -110,28 +124,36 @@ class Structure(NamedTuple):
         return Grammar(self.key, self.jump)
 
 
-def read_structure(fields: StructureFields, prefix: str = "", tools: GrammarSpec | None = None) -> Structure | None:
+def asks_for_form(fields: StructureFields) -> bool:
+    """Whether the fields say what the answer looks like. Raises ApiError 400."""
+    return any(not spec.leaves_form for _, spec in _asked(fields, ""))
+
+
+def read_structure(
+    fields: StructureFields, prefix: str = "", beside: Callable[[Wish | None], Wish | None] = lambda wish: wish
+) -> Structure | None:
     """The one grammar that the fields ask for, None where they leave the answer free.
 
-    ``prefix`` is where the fields are in the request, ``tools`` what its tools ask for.
+    ``prefix`` is where the fields are in the request, ``beside`` what their wish becomes beside those of other fields.
     Raises ApiError 400 naming the field.
     """
     at = f"{prefix}." if prefix else ""
     jump = read_jump(fields.jump_forward, f"{at}jump_forward")
-    asked = [(at + name, spec) for name, spec in _asked(fields, at)]
-    if tools is not None:
-        asked.append(("tools", tools))
+    asked = [Wish(at + name, spec) for name, spec in _asked(fields, at)]
     if len(asked) > 1:
         (first, _), (second, _) = asked[:2]
         raise invalid(f"{first} and {second} both say what the answer must look like: send one of them", second)
     whitespace = read_whitespace(fields.whitespace, f"{at}whitespace")
-    if not asked:
+    for wish in asked:
+        wish.check_size()
+    wish = beside(asked[0] if asked else None)
+    if wish is None:
         if whitespace is not None:
             raise invalid(f"{at}whitespace is for answers in JSON: ask for a schema, too", f"{at}whitespace")
         return None
-    [(param, spec)] = asked
+    param, spec = wish
     if whitespace is not None:
-        if spec.kind not in (Kind.JSON_SCHEMA, Kind.JSON_OBJECT, Kind.TOOLS):
+        if spec.kind not in (Kind.JSON_SCHEMA, Kind.JSON_OBJECT, Kind.TOOLS, Kind.EITHER):
             raise invalid(
                 f"{at}whitespace is for answers in JSON, and {param} asks for something else", f"{at}whitespace"
             )

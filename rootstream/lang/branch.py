@@ -6,6 +6,7 @@ Owns the rules of what may be said where. Starts nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,9 +34,9 @@ from rootstream.lang.seeds import derived_seed
 class Manner(NamedTuple):
     """How a whole program speaks: what its generations are asked with where they do not say."""
 
-    defaults: Mapping[str, Any] = {}
+    defaults: Mapping[str, Any]
     seed: int | None = None
-    template_kwargs: dict[str, Any] = {}
+    template_kwargs: Mapping[str, Any] = MappingProxyType({})
     stream: bool = False
 
 

@@ -18,17 +18,14 @@ class DeadlineExceeded(CallError, TimeoutError):
 
 
 class Deadline:
-    """`with deadline(seconds):` in a program's body, plain or async. Raises DeadlineExceeded where the block waits.
-
-    Blocks nest: the nearest deadline counts.
-    """
+    """`with deadline(seconds):` in a program's body, plain or async: used once."""
 
     def __init__(self, seconds: float) -> None:
         if not seconds > 0:
             raise ValueError(f"a deadline is some seconds from now, not {seconds}")
         self.seconds = seconds
         self.expired = False
-        self._ends_at = 0.0
+        self.ends_at = 0.0
         self._calls: set[asyncio.Task[Any]] = set()
 
     def __enter__(self) -> Self:
@@ -37,10 +34,10 @@ class Deadline:
         assert task is not None
         self._task, self._loop = task, loop
         self._cancelling = task.cancelling()
-        self._ends_at = loop.time() + self.seconds
+        self.ends_at = loop.time() + self.seconds
         outer = _current.get()
         if outer is not None:
-            self._ends_at = min(self._ends_at, outer._ends_at)
+            self.ends_at = min(self.ends_at, outer.ends_at)
         self._timer = loop.call_at(loop.time() + self.seconds, self._expire)
         self._token = _current.set(self)
         return self
@@ -60,7 +57,7 @@ class Deadline:
 
     def left(self) -> float:
         """Seconds, by the nearest deadline; never below zero."""
-        return max(0.0, self._ends_at - self._loop.time())
+        return max(0.0, self.ends_at - self._loop.time())
 
     def covers(self, call: asyncio.Task[Any]) -> None:
         """``call`` is cancelled when the time is up."""
@@ -83,3 +80,11 @@ _current: contextvars.ContextVar[Deadline | None] = contextvars.ContextVar("dead
 def current_deadline() -> Deadline | None:
     """The nearest one around this."""
     return _current.get()
+
+
+def deadline(seconds: float) -> Deadline:
+    """A block that ends in time, for `with`. Raises DeadlineExceeded where the block waits; its calls are cancelled.
+
+    Blocks nest: the nearest deadline counts.
+    """
+    return Deadline(seconds)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
+
+import uvloop
 
 from rootstream.lang.bodies import running
 from rootstream.lang.branch import Manner
@@ -17,144 +19,137 @@ from rootstream.lang.default import default_backend
 from rootstream.lang.program import Program
 from rootstream.lang.says import DEFAULTS, checked
 from rootstream.lang.state import Running, State
+from rootstream.lang.tracing.observing import observed, trace
 from rootstream.lang.waiting import may_wait, wait
 
-_OWN = ("backend", "timeout", "stream", "seed", "template_kwargs")
+
+class Options(NamedTuple):
+    """How a program is run: keywords of run, arun and start."""
+
+    backend: Backend | None = None
+    """Who answers; the default one otherwise."""
+    timeout: float | None = None
+    """Seconds for all of it."""
+    stream: bool = False
+    """Texts come in pieces; else only those that somebody reads with stream or text_iter."""
+    seed: int | None = None
+    """From which each generation that has none gets its own, by its place: the program can be repeated."""
+    template_kwargs: Mapping[str, Any] | None = None
+    """For the model's chat template."""
+    trace: str | None = None
+    """The file of a timeline."""
 
 
 class Bound(NamedTuple):
-    """A body's arguments, and the defaults of its generations."""
+    """What was given, sorted by whom it is for."""
 
     args: tuple[Any, ...]
     keywords: dict[str, Any]
     defaults: dict[str, Any]
+    options: Options
 
 
 class Function:
-    """A program: its body takes a state, and whatever else. Calling it runs the body inline, on the state of another."""
+    """A program: its body takes a state and whatever else. Calling it runs the body inline, on another program's state.
+
+    ``run``, ``arun`` and ``start`` take the body's arguments, and as keywords those of Options. Keywords that gen has
+    and the body has not, such as temperature or max_tokens, are for those of its generations that do not say.
+    """
 
     def __init__(self, body: Callable[..., Any]) -> None:
         functools.update_wrapper(self, body)
-        if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
-            raise TypeError(f"{body.__name__} yields: a program says things with `s += …` and returns")
         self.body = body
         self.name: str = getattr(body, "__name__", type(body).__name__)
-        parameters = list(inspect.signature(body).parameters.values())
+        if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
+            raise TypeError(f"{self.name} yields: a program says things with `s += …` and returns")
+        parameters = list(inspect.signature(body).parameters)
         if not parameters:
             raise TypeError(f"{self.name} takes no state: define it as `def {self.name}(s, …)`")
-        self._parameters = {parameter.name for parameter in parameters[1:]}
-        taken = self._parameters.intersection(_OWN)
+        self._parameters = frozenset(parameters[1:])
+        taken = self._parameters.intersection(Options._fields)
         if taken:
-            raise TypeError(
-                f"{self.name}: run() has its own meaning for {', '.join(sorted(taken))}: choose other names"
-            )
+            raise TypeError(f"{self.name}: {', '.join(sorted(taken))} means something to run(): choose another name")
 
     def __call__(self, s: State, /, *args: Any, **keywords: Any) -> Any:
         """Run the body inline, on ``s``; what it returns. To be awaited in an async body."""
-        if not isinstance(s, State):
-            raise TypeError(
-                f"{self.name}(s, …) goes on with the state of a program: use {self.name}.run(…) to start one"
-            )
-        body = running(self.body, s, *args, **keywords)
+        if not isinstance(s, State):  # pyright: ignore[reportUnnecessaryIsInstance] - users may not check types
+            raise TypeError(f"{self.name}(s, …) goes on with a program's state: {self.name}.run(…) starts one")
         if not may_wait():
-            return body
-        if inspect.iscoroutinefunction(self.body):
-            return wait(body)
-        body.close()
-        return self.body(s, *args, **keywords)
+            return running(self.body, s, *args, **keywords)
+        returned = self.body(s, *args, **keywords)
+        return wait(returned) if inspect.isawaitable(returned) and not isinstance(returned, State) else returned
 
-    def run(
-        self,
-        *args: Any,
-        backend: Backend | None = None,
-        timeout: float | None = None,
-        stream: bool = False,
-        seed: int | None = None,
-        template_kwargs: Mapping[str, Any] | None = None,
-        **keywords: Any,
-    ) -> State:
-        """Run to the end, in a loop of its own. What the body does not take is for its generations: temperature=0, say.
+    def run(self, *args: Any, **keywords: Any) -> State:
+        """Run to the end, in a loop of its own. Ctrl-C ends it at the server too.
 
-        Raises what the body raises, CallError, DeadlineExceeded after ``timeout`` seconds. Ctrl-C ends it at the server too.
+        Raises what the body raises, CallError, DeadlineExceeded when the time is over.
         """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             pass
         else:
-            raise RuntimeError(
-                f"a loop is running already: `await {self.name}.arun(…)`, or {self.name}(s, …) in a program"
-            )
-        chosen = backend or default_backend()
+            raise RuntimeError(f"a loop runs already: `await {self.name}.arun(…)`, or {self.name}(s, …) in a program")
+        bound = self._bound(args, keywords)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(self._alone(bound))
 
-        async def whole() -> State:
-            try:
-                return await self.arun(
-                    *args,
-                    backend=chosen,
-                    timeout=timeout,
-                    stream=stream,
-                    seed=seed,
-                    template_kwargs=template_kwargs,
-                    **keywords,
-                )
-            finally:
-                await chosen.close()  # its connections belong to this loop
-
-        with asyncio.Runner() as runner:
-            return runner.run(whole())
-
-    async def arun(
-        self,
-        *args: Any,
-        backend: Backend | None = None,
-        timeout: float | None = None,
-        stream: bool = False,
-        seed: int | None = None,
-        template_kwargs: Mapping[str, Any] | None = None,
-        **keywords: Any,
-    ) -> State:
+    async def arun(self, *args: Any, **keywords: Any) -> State:
         """Run to the end. Raises as run() does; cancelling it cancels its calls at the server."""
         bound = self._bound(args, keywords)
-        manner = Manner(bound.defaults, seed, dict(template_kwargs or {}), stream)
-        program = Program(backend or default_backend(), manner)
-        await self._whole(program, bound, timeout)
+        program = _program(bound.options, bound.defaults)
+        await self._whole(program, bound)
         return State(program, program.root)
 
-    def start(
-        self,
-        *args: Any,
-        backend: Backend | None = None,
-        timeout: float | None = None,
-        stream: bool = False,
-        seed: int | None = None,
-        template_kwargs: Mapping[str, Any] | None = None,
-        **keywords: Any,
-    ) -> Running:
+    def start(self, *args: Any, **keywords: Any) -> Running:
         """Run beside what else the loop does: `await state` for its end, `state.stream(…)` for its text as it comes."""
         bound = self._bound(args, keywords)
-        manner = Manner(bound.defaults, seed, dict(template_kwargs or {}), stream)
-        program = Program(backend or default_backend(), manner)
-        program.task = asyncio.get_running_loop().create_task(self._whole(program, bound, timeout), name=self.name)
+        program = _program(bound.options, bound.defaults)
+        program.task = asyncio.get_running_loop().create_task(self._whole(program, bound), name=self.name)
         return Running(program, program.root)
 
-    async def _whole(self, program: Program, bound: Bound, timeout: float | None) -> None:
+    async def _alone(self, bound: Bound) -> State:
+        program = _program(bound.options, bound.defaults)
+        backend = program.backend
         try:
-            with contextlib.nullcontext() if timeout is None else Deadline(timeout):
-                program.returned = await running(self.body, State(program, program.root), *bound.args, **bound.keywords)
-                await program.finish()
+            await self._whole(program, bound)
+        finally:
+            await backend.close()  # its connections belong to this loop
+        return State(program, program.root)
+
+    async def _whole(self, program: Program, bound: Bound) -> None:
+        timeout = bound.options.timeout
+        try:
+            with trace(bound.options.trace), observed(program.backend, self.name) as program.backend:
+                try:
+                    with nullcontext() if timeout is None else Deadline(timeout):
+                        state = State(program, program.root)
+                        program.returned = await running(self.body, state, *bound.args, **bound.keywords)
+                        await program.finish()
+                finally:
+                    await program.close()
         except BaseException as error:
             program.error = error
             raise
-        finally:
-            await program.close()
 
     def _bound(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Bound:
-        """Keywords that the body does not take are for its generations. Raises TypeError for those that nobody takes."""
-        rest = {name: value for name, value in keywords.items() if name not in self._parameters}
-        defaults = {name: value for name, value in rest.items() if name in DEFAULTS and value is not None}
-        own = {name: value for name, value in keywords.items() if name in self._parameters or name not in DEFAULTS}
-        return Bound(args, own, checked(defaults, f"{self.name}.run"))
+        """Raises TypeError and ValueError for wrong options and defaults."""
+        own: dict[str, Any] = {}
+        options: dict[str, Any] = {}
+        defaults: dict[str, Any] = {}
+        for name, value in keywords.items():
+            if name in Options._fields:
+                options[name] = value
+            elif name in DEFAULTS and name not in self._parameters:
+                defaults[name] = value
+            else:
+                own[name] = value
+        return Bound(args, own, checked(defaults, f"{self.name}.run") if defaults else defaults, Options(**options))
+
+
+def _program(options: Options, defaults: dict[str, Any]) -> Program:
+    manner = Manner(defaults, options.seed, dict(options.template_kwargs or {}), options.stream)
+    return Program(options.backend or default_backend(), manner)
 
 
 def function(body: Callable[..., Any]) -> Function:

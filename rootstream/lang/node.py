@@ -110,7 +110,7 @@ class Slot:
 
 
 class Node:
-    """A context: ``parts`` after ``parent``. ``users`` are the branches that stand here and the children not yet known."""
+    """A context: ``parts`` after ``parent``. ``users``: the branches that stand here and the unknown children."""
 
     __slots__ = (
         "failure",

@@ -1,7 +1,7 @@
 """A program that runs: its branches, the calls in flight, and what it owes the server.
 
-Calls start when a value is demanded, then everything that can run does. What goes into which call is plan.py's; what is said
-is branch.py's. Knows nothing of how bodies wait.
+Calls start when a value is demanded, then everything that can run does. What goes into which call is plan.py's; what is
+said is branch.py's. Knows nothing of how bodies wait.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class Program:
             parent=None if parent is None else parent.id,
             history=tuple if parent is None else parent.history,
             tools=() if node.tools is None else node.tools.schemas,
-            template_kwargs=self._manner.template_kwargs,
+            template_kwargs=dict(self._manner.template_kwargs),
             group=node.group,
             prefill=not generates(parts[-1]),
             keep=node.kept,

@@ -80,12 +80,12 @@ def gen(
 ) -> Parts:
     """The model goes on from here, and ``s[name]`` is what it says. What is None is as the server has it.
 
-    ``dtype`` is a type whose values the text is read as: int, float, bool, str, a Literal, an Enum, a pydantic model, a
-    msgspec Struct, a dataclass, list[…] and so on; the text is held to it. ``json_schema`` is a schema, or a type that is
-    written as JSON. ``regex``, ``choices`` and ``grammar`` hold the text to a form; beside one of them ``dtype`` only reads.
+    ``dtype`` is a type that the text is held to, and read as: int, float, bool, str, a Literal, an Enum, a model of
+    pydantic, a msgspec Struct, a dataclass, list[…] and so on. ``json_schema`` is a schema, or a type written as JSON.
+    ``regex``, ``choices`` and ``grammar`` hold the text to a form; beside one of them ``dtype`` only reads.
     With ``n`` above one, ``s[name]`` is a list, and the program goes on from the first.
     """
-    _named("gen", name)
+    _text(name, "gen takes the name of its value first")
     given = {"regex": regex, "json_schema": json_schema, "choices": choices, "grammar": grammar}
     forms = [field for field, value in given.items() if value is not None]
     if len(forms) > 1:
@@ -107,23 +107,22 @@ def gen(
         "presence_penalty": presence_penalty,
         "repetition_penalty": repetition_penalty,
         "seed": seed,
+        "n": n,
         "stop": stop,
         "stop_token_ids": stop_token_ids,
         "stop_regex": stop_regex,
         "logit_bias": logit_bias,
         "top_logprobs": top_logprobs,
     }
-    if not isinstance(n, int) or n < 1:
-        raise ValueError(f"gen({name!r}): n is how many texts are drawn, 1 or more, not {n!r}")
-    fields = {field: value for field, value in (form | sampling).items() if value is not None}
     asked = Gen(
         name=name,
-        n=n,
         ignore_eos=ignore_eos,
         logprobs=logprobs or top_logprobs is not None,
         tool_choice=tool_choice,
-        **checked(fields, f"gen({name!r})"),
+        **checked(form | sampling, f"gen({name!r})"),
     )
+    if asked.n < 1:
+        raise ValueError(f"gen({name!r}): n is how many texts are drawn: 1 or more, not {n!r}")
     saying: Saying = asked if shape.read is None else Typed(asked, shape.read)
     return Parts((saying,)) if tools is None else Parts((tools_of(tools), saying))
 
@@ -137,38 +136,39 @@ def _shape(name: str, json_schema: Any, dtype: Any) -> Shape:
         raise TypeError(f"gen({name!r}): {error}") from None
 
 
+_WHOLE = frozenset({"n", "max_tokens", "min_tokens", "top_k", "seed", "top_logprobs"})
+_NUMBERS = frozenset({"temperature", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty"})
+_MAY_BE_NEGATIVE = frozenset({"top_k", "seed", "frequency_penalty", "presence_penalty"})
+
+
 def checked(fields: dict[str, Any], where: str) -> dict[str, Any]:
     """Fields of a Gen in the types that it has. Raises TypeError and ValueError that name the field."""
-    checked = dict(fields)
-    for field, value in fields.items():
-        match field:
-            case "stop" | "stop_regex":
-                checked[field] = texts(field, value)
-            case "stop_token_ids":
-                checked[field] = tuple(value)
-            case "logit_bias":
-                checked[field] = {str(token): float(bias) for token, bias in value.items()}
-            case "max_tokens" | "min_tokens" | "top_k" | "seed" | "top_logprobs":
-                if not isinstance(value, int) or isinstance(value, bool):
-                    raise TypeError(f"{where}: {field} is a whole number, not {value!r}")
-                if field in {"max_tokens", "min_tokens", "top_logprobs"} and value < 0:
-                    raise ValueError(f"{where}: {field} is {value}, which is below 0")
-            case "temperature" | "top_p" | "min_p" | "repetition_penalty" | "frequency_penalty" | "presence_penalty":
-                if not isinstance(value, int | float) or isinstance(value, bool):
-                    raise TypeError(f"{where}: {field} is a number, not {value!r}")
-                if value < 0 and not field.endswith("y_penalty") and not field.startswith("presence"):
-                    raise ValueError(f"{where}: {field} is {value}, which is below 0")
-            case "regex" | "grammar":
-                if not isinstance(value, str):
-                    raise TypeError(f"{where}: {field} is a text, not {value!r}")
-            case _:
-                pass
-    return checked
+    return {field: _checked(field, value, where) for field, value in fields.items() if value is not None}
 
 
-def texts(field: str, value: str | Iterable[str]) -> tuple[str, ...]:
+def _checked(field: str, value: Any, where: str) -> Any:
+    if field in _WHOLE or field in _NUMBERS:
+        if not isinstance(value, int if field in _WHOLE else int | float) or isinstance(value, bool):
+            raise TypeError(f"{where}: {field} is a {'whole ' if field in _WHOLE else ''}number, not {value!r}")
+        if value < 0 and field not in _MAY_BE_NEGATIVE:
+            raise ValueError(f"{where}: {field} is {value}, which is below 0")
+        return value
+    match field:
+        case "stop" | "stop_regex":
+            return texts(f"{where}: {field}", value)
+        case "stop_token_ids":
+            return tuple(value)
+        case "logit_bias":
+            return {str(token): float(bias) for token, bias in value.items()}
+        case "regex" | "grammar" if not isinstance(value, str):
+            raise TypeError(f"{where}: {field} is a text, not {value!r}")
+        case _:
+            return value
+
+
+def texts(field: str, value: Any) -> tuple[str, ...]:
     """One text or several, as a tuple. Raises TypeError, ValueError for empty ones."""
-    found = (value,) if isinstance(value, str) else tuple(value)
+    found: tuple[Any, ...] = (value,) if isinstance(value, str) else tuple(value)
     for text in found:
         if not isinstance(text, str):
             raise TypeError(f"{field} holds {text!r}, which is no text")
@@ -182,7 +182,7 @@ def select(name: str, choices: Sequence[str], method: Method = "token_length_nor
 
     Raises ValueError, TypeError.
     """
-    _named("select", name)
+    _text(name, "select takes the name of its value first")
     if isinstance(choices, str):
         raise TypeError(f"select({name!r}): choices is one text; it takes a list of texts")
     found = texts("choices", choices)
@@ -228,9 +228,7 @@ def message(message: Mapping[str, Any]) -> Parts:
 
 def image(url: str) -> Parts:
     """A picture by its address, or as a data URL. Servers without a vision model refuse it."""
-    if not isinstance(url, str) or not url:
-        raise TypeError(f"an image is given by its address or as a data URL, not as {url!r}")
-    return Parts((Image(url),))
+    return Parts((Image(_text(url, "an image is given by its address or as a data URL")),))
 
 
 def tools(tools: Iterable[Tool]) -> Parts:
@@ -238,6 +236,7 @@ def tools(tools: Iterable[Tool]) -> Parts:
     return Parts((tools_of(tools),))
 
 
-def _named(what: str, name: str) -> None:
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"{what}: the first argument is the name of the value, not {name!r}")
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{what}, not {value!r}")
+    return value

@@ -37,7 +37,7 @@ class Shape(NamedTuple):
 def shape_of(dtype: Any) -> Shape:
     """What ``gen(dtype=…)`` means. Raises TypeError for a type that has no JSON.
 
-    Numbers and truth values are written as such, literals and enumerations of texts as one of them, everything else as JSON.
+    Numbers and truth values are written as such, literals and enumerations as one of them, everything else as JSON.
     """
     try:
         return _shape_of(dtype)

@@ -117,7 +117,7 @@ class State:
         return slot.known()
 
     def tool_calls(self, name: str) -> tuple[ToolCall, ...]:
-        """What the model wants to be called. Raises as reading the value does; ValueError for arguments that are no JSON."""
+        """What the model wants to be called. Raises as reading does, and ValueError for arguments that are no JSON."""
         return tool_calls_of(self.meta(name).tool_calls, self._branch.tools)
 
     def text(self) -> str:

@@ -6,7 +6,6 @@ No threads: a body that waits gives the loop back, and costs its stack. Knows no
 from __future__ import annotations
 
 import contextvars
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
@@ -30,11 +29,11 @@ async def suspendable(function: Callable[..., T], *args: Any, **keywords: Any) -
     while not body.dead:
         try:
             value = await wanted
-        except BaseException:  # noqa: BLE001 - cancellation too belongs to the body, which may catch it
-            wanted = body.throw(*sys.exc_info())
+        except BaseException as error:  # noqa: BLE001 - cancellation too belongs to the body, which may catch it
+            wanted = body.throw(error)
         else:
             wanted = body.switch(value)
-    return cast(T, wanted)
+    return cast("T", wanted)
 
 
 def may_wait() -> bool:

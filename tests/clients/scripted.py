@@ -29,6 +29,7 @@ SCRIPT = {
     "<|calls|>": _CALL.format(place=PLACES[0]),
     "<|calls-twice|>": _CALL.format(place=PLACES[1]) + "\n" + _CALL.format(place=PLACES[2]),
     "<|answers|>": "It is sunny there, the tool says.",
+    "<|reports|>": '{"place": "Oslo", "sky": "sunny"}',
     "<|thinks|>": "<think>\nThis needs a thought.\n</think>\n\nI have thought about it.",
 }
 """The token at the end of a prompt, and what follows it."""
@@ -41,7 +42,8 @@ TEMPLATE = (
     "{%- endfor -%}"
     "{%- if tools -%}<tools>{{ tools | tojson }}</tools>\n{%- endif -%}"
     "{%- if add_generation_prompt -%}<|im_start|>assistant\n"
-    "{%- if messages[-1].role == 'tool' -%}<|answers|>"
+    "{%- if messages[-1].role == 'tool' and 'report' in messages | map(attribute='content') | join -%}<|reports|>"
+    "{%- elif messages[-1].role == 'tool' -%}<|answers|>"
     "{%- elif tools and 'both' in messages[-1].content -%}<|calls-twice|>"
     "{%- elif tools -%}<|calls|>"
     "{%- elif 'think' in messages[-1].content -%}<|thinks|>"

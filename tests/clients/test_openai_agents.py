@@ -17,6 +17,13 @@ class City(BaseModel):
     population: int = Field(ge=1, le=30_000_000)
 
 
+class Report(BaseModel):
+    """What a tool was asked for, in the shape that was asked for."""
+
+    place: str
+    sky: str
+
+
 @pytest.fixture
 def model(base_url: str) -> OpenAIChatCompletionsModel:
     client = AsyncOpenAI(base_url=base_url, api_key="none", max_retries=0)
@@ -79,3 +86,17 @@ async def test_the_same_streamed(scripted_model: OpenAIChatCompletionsModel) -> 
     assert asked[0] in PLACES
     assert result.final_output == "It is sunny there, the tool says."
     assert kinds >= {"raw_response_event", "run_item_stream_event"}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_typed_output_beside_tools(scripted_model: OpenAIChatCompletionsModel, streamed: bool) -> None:
+    """Every turn asks for both: the first one calls, the second one answers in the form."""
+    asked: list[str] = []
+    agent = weather_agent(scripted_model, asked).clone(instructions="Write a report.", output_type=Report)
+    if streamed:
+        result = Runner.run_streamed(agent, "Weather?")
+        assert [event async for event in result.stream_events()]
+    else:
+        result = await Runner.run(agent, "Weather?")
+    assert len(asked) == 1
+    assert result.final_output == Report(place="Oslo", sky="sunny")

@@ -29,6 +29,13 @@ class City(BaseModel):
     population: int = Field(ge=1, le=30_000_000)
 
 
+class Report(BaseModel):
+    """What a tool was asked for, in the shape that was asked for."""
+
+    place: str
+    sky: str
+
+
 @pytest.fixture
 def client(base_url: str) -> Iterator[OpenAI]:
     with OpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
@@ -102,8 +109,9 @@ def test_reasoning(scripted_client: OpenAI) -> None:
     assert reply.output_text == "I have thought about it."
 
 
+@pytest.mark.parametrize("typed", [False, True])
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_openai_agents(scripted_url: str, streamed: bool) -> None:
+async def test_openai_agents(scripted_url: str, streamed: bool, typed: bool) -> None:
     asked: list[str] = []
 
     @function_tool
@@ -115,10 +123,13 @@ async def test_openai_agents(scripted_url: str, streamed: bool) -> None:
     client = AsyncOpenAI(base_url=scripted_url, api_key="none", max_retries=0)
     model = OpenAIResponsesModel(model=SCRIPTED, openai_client=client)
     agent = Agent(name="Weather", instructions="Be brief.", model=model, tools=[get_weather])
+    if typed:
+        agent = agent.clone(instructions="Write a report.", output_type=Report)
     if streamed:
         result = Runner.run_streamed(agent, "Weather?")
         assert [event async for event in result.stream_events()]
     else:
         result = await Runner.run(agent, "Weather?")
     assert len(asked) == 1
-    assert result.final_output == "It is sunny there, the tool says."
+    answer = Report(place="Oslo", sky="sunny") if typed else "It is sunny there, the tool says."
+    assert result.final_output == answer

@@ -21,6 +21,13 @@ class City(BaseModel):
     population: int = Field(ge=1, le=30_000_000)
 
 
+class Report(BaseModel):
+    """What a tool was asked for, in the shape that was asked for."""
+
+    place: str
+    sky: str
+
+
 @pytest.fixture
 def model(base_url: str) -> OpenAIChatModel:
     return OpenAIChatModel(MODEL, provider=OpenAIProvider(base_url=base_url, api_key="none"))
@@ -81,6 +88,14 @@ async def test_a_tool_is_called_and_its_result_used(scripted_model: OpenAIChatMo
     assert len(asked) == 1
     assert asked[0] in PLACES
     assert result.output == "It is sunny there, the tool says."
+
+
+async def test_typed_output_beside_a_tool(scripted_model: OpenAIChatModel) -> None:
+    asked: list[str] = []
+    agent = weather_agent(scripted_model, asked)
+    result = await agent.run("Weather for the report?", output_type=NativeOutput(Report))
+    assert len(asked) == 1
+    assert result.output == Report(place="Oslo", sky="sunny")
 
 
 async def test_two_calls_at_once_and_streamed(scripted_model: OpenAIChatModel) -> None:

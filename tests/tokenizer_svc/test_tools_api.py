@@ -11,6 +11,7 @@ import msgspec
 import openai
 import pytest
 import pytest_asyncio
+from pydantic import BaseModel
 
 from shared import columns
 from shared.bus import Bus
@@ -26,6 +27,20 @@ TOOLS: Any = [
     {"type": "function", "function": {"name": "get_weather", "description": "Looks outside.", "parameters": WEATHER}},
     {"type": "function", "function": {"name": "get_time"}},
 ]
+
+
+class Weather(BaseModel):
+    """Looks outside."""
+
+    city: str
+
+
+class Sky(BaseModel):
+    """What is up."""
+
+    sky: str
+
+
 ASKED: Any = [{"role": "user", "content": "How is the weather in Köln?"}]
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Köln"}}\n</tool_call>'
 
@@ -369,12 +384,73 @@ async def test_a_schema_that_cannot_be_obeyed_is_named(http: aiohttp.ClientSessi
     assert "the parameters of the tool 'f': type at #/properties/a" in error["message"]
 
 
-@pytest.mark.parametrize("choice", ["required", "auto"])
-async def test_two_grammars_are_refused(http: aiohttp.ClientSession, downstream: Downstream, choice: str) -> None:
-    body = {"messages": ASKED, "tools": TOOLS, "tool_choice": choice, "response_format": {"type": "json_object"}}
+SKY = {
+    "type": "object",
+    "properties": {"sky": {"type": "string"}},
+    "required": ["sky"],
+    "additionalProperties": False,
+}
+FORM = {"type": "json_schema", "json_schema": {"name": "sky", "schema": SKY, "strict": True}}
+TOLD = '{"sky": "<tool_call> rain"}'
+
+
+@pytest.mark.parametrize(
+    ("body", "accepted"),
+    [
+        ({}, [CALL, f"{CALL}\n{CALL}", TOLD]),
+        ({"parallel_tool_calls": False}, [CALL, TOLD]),
+        ({"tool_choice": "required"}, [CALL, f"{CALL}\n{CALL}"]),
+        ({"tool_choice": TOOLS[0]}, [CALL]),
+        ({"tool_choice": "none"}, [TOLD]),
+    ],
+)
+async def test_a_form_beside_tools(
+    http: aiohttp.ClientSession, downstream: Downstream, body: dict[str, Any], accepted: list[str]
+) -> None:
+    said = CALL if CALL in accepted else TOLD
+    downstream.script = saying(*in_pieces(said))
+    [choice] = (await post(http, response_format=FORM, **body))["choices"]
+    assert choice["finish_reason"] == ("tool_calls" if said == CALL else "stop")
+    automaton = tables(await grammar_of(downstream))
+    texts = [CALL, f"{CALL}\n{CALL}", TOLD, "It rains.", f"Hm. {CALL}", TOLD + CALL, CALL.replace("city", "town"), "{}"]
+    assert [text for text in texts if automaton.matches(text.encode())] == accepted
+
+
+async def test_what_has_the_form_is_no_call_whatever_is_in_it(
+    http: aiohttp.ClientSession, downstream: Downstream
+) -> None:
+    """Pieces come at once, and the same as a whole."""
+    told = json.dumps({"sky": CALL}, ensure_ascii=False)
+    downstream.script = saying(*in_pieces(told))
+    [choice] = (await post(http, response_format=FORM))["choices"]
+    assert choice["message"] == {"role": "assistant", "content": told, "refusal": None}
+    assert choice["finish_reason"] == "stop"
+    found = await deltas(http, response_format=FORM)
+    assert [delta["content"] for _, delta, _ in found if delta.get("content")] == in_pieces(told)
+
+
+async def test_openais_client_parses_a_form_beside_tools(client: openai.AsyncOpenAI, downstream: Downstream) -> None:
+    strict: Any = [openai.pydantic_function_tool(Weather, name="get_weather")]
+    asked: Any = {"model": "toy", "messages": ASKED, "tools": strict, "response_format": Sky}
+    downstream.script = saying(*in_pieces(CALL))
+    message = (await client.chat.completions.parse(**asked)).choices[0].message
+    assert message.parsed is None
+    assert message.tool_calls is not None
+    assert message.tool_calls[0].function.parsed_arguments == Weather(city="Köln")
+    downstream.script = saying(*in_pieces(TOLD))
+    async with client.chat.completions.stream(**asked) as stream:
+        async for _ in stream:
+            pass
+        parsed = (await stream.get_final_completion()).choices[0].message
+    assert parsed.parsed == Sky(sky="<tool_call> rain")
+    assert not parsed.tool_calls
+
+
+async def test_a_form_that_may_be_a_call_is_refused(http: aiohttp.ClientSession, downstream: Downstream) -> None:
+    downstream.script = obedient
+    body = {"messages": ASKED, "tools": TOOLS, "regex": "[^!]*"}
     async with http.post(CHAT, json=body) as response:
         assert response.status == 400
         error = (await response.json())["error"]
-    assert error["param"] == "tools"
-    assert "response_format" in error["message"]
-    assert not downstream.generates
+    assert (error["param"], error["code"]) == ("regex", "invalid_grammar")
+    assert "as a call of a tool does" in error["message"]

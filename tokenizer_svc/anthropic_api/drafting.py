@@ -6,10 +6,9 @@ from tokenizer_svc.anthropic_api.request import MessagesCountRequest, MessagesRe
 from tokenizer_svc.api_error import invalid
 from tokenizer_svc.draft import Draft, within
 from tokenizer_svc.engine import Engine
-from tokenizer_svc.openai import draft_chat, encode_conversation, read_chat
+from tokenizer_svc.openai import chat_tools, draft_chat, encode_conversation, read_chat
 from tokenizer_svc.openai_fields import ChatRequest
 from tokenizer_svc.reading import HowRead
-from tokenizer_svc.tools.toolbox import read_tools
 
 
 def read_as_chat(request: MessagesCountRequest, engine: Engine) -> ChatRequest:
@@ -28,5 +27,5 @@ async def draft_messages(request: MessagesRequest, chat: ChatRequest, engine: En
 async def count_tokens(request: MessagesCountRequest, engine: Engine) -> int:
     """Tokens of the prompt. Raises ApiError."""
     chat = read_as_chat(request, engine)
-    toolbox = read_tools(chat, engine.limits)
+    toolbox = chat_tools(chat, engine)
     return len(await encode_conversation(chat, engine, toolbox, may_be_long=True))

@@ -11,12 +11,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from shared.grammar import DEAD, START, Dfa, Guidance, tables
+from shared.grammar import DEAD, START, Dfa, Guidance
 from tokenizer_svc.grammar.errors import GrammarError
 from tokenizer_svc.grammar.limits import GrammarLimits
-from tokenizer_svc.grammar.packing import packed
+from tokenizer_svc.grammar.packing import packed, unpacked
 from tokenizer_svc.grammar.seeking import seeking
 from tokenizer_svc.grammar.spec import Reasoned
 from tokenizer_svc.grammar.subset import too_many
@@ -36,7 +35,7 @@ def after_reasoning(compiled: Dfa | Guidance, reasoned: Reasoned, limits: Gramma
 
 def _automaton(answer: Dfa, reasoned: Reasoned, limits: GrammarLimits) -> Dfa:
     """State START; the states of an opening mark; those of reasoning; line breaks; those of the answer."""
-    opener, thinking, answering = reasoned.opener.encode(), seeking([reasoned.closer.encode()]), _table(answer)
+    opener, thinking, answering = reasoned.opener.encode(), seeking([reasoned.closer.encode()]), unpacked(answer)
     at_thought = START + len(opener)  # before it the states that have read less than all of the opening mark
     at_breaks = at_thought + len(thinking.found)
     at_answer = at_breaks + _BREAKS
@@ -63,12 +62,6 @@ def _automaton(answer: Dfa, reasoned: Reasoned, limits: GrammarLimits) -> Dfa:
         state = table[place, byte]
         table[place, byte] = place + 1
     return packed(table, accepting)
-
-
-def _table(dfa: Dfa) -> NDArray[np.int64]:
-    """[S, 256]: the state after each byte."""
-    classes, transitions, _ = tables(dfa)
-    return transitions[:, classes].astype(np.int64)
 
 
 def _guidance(answer: Guidance, reasoned: Reasoned) -> Guidance:

@@ -84,6 +84,12 @@ def check(grammar: str) -> None:
     raise GrammarError(_reason(matcher.get_error()))
 
 
+def admits(grammar: str, beginning: str) -> bool:
+    """Whether a text may begin so. ``grammar`` is checked, and in llguidance's serialised form."""
+    data = list(beginning.encode())
+    return LLMatcher(byte_vocabulary(), grammar, log_level=0).try_consume_tokens(data) == len(data)
+
+
 def _reason(message: str) -> str:
     """What llguidance says, without its copy of the grammar: line and column lead to the place."""
     lines = [line.strip() for line in message.splitlines() if not _QUOTED.match(line)]

@@ -22,6 +22,7 @@ class Kind(enum.StrEnum):
     JSON_OBJECT = "json_object"  # any JSON object; no text
     LARK = "lark"  # a grammar in llguidance's variant of Lark, or GBNF-like EBNF
     TOOLS = "tools"  # calls of tools: a JSON ToolsSpec
+    EITHER = "either"  # calls of tools, or a text of another kind: a JSON EitherSpec
     BAD_WORDS = "bad_words"  # any text without these: a JSON list of texts
     TOKENS = "tokens"  # any of these tokens, again and again: a JSON list of ids
     TEMPLATE = "template"  # fixed and generated segments: a JSON TemplateSpec
@@ -41,6 +42,11 @@ class GrammarSpec(msgspec.Struct, frozen=True):
     text: str = ""
     whitespace: Whitespace = Whitespace.SPACED
     after: Reasoned | None = None
+
+    @property
+    def leaves_form(self) -> bool:
+        """Whether it says nothing of what a text looks like: it holds in reasoning, too, and beside tools."""
+        return self.kind in (Kind.BAD_WORDS, Kind.TOKENS)
 
     @property
     def key(self) -> str:

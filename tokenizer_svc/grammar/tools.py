@@ -31,21 +31,26 @@ def compile_tools(text: str, whitespace: Whitespace, limits: GrammarLimits = LIM
 
     Raises GrammarError, naming the tool.
     """
-    spec = msgspec.json.decode(text, type=ToolsSpec)
+    return compile_calls(msgspec.json.decode(text, type=ToolsSpec), whitespace, limits)
+
+
+def compile_calls(spec: ToolsSpec, whitespace: Whitespace, limits: GrammarLimits) -> Dfa | Guidance:
+    """:func:`compile_tools` of a decoded spec."""
     try:
         arguments = [_of(tool, schema_node, whitespace, limits) for tool in spec.tools]
     except NotRegular:
-        return _guidance(spec, whitespace, limits)
+        return calls_guidance(spec, whitespace, limits)
     node = tools_node(spec, arguments, whitespace, limits.tool_calls)
     try:
         if may_fit(node, limits):
             return compile_dfa(node, limits)
     except GrammarError:  # too many states after all
         pass
-    return _guidance(spec, whitespace, limits)
+    return calls_guidance(spec, whitespace, limits)
 
 
-def _guidance(spec: ToolsSpec, whitespace: Whitespace, limits: GrammarLimits) -> Guidance:
+def calls_guidance(spec: ToolsSpec, whitespace: Whitespace, limits: GrammarLimits) -> Guidance:
+    """The grammar for llguidance, whether an automaton would do or not. Raises GrammarError, naming the tool."""
     arguments = [_of(tool, schema_lark, whitespace, limits) for tool in spec.tools]
     return tools_guidance(spec, arguments, whitespace, limits.tool_calls)
 

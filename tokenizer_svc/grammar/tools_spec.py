@@ -1,13 +1,16 @@
-"""What a grammar of tool calls is made of: the functions, and the frame that a format puts around arguments."""
+"""What a grammar of tool calls is made of: the functions, the frame that a format puts around arguments, and what may
+stand in place of calls.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from shared.grammar import Whitespace
+from tokenizer_svc.grammar.spec import GrammarSpec, Kind
 from tokenizer_svc.tools.formats import SYNTAX, Frame, ToolFormat
 
 
@@ -27,7 +30,34 @@ class ToolsSpec(msgspec.Struct, frozen=True):
     parallel: bool  # whether there may be several
 
 
+class EitherSpec(msgspec.Struct, frozen=True):
+    """The text of a GrammarSpec of the kind EITHER is this as JSON: nothing but calls, or a text without any."""
+
+    calls: ToolsSpec
+    kind: Kind
+    text: str
+
+    def of_text(self, whitespace: Whitespace) -> GrammarSpec:
+        """What the text is to be where it is no calls."""
+        return GrammarSpec(self.kind, self.text, whitespace)
+
+    @property
+    def openings(self) -> tuple[str, ...]:
+        """By which calls are told from the text."""
+        return openings(self.calls.format, (tool.name for tool in self.calls.tools))
+
+
 def frame(format: ToolFormat, name: str, whitespace: Whitespace) -> Frame:
     """The frame of a call of ``name``, with separators as the JSON of its arguments has them."""
-    separators = (",", ":") if whitespace is Whitespace.COMPACT else (", ", ": ")
-    return SYNTAX[format].frame(name, *separators)
+    return SYNTAX[format].frame(name, *_SEPARATORS[whitespace])
+
+
+def openings(format: ToolFormat, names: Iterable[str]) -> tuple[str, ...]:
+    """How an answer of nothing but calls begins that a grammar binds, up to the first arguments, in all spellings."""
+    begin = SYNTAX[format].begin
+    found = (begin + frame(format, name, whitespace).before for name in names for whitespace in _SEPARATORS)
+    return tuple(dict.fromkeys(found))
+
+
+_WIDE = (", ", ": ")
+_SEPARATORS = {Whitespace.COMPACT: (",", ":"), Whitespace.SPACED: _WIDE, Whitespace.FLEXIBLE: _WIDE}

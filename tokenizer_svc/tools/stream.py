@@ -11,6 +11,7 @@ What was held back and turns out to be no call is content. Blank space beside ca
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 from tokenizer_svc.parts import Arguments, CallPart, Content, Ended, Started, joined
 from tokenizer_svc.tools.bodies import open_call
@@ -207,3 +208,38 @@ class ToolStream:
     def _content(self, text: str) -> None:
         if text:
             self._parts.append(Content(text))
+
+
+class CallsOrText:
+    """The parts of an answer that a grammar makes either calls and nothing else, or a text in which nothing is a call.
+
+    Its beginning tells which. Held back is only what may still become one of the openings.
+    """
+
+    def __init__(self, calls: ToolStream, openings: Sequence[str]) -> None:
+        """``openings``: all that calls may begin with."""
+        self._calls = calls
+        self._openings = openings
+        self._held = ""
+        self._is_text: bool | None = None  # None: not known yet
+
+    def push(self, text: str) -> list[CallPart]:
+        """The parts of the next piece of text."""
+        if self._is_text is None:
+            text, self._held = self._held + text, ""
+            if text.startswith(tuple(self._openings)):
+                self._is_text = False
+            elif any(opening.startswith(text) for opening in self._openings):
+                self._held = text
+                return []
+            else:
+                self._is_text = True
+        if self._is_text:
+            return [Content(text)] if text else []
+        return self._calls.push(text)
+
+    def finish(self) -> list[CallPart]:
+        """The last parts, when no more text will come."""
+        if self._held:
+            return [Content(self._held)]
+        return [] if self._is_text else self._calls.finish()

@@ -48,6 +48,7 @@ class Toolbox(NamedTuple):
     allowed: tuple[str, ...]  # names that may be called
     is_required: bool  # whether the answer must be calls and nothing else
     is_parallel: bool  # whether there may be several calls
+    has_form: bool = False  # whether a grammar binds what the answer is where it is no call
 
     @property
     def size(self) -> int:
@@ -67,7 +68,8 @@ class Toolbox(NamedTuple):
     def needs_grammar(self) -> bool:
         """Whether the request asks for what the model alone cannot promise."""
         is_strict = any(tool.is_strict for tool in self.callable_tools)
-        return self.is_required or is_strict or not self.is_parallel or len(self.allowed) < len(self.tools)
+        is_bound = self.is_required or self.has_form or not self.is_parallel
+        return is_bound or is_strict or len(self.allowed) < len(self.tools)
 
 
 class ToolFields(Protocol):

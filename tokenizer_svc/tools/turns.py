@@ -167,7 +167,8 @@ def instructions(toolbox: Toolbox, format: ToolFormat) -> str:
     before, after = syntax.frame("<name of the function>")
     shape = f"{syntax.begin}{before}{{<its arguments>}}{after}{syntax.end}"
     several = "Several calls may follow one another." if toolbox.is_parallel else "Make one call at a time."
-    must = "Answer with a call." if toolbox.is_required else "If no function is needed, answer in plain text."
+    plainly = "in the form that you are asked for" if toolbox.has_form else "in plain text"
+    must = "Answer with a call." if toolbox.is_required else f"If no function is needed, answer {plainly}."
     return (
         "You can call functions. These are described by JSON Schemas, one per line:\n"
         f"<tools>\n{tools}\n</tools>\n\n"

@@ -1,7 +1,7 @@
 """Chrome's trace events, and the file that they are written into as they happen.
 
 The format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU, its array form, where the
-closing bracket may be missing, so that the file of a process that died opens as well. Knows nothing of calls and programs.
+closing bracket may be missing, so that the file of a process that died opens as well. Knows nothing of programs.
 """
 
 from __future__ import annotations

@@ -50,6 +50,16 @@ def observed(backend: Backend, name: str, details: dict[str, Any] | None = None)
     rows.end(None)
 
 
+@contextmanager
+def unobserved() -> Generator[None]:
+    """What starts within is in no trace: it is a rehearsal."""
+    token = _timeline.set(None)
+    try:
+        yield
+    finally:
+        _timeline.reset(token)
+
+
 class _Observed:
     """A backend whose calls are written down."""
 

@@ -87,5 +87,5 @@ async def test_many_plain_bodies_share_one_loop() -> None:
 
 
 async def test_run_in_a_running_loop_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match="await twice.arun"):
+    with pytest.raises(RuntimeError, match=r"await twice\.arun"):
         twice.run("Q", backend=Memory())

@@ -28,6 +28,7 @@ HI: Any = [{"role": "user", "content": "hi"}]
 WEATHER: Any = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS: Any = [{"name": "get_weather", "description": "Looks outside.", "input_schema": WEATHER}]
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Köln"}}\n</tool_call>'
+SKY: Any = {"type": "object", "properties": {"sky": {"type": "string"}}, "required": ["sky"]}
 EVENT: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
 
 
@@ -248,6 +249,28 @@ async def test_what_the_answer_must_look_like(claude: anthropic.AsyncAnthropic, 
     assert generate.sampling.grammar is not None
     assert message.content[0].type == "text"
     assert json.loads(message.content[0].text) == {"city": "Köln"}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_form_beside_tools(claude: anthropic.AsyncAnthropic, downstream: Downstream, streamed: bool) -> None:
+    """A call, or text of the form whatever stands in it."""
+    format: Any = {"format": {"type": "json_schema", "schema": SKY}}
+    asked: Any = {"model": "toy", "max_tokens": 99, "messages": HI, "tools": TOOLS, "output_config": format}
+    told = json.dumps({"sky": CALL}, ensure_ascii=False)
+    for said in (CALL, told):
+        downstream.script = saying(*in_pieces(said))
+        if streamed:
+            async with claude.messages.stream(**asked) as stream:
+                message = await stream.get_final_message()
+        else:
+            message = await claude.messages.create(**asked)
+        [block] = message.content
+        if said == CALL:
+            assert block.type == "tool_use"
+            assert (block.name, message.stop_reason) == ("get_weather", "tool_use")
+        else:
+            assert block.type == "text"
+            assert (block.text, message.stop_reason) == (told, "end_turn")
 
 
 async def test_tokens_are_counted_as_they_are_used(claude: anthropic.AsyncAnthropic, downstream: Downstream) -> None:

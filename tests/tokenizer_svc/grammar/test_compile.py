@@ -162,7 +162,7 @@ def test_whitespace_of_json(whitespace: Whitespace, texts: tuple[str, ...]) -> N
         assert not accepts(grammar, "[]")
 
 
-JSON_KINDS = (Kind.CHOICE, Kind.TOOLS, Kind.TEMPLATE, Kind.BAD_WORDS, Kind.TOKENS)
+JSON_KINDS = (Kind.CHOICE, Kind.TOOLS, Kind.EITHER, Kind.TEMPLATE, Kind.BAD_WORDS, Kind.TOKENS)
 
 
 def test_every_kind_is_rejected_or_compiled_but_never_raises() -> None:

@@ -27,6 +27,7 @@ RESPONSES = "/v1/responses"
 WEATHER: Any = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS: Any = [{"type": "function", "name": "get_weather", "description": "Looks outside.", "parameters": WEATHER}]
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Köln"}}\n</tool_call>'
+SKY: Any = {"type": "object", "properties": {"sky": {"type": "string"}}, "required": ["sky"]}
 EVENT: pydantic.TypeAdapter[ResponseStreamEvent] = pydantic.TypeAdapter(ResponseStreamEvent)
 
 
@@ -367,6 +368,28 @@ async def test_what_the_answer_must_look_like(client: openai.AsyncOpenAI, downst
     assert generate.sampling.grammar is not None
     async with client.responses.stream(model="toy", input="hi", text_format=City) as stream:
         assert (await stream.get_final_response()).output_parsed == City(city="Köln")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_form_beside_tools(client: openai.AsyncOpenAI, downstream: Downstream, streamed: bool) -> None:
+    """A call, or text of the form whatever stands in it."""
+    format: Any = {"format": {"type": "json_schema", "name": "sky", "schema": SKY}}
+    asked: Any = {"model": "toy", "input": "hi", "tools": TOOLS, "text": format}
+    told = json.dumps({"sky": CALL}, ensure_ascii=False)
+    for said in (CALL, told):
+        downstream.script = saying(*in_pieces(said))
+        if streamed:
+            async with client.responses.stream(**asked) as stream:
+                response: Response = await stream.get_final_response()
+        else:
+            response = await client.responses.create(**asked)
+        [item] = response.output
+        if said == CALL:
+            assert item.type == "function_call"
+            assert (item.name, item.arguments) == ("get_weather", '{"city": "Köln"}')
+        else:
+            assert item.type == "message"
+            assert response.output_text == told
 
 
 async def test_the_beginning_is_left_out_where_all_of_it_is_too_long(

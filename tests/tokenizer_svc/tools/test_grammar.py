@@ -78,9 +78,33 @@ def test_without_tools_other_grammars_are_read_as_ever() -> None:
     assert structure.spec.kind is Kind.REGEX
 
 
-@pytest.mark.parametrize("choice", ["required", "auto", named("get_time")])
-def test_two_grammars_are_refused(choice: Any) -> None:
-    with pytest.raises(ApiError, match="regex") as refused:
-        read_structure_with(read(TOOLS, choice), StructureFields(regex="a"), ToolFormat.HERMES)
+FORM = {"type": "object", "properties": {"sky": {"type": "string"}}, "required": ["sky"]}
+
+
+def test_a_form_beside_free_tools_is_either() -> None:
+    toolbox = read(TOOLS)._replace(has_form=True)
+    structure = read_structure_with(toolbox, StructureFields(json_schema=FORM), ToolFormat.QWEN3_CODER)
+    assert structure is not None
+    assert (structure.spec.kind, structure.param) == (Kind.EITHER, "json_schema")
+    either = json.loads(structure.spec.text)
+    assert either["calls"]["format"] == "hermes"
+    assert either["calls"]["required"]
+    assert [tool["name"] for tool in either["calls"]["tools"]] == ["get_weather", "get_time"]
+    assert (either["kind"], json.loads(either["text"])) == ("json_schema", FORM)
+
+
+@pytest.mark.parametrize("choice", ["required", named("get_time")])
+def test_an_answer_that_must_be_calls_has_no_text_to_have_a_form(choice: Any) -> None:
+    alone = read_structure_with(read(TOOLS, choice), StructureFields(), ToolFormat.HERMES)
+    assert read_structure_with(read(TOOLS, choice), StructureFields(json_schema=FORM), ToolFormat.HERMES) == alone
+
+
+@pytest.mark.parametrize("choice", ["required", named("get_time")])
+def test_words_that_are_bad_cannot_be_kept_out_of_calls(choice: Any) -> None:
+    with pytest.raises(ApiError, match="bad_words") as refused:
+        read_structure_with(read(TOOLS, choice), StructureFields(bad_words=["a"]), ToolFormat.HERMES)
     assert refused.value.status == 400
     assert refused.value.body.param == "tools"
+    free = read_structure_with(read(TOOLS), StructureFields(bad_words=["a"]), ToolFormat.HERMES)
+    assert free is not None
+    assert free.spec.kind is Kind.BAD_WORDS

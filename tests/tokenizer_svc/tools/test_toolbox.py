@@ -88,7 +88,7 @@ def allowed(mode: str, *names: str) -> dict[str, Any]:
 )
 def test_choices(choice: Any, parallel: bool | None, expected: tuple[tuple[str, ...], bool, bool]) -> None:
     toolbox = read([tool("a"), tool("b")], choice, parallel)
-    assert toolbox[1:] == expected
+    assert (toolbox.allowed, toolbox.is_required, toolbox.is_parallel) == expected
     assert [tool.name for tool in toolbox.tools] == ["a", "b"]
     assert [tool.name for tool in toolbox.callable_tools] == list(expected[0])
 
