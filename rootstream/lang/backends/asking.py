@@ -52,7 +52,7 @@ class Asker:
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._patience_s = patience
         self._most = connections
-        self._tls = tls
+        self._tls = (tls or ssl.create_default_context()) if self._address.secure else None
         self._rng = random.Random()  # noqa: S311 - for jitter
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: Connections | None = None
@@ -96,12 +96,12 @@ class Asker:
             except Passing as passing:
                 error = passing
             if reader is not None and not reader.may_repeat:
-                raise error
+                raise error.final()
             if patience is None:
                 patience = Patience(self._patience_s, until, self._rng)
             wait_s = patience.wait(asyncio.get_running_loop().time(), error, known=self._known)
             if wait_s is None:
-                raise error
+                raise error.final(patience.failures)
             note("retry", attempt=patience.failures + 1, wait_s=wait_s, why=str(error.status or error))
             await asyncio.sleep(wait_s)
 
