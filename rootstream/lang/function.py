@@ -16,6 +16,7 @@ from rootstream.lang.branch import Manner
 from rootstream.lang.calls import Backend
 from rootstream.lang.deadlines import Deadline
 from rootstream.lang.default import default_backend
+from rootstream.lang.driven import Driven
 from rootstream.lang.program import Program
 from rootstream.lang.says import DEFAULTS, checked
 from rootstream.lang.state import Running, State
@@ -82,6 +83,7 @@ class Function:
     def run(self, *args: Any, **keywords: Any) -> State:
         """Run to the end, in a loop of its own. Ctrl-C ends it at the server too.
 
+        With ``stream=True`` it returns at once, and the program runs while one reads from its state, as with text_iter.
         Raises what the body raises, CallError, DeadlineExceeded when the time is over.
         """
         try:
@@ -91,8 +93,13 @@ class Function:
         else:
             raise RuntimeError(f"a loop runs already: `await {self.name}.arun(…)`, or {self.name}(s, …) in a program")
         bound = self._bound(args, keywords)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(self._alone(bound))
+        program = _program(bound.options, bound.defaults)
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        if bound.options.stream:
+            return Driven(program, runner, self._alone(program, bound))
+        with runner:
+            runner.run(self._alone(program, bound))
+        return State(program, program.root)
 
     async def arun(self, *args: Any, **keywords: Any) -> State:
         """Run to the end. Raises as run() does; cancelling it cancels its calls at the server."""
@@ -108,14 +115,12 @@ class Function:
         program.task = asyncio.get_running_loop().create_task(self._whole(program, bound), name=self.name)
         return Running(program, program.root)
 
-    async def _alone(self, bound: Bound) -> State:
-        program = _program(bound.options, bound.defaults)
+    async def _alone(self, program: Program, bound: Bound) -> None:
         backend = program.backend
         try:
             await self._whole(program, bound)
         finally:
             await backend.close()  # its connections belong to this loop
-        return State(program, program.root)
 
     async def _whole(self, program: Program, bound: Bound) -> None:
         timeout = bound.options.timeout
