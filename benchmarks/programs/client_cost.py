@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from typing import NamedTuple, cast
 
 import aiohttp
@@ -75,7 +75,7 @@ async def respond(delay: float) -> None:
 
 
 @contextlib.contextmanager
-def responding(delay: float) -> Iterator[str]:
+def responding(delay: float) -> Generator[str]:
     """A responder in a process of its own; the value is its URL."""
     command = [sys.executable, "-m", "benchmarks.programs.client_cost", "--respond", "--delay", str(delay)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
