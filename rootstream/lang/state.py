@@ -14,6 +14,7 @@ from rootstream.lang.branch import Branch, Gathered
 from rootstream.lang.calls import Result, Usage
 from rootstream.lang.messages import messages_of, text_of
 from rootstream.lang.node import Slot, spoken
+from rootstream.lang.notebook import known, state_html
 from rootstream.lang.parts import Close, Open, Part, Parts, Role, Said, Text
 from rootstream.lang.program import Cancelled, Program, settled
 from rootstream.lang.says import tools as tools_said
@@ -186,6 +187,10 @@ class State:
     def __repr__(self) -> str:
         ended = "ended" if self._program.has_ended else "running"
         return f"<State {self._branch.path}, {ended}: {', '.join(self.names()) or 'no values'}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what is known so far; nothing is run for it."""
+        return state_html(self._branch.said(), known(self._branch.names), self.usage, self.error)
 
     # -- waiting
 
