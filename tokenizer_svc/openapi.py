@@ -286,6 +286,8 @@ _MODEL = {
         "object": {"const": "model"},
         "created": {"type": "integer"},
         "owned_by": {"type": "string"},
+        "root": {"type": "string"},
+        "parent": {"type": "null"},
         "max_model_len": {"type": "integer", "minimum": 1},
     },
 }
