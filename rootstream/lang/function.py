@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import reprlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing, nullcontext
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+import uvloop
 
 from rootstream.lang.bodies import running
 from rootstream.lang.branch import Manner
@@ -17,7 +19,6 @@ from rootstream.lang.calls import Backend
 from rootstream.lang.deadlines import Deadline
 from rootstream.lang.default import default_backend
 from rootstream.lang.driven import Driven
-from rootstream.lang.loops import alone, closing, own_loop
 from rootstream.lang.mapping.items import Item, Items, in_order
 from rootstream.lang.mapping.run import CONCURRENCY, Given, Mapped, Wish, amap_iter
 from rootstream.lang.program import Program
@@ -28,8 +29,10 @@ from rootstream.lang.tracing.dry import dry_run
 from rootstream.lang.tracing.graph import Graph
 from rootstream.lang.tracing.observing import observed
 from rootstream.lang.tracing.observing import trace as traced
-from rootstream.lang.tracing.placeholders import Answers, Placeholders
+from rootstream.lang.tracing.placeholders import Answers
 from rootstream.lang.waiting import may_wait, wait
+
+T = TypeVar("T")
 
 
 class Options(NamedTuple):
@@ -49,9 +52,6 @@ class Options(NamedTuple):
     """The file of a timeline."""
 
 
-_UNSEEN = frozenset({"timeout", "stream"})  # options that change nothing in what a program comes to
-
-
 class Bound(NamedTuple):
     """What was given, sorted by whom it is for."""
 
@@ -64,6 +64,11 @@ class Bound(NamedTuple):
         """For whoever reads a timeline."""
         named = {str(place): argument for place, argument in enumerate(self.args)} | self.keywords
         return {name: reprlib.repr(argument) for name, argument in named.items()}
+
+    def program(self) -> Program:
+        options = self.options
+        manner = Manner(self.defaults, options.seed, dict(options.template_kwargs or {}), options.stream)
+        return Program(options.backend or default_backend(), manner)
 
 
 class Function:
@@ -94,7 +99,7 @@ class Function:
         if not may_wait():
             return running(self.body, s, *args, **keywords)
         returned = self.body(s, *args, **keywords)
-        return wait(returned) if inspect.isawaitable(returned) and not isinstance(returned, State) else returned
+        return wait(returned) if inspect.iscoroutine(returned) else returned
 
     def run(self, *args: Any, **keywords: Any) -> State:
         """Run to the end, in a loop of its own. Ctrl-C ends it at the server too.
@@ -102,41 +107,43 @@ class Function:
         With ``stream=True`` it returns at once, and the program runs while one reads from its state, as with text_iter.
         Raises what the body raises, CallError, DeadlineExceeded when the time is over.
         """
-        runner = own_loop(f"`await {self.name}.arun(…)`, or {self.name}(s, …) in a program")
+        self._check_alone("arun")
         bound = self._bound(args, keywords)
-        program = _program(bound.options, bound.defaults)
-        whole = closing(program.backend, self._whole(program, bound))
+        program = bound.program()
+        whole = _closing(program.backend, self._whole(program, bound))
         if bound.options.stream:
-            return Driven(program, runner, whole)
-        with runner:
+            return Driven(program, _runner(), whole)
+        with _runner() as runner:
             runner.run(whole)
         return State(program, program.root)
 
     async def arun(self, *args: Any, **keywords: Any) -> State:
         """Run to the end. Raises as run() does; cancelling it cancels its calls at the server."""
         bound = self._bound(args, keywords)
-        program = _program(bound.options, bound.defaults)
+        program = bound.program()
         await self._whole(program, bound)
         return State(program, program.root)
 
     def start(self, *args: Any, **keywords: Any) -> Running:
         """Run beside what else the loop does: `await state` for its end, `state.stream(…)` for its text as it comes."""
         bound = self._bound(args, keywords)
-        program = _program(bound.options, bound.defaults)
+        program = bound.program()
         program.task = asyncio.get_running_loop().create_task(self._whole(program, bound), name=self.name)
         return Running(program, program.root)
 
-    def map(self, items: Iterable[Any], *, backend: Backend | None = None, **keywords: Any) -> Items:
+    def map(self, items: Iterable[Any], *, backend: Backend | None = None, **how: Any) -> Items:
         """Run for every item, many at once, in a loop of its own; all Items in the order of ``items``.
 
-        Keywords as in :meth:`amap_iter`. Ctrl-C ends it; with a resume file, the same again goes on from there.
+        ``how`` is as in :meth:`amap_iter`. Ctrl-C ends it; with a resume file, the same again goes on from there.
         """
+        self._check_alone("amap")
         chosen = backend or default_backend()
-        return alone(chosen, lambda: self.amap(items, backend=chosen, **keywords), f"`await {self.name}.amap(…)`")
+        with _runner() as runner:
+            return runner.run(_closing(chosen, self.amap(items, backend=chosen, **how)))
 
-    async def amap(self, items: Given, **keywords: Any) -> Items:
+    async def amap(self, items: Given, *, backend: Backend | None = None, **how: Any) -> Items:
         """The same in a running loop. ``items`` may be an async iterator."""
-        async with aclosing(self.amap_iter(items, **keywords)) as done:
+        async with contextlib.aclosing(self.amap_iter(items, backend=backend, **how)) as done:
             return in_order([item async for item in done])
 
     def amap_iter(
@@ -151,6 +158,7 @@ class Function:
         warm: bool = True,
         trace: str | Path | None = None,
         seed: int | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
         **keywords: Any,
     ) -> AsyncGenerator[Item]:
         """Items as they are done. An item is a tuple of arguments, a dict of keywords, or else the one argument.
@@ -159,27 +167,23 @@ class Function:
         done, so that the same map goes on after an end, and runs again only what failed; ``key`` names an item there
         whose arguments are no JSON. ``warm``: what all items say first is computed before they start; for that the
         bodies of the first three run up to their first call, twice. ``progress``: a bar on stderr. ``trace``: a
-        timeline. ``seed``: each item has its own, drawn from it. Other keywords go to every item's run.
+        timeline. ``seed``: each item has its own, drawn from it. ``keywords`` go to every item's run, ``timeout`` too.
 
         An item's error is kept in it. Raises UserError for a resume file that is no such file, or in use.
         """
+        chosen = backend or default_backend()
 
         async def run(backend: Backend, number: int, item: Any) -> State:
-            own: dict[str, Any] = {**keywords, "backend": backend}
-            if seed is not None:
-                own["seed"] = derived_seed(seed, "item", number)
-            match item:
-                case tuple():
-                    return await self.arun(*item, **own)
-                case dict():
-                    return await self.arun(**{**own, **item})
-                case _:
-                    return await self.arun(item, **own)
+            args = item if isinstance(item, tuple) else () if isinstance(item, dict) else (item,)
+            own: dict[str, Any] = {**keywords, **item} if isinstance(item, dict) else dict(keywords)
+            own.setdefault("seed", None if seed is None else derived_seed(seed, "item", number))
+            return await self.arun(*args, backend=backend, template_kwargs=template_kwargs, **own)
 
-        options = {name: value for name, value in keywords.items() if name not in _UNSEEN}
-        mapped = Mapped(self.name, self.body, run, {**options, "seed": seed})
-        wish = Wish(concurrency, progress, None if resume is None else Path(resume), key, warm, trace)
-        return amap_iter(mapped, items, backend or default_backend(), wish)
+        options = {**keywords, "seed": seed, "template_kwargs": template_kwargs}
+        deciding = {name: value for name, value in options.items() if name not in {"timeout", "stream"}}
+        mapped = Mapped(self.name, self.body, run, deciding)
+        resumed = None if resume is None else Path(resume)
+        return amap_iter(mapped, items, chosen, Wish(concurrency, progress, resumed, key, warm, trace))
 
     def trace(
         self, *args: Any, backend: Backend | None = None, answers: Answers | None = None, **keywords: Any
@@ -190,11 +194,10 @@ class Function:
         depends on values goes their way, unless ``answers`` has a text, or several in turn, for a name. A ``backend``
         is asked only how many tokens the texts have.
         """
-        return alone(
-            backend or Placeholders(),
-            lambda: self.atrace(*args, backend=backend, answers=answers, **keywords),
-            f"`await {self.name}.atrace(…)`",
-        )
+        self._check_alone("atrace")
+        whole = self.atrace(*args, backend=backend, answers=answers, **keywords)
+        with _runner() as runner:
+            return runner.run(whole if backend is None else _closing(backend, whole))
 
     async def atrace(
         self, *args: Any, backend: Backend | None = None, answers: Answers | None = None, **keywords: Any
@@ -207,12 +210,23 @@ class Function:
             counting=backend,
         )
 
+    def _check_alone(self, spelling: str) -> None:
+        """Raises RuntimeError where a loop runs already, in which ``spelling`` is for use."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        raise RuntimeError(f"a loop runs already: `await {self.name}.{spelling}(…)`, or {self.name}(s, …) in a program")
+
     async def _whole(self, program: Program, bound: Bound) -> None:
         timeout = bound.options.timeout
         try:
-            with traced(bound.options.trace), observed(program.backend, self.name, bound.told) as program.backend:
+            with (
+                traced(bound.options.trace),
+                observed(program.backend, self.name, bound.told) as program.backend,
+            ):
                 try:
-                    with nullcontext() if timeout is None else Deadline(timeout):
+                    with contextlib.nullcontext() if timeout is None else Deadline(timeout):
                         state = State(program, program.root)
                         program.returned = await running(self.body, state, *bound.args, **bound.keywords)
                         await program.finish()
@@ -237,9 +251,16 @@ class Function:
         return Bound(args, own, checked(defaults, f"{self.name}.run") if defaults else defaults, Options(**options))
 
 
-def _program(options: Options, defaults: dict[str, Any]) -> Program:
-    manner = Manner(defaults, options.seed, dict(options.template_kwargs or {}), options.stream)
-    return Program(options.backend or default_backend(), manner)
+async def _closing(backend: Backend, whole: Coroutine[Any, Any, T]) -> T:
+    """``whole``, in a loop that ends with it."""
+    try:
+        return await whole
+    finally:
+        await backend.close()  # its connections belong to this loop
+
+
+def _runner() -> asyncio.Runner:
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
 def function(body: Callable[..., Any]) -> Function:
