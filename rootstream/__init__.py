@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rootstream.lang.backends.openai import OpenAI as OpenAI
     from rootstream.lang.backends.server import Server as Server
     from rootstream.lang.branch import Misplaced as Misplaced
     from rootstream.lang.calls import Backend as Backend
@@ -52,6 +53,7 @@ _HOMES = {
     "branch": ("Misplaced",),
     "calls": ("Backend", "CallError", "Result", "Unsupported", "Usage"),
     "deadlines": ("DeadlineExceeded", "deadline"),
+    "backends.openai": ("OpenAI",),
     "backends.server": ("Server",),
     "default": ("default_backend", "set_default"),
     "forks": ("Forks",),

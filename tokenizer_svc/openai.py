@@ -19,9 +19,9 @@ from tokenizer_svc.openai_scores import Wanted
 from tokenizer_svc.prompts import LengthNames, Truncation, answer_length, encode, sort_out
 from tokenizer_svc.reading import HowRead
 from tokenizer_svc.sampling import Bounds, Vocabulary, resolve
-from tokenizer_svc.structure import Structure, asks_for_form, check_structured
+from tokenizer_svc.structure import Structure, check_structured
 from tokenizer_svc.template_variables import variables_of
-from tokenizer_svc.tools.grammar import read_structure_with
+from tokenizer_svc.tools.grammar import beside_form, read_structure_with
 from tokenizer_svc.tools.toolbox import Toolbox, read_tools
 
 _COMPLETION_TOKENS = 16  # OpenAI's default for completions
@@ -53,10 +53,7 @@ def read_completion(body: dict[str, Any], engine: Engine) -> CompletionRequest:
 
 def chat_tools(request: ChatRequest, engine: Engine) -> Toolbox | None:
     """The tools of a chat, None where it has none to call. Raises ApiError 400."""
-    toolbox = read_tools(request, engine.limits)
-    if toolbox is None or toolbox.is_required or not asks_for_form(request):
-        return toolbox
-    return toolbox._replace(has_form=True)
+    return beside_form(read_tools(request, engine.limits), request)
 
 
 async def draft_chat(request: ChatRequest, engine: Engine, how: HowRead) -> list[Draft]:
