@@ -45,7 +45,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Raises UserError where it cannot be written, another run writes it, or it is no resume file."""
-        self._file = LineFile(path)
+        self._file = LineFile.at(path)
         self._places: dict[str, Place] = {}
         try:
             self._learn()
@@ -87,7 +87,8 @@ class Journal:
                 f"what item {item.index} came to cannot be written into {self._file.path} ({unwritable}): "
                 "return JSON, a model or a dataclass from the program"
             ) from unwritable
-        place = self._file.append(written + b"\n")
+        place = Place(self._file.end, len(written) + 1)
+        self._file.append(written + b"\n")
         if error is None:
             self._places[key] = place
 

@@ -78,7 +78,9 @@ def _drawn(nodes: Sequence[Node]) -> Sequence[Node]:
 
 def _label(node: Node) -> Text:
     said = _short(node.text)
-    return Text.assemble((node.name, "cyan"), f"  {said!r}" if said else "", (f"  {node.tokens:,} tokens", "dim"))
+    return Text.assemble(
+        (node.name, "cyan"), f"  {said!r}" if said else "", (f"  {_count(node.tokens, 'token')}", "dim")
+    )
 
 
 def dot(graph: Graph) -> str:
@@ -122,7 +124,7 @@ def _html_rows(graph: Graph, nodes: Sequence[Node], shared: Sequence[Node]) -> I
             used = f' <span style="color:#188038">used by {_count(one.users, "call")}</span>' if one in shared else ""
             yield (
                 f'<li><b>{escape(one.name)}</b> <code style="white-space:pre-wrap">{escape(_short(one.text))}</code> '
-                f'<span style="opacity:.6">{one.tokens:,} tokens</span>{used}</li>'
+                f'<span style="opacity:.6">{_count(one.tokens, "token")}</span>{used}</li>'
             )
         if children:
             yield f'<ul style="padding-left:1.4em">{"".join(_html_rows(graph, children, shared))}</ul>'
@@ -131,7 +133,7 @@ def _html_rows(graph: Graph, nodes: Sequence[Node], shared: Sequence[Node]) -> I
 
 
 def graph_line(node: Node) -> str:
-    return f"{node.name} ({node.tokens:,} tokens)"
+    return f"{node.name} ({_count(node.tokens, 'token')})"
 
 
 def _numbers(graph: Graph) -> dict[Node, str]:

@@ -132,7 +132,7 @@ def test_another_file_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
-    held = LineFile(tmp_path / "x")
+    held = LineFile.at(tmp_path / "x")
     with pytest.raises(UserError, match="is being written by another run"):
         judge.map(["a"], backend=Failing(), resume=tmp_path / "x")
     held.close()
