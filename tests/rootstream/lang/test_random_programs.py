@@ -156,6 +156,29 @@ def test_the_same_however_it_is_cut(steps: tuple[Step, ...], draw: int, is_async
     assert backend.running == 0
 
 
+class Root(list[rs.State]):
+    """Holds the first line only: the others are dropped as soon as their part is recorded."""
+
+    def append(self, line: rs.State) -> None:
+        if not self:
+            super().append(line)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_steps, st.integers(0, 2**16), st.booleans())
+def test_lines_that_nobody_holds(steps: tuple[Step, ...], draw: int, is_async: bool) -> None:
+    backend = Memory(order=random.Random(draw))
+    lines = Root()
+    asyncio.run(program_of(steps, random.Random(draw), lines, is_async).arun(backend=backend))
+    model = Model()
+    model.run(steps)
+    assert lines[0].text() == model.text
+    assert {name: lines[0][name] for name in lines[0].names()} == model.values
+    assert sum(len([p for p in call.parts if hasattr(p, "name")]) for call in backend.calls) == len(list(asks(steps)))
+    assert all(call.parent is not None or not call.history() for call in backend.calls)
+    assert not backend.kept
+
+
 @settings(max_examples=60, deadline=None)
 @given(_steps, st.integers(0, 2**16), st.booleans(), st.sampled_from("abc"))
 def test_nothing_is_left_behind_by_an_error(steps: tuple[Step, ...], draw: int, is_async: bool, broken: str) -> None:
