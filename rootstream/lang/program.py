@@ -16,6 +16,7 @@ from typing import Any
 from rootstream.lang.branch import Branch, Gathered, Manner
 from rootstream.lang.calls import Backend, Call, CallError, OnPiece, Outcome, Usage
 from rootstream.lang.deadlines import Deadline, current_deadline
+from rootstream.lang.explaining import explain
 from rootstream.lang.node import Failure, Node, Slot, Stage
 from rootstream.lang.plan import blocker, cut, generates, merged, way
 
@@ -247,6 +248,8 @@ class Program:
         except asyncio.CancelledError:
             self._failed(node, _cancelled(deadline), call)
         except Exception as error:  # noqa: BLE001 - it is raised where the value is demanded
+            if isinstance(error, CallError):
+                explain(error, call.parts)
             self._failed(node, Failure(error), call)
         else:
             self._known(node, call, outcome)

@@ -76,7 +76,7 @@ class State:
 
     # -- forking
 
-    def fork(self, n: int) -> Forks:
+    def fork(self, n: int = 1) -> Forks:
         """``n`` lines that go on from here, side by side; what is said so far is computed once."""
         from rootstream.lang.forks import Forks
 
