@@ -31,8 +31,8 @@ _RELEASE_IDS = 100  # in one request
 _PENDING = 10_000  # ids: more are left to their expiry
 _FAREWELL_S = 0.5
 
-OnAnswer = Callable[[bytes, bytes], None]
-"""Told the body of each request that was answered, and of its answer."""
+OnAnswer = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
+"""Told the body of each request that was answered, and of its answer, as the wire has them."""
 
 
 class Server:
@@ -162,7 +162,7 @@ class Server:
             raise
         found = answer.body if streamed is None else streamed.body
         if self._on_answer is not None:
-            self._on_answer(body, found)
+            self._on_answer(msgspec.json.decode(body), msgspec.json.decode(found))
         try:
             return wire.decode_context(found).outcome()
         except msgspec.MsgspecError as error:
