@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import openai
 
-import rootstream as rs
 from benchmarks.programs.counting import Asked, Counted, Hintless
 from benchmarks.programs.plain import Plain
 from benchmarks.programs.workloads import Workload
+from rootstream.lang.backends.server import Server
 from rootstream.lang.calls import Usage
 
 
@@ -37,11 +38,11 @@ async def by_language(workload: Workload, url: str, *, hints: bool = True, token
     """As a user of the language runs it. ``tokens``: gather what the engine was asked, too."""
     counted: Counted | None = None
 
-    def answered(_body: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        if counted is not None and "token_ids" in answer:
-            counted.answered(answer)
+    def answered(_body: bytes, answer: bytes) -> None:
+        if counted is not None and "token_ids" in (found := msgspec.json.decode(answer)):
+            counted.answered(found)
 
-    server = rs.Server(url, extra={"return_token_ids": True} if tokens else {}, on_answer=answered if tokens else None)
+    server = Server(url, extra={"return_token_ids": True} if tokens else {}, on_answer=answered if tokens else None)
     counted = Counted(server if hints else Hintless(server))
     began = time.perf_counter()
     items = await workload.program.amap(
