@@ -14,6 +14,7 @@ from rootstream.lang.branch import Branch, Gathered
 from rootstream.lang.calls import Result, Usage
 from rootstream.lang.messages import messages_of, text_of
 from rootstream.lang.node import Slot, spoken
+from rootstream.lang.notebook import known, state_html
 from rootstream.lang.parts import Close, Open, Part, Parts, Role, Said, Text
 from rootstream.lang.program import Cancelled, Program, settled
 from rootstream.lang.says import tools as tools_said
@@ -113,7 +114,7 @@ class State:
         """How a value came about: its finish_reason, tokens, scores and so on. Raises as reading it does."""
         slot = self._demanded(name)
         if isinstance(slot, Gathered):
-            raise TypeError(f"{name!r} was gathered from forks: ask them, as in forks[0].meta({name!r})")
+            raise KeyError(f"{name!r} was gathered from forks: ask them, as in forks[0].meta({name!r})")
         return slot.known()
 
     def tool_calls(self, name: str) -> tuple[ToolCall, ...]:
@@ -186,6 +187,10 @@ class State:
     def __repr__(self) -> str:
         ended = "ended" if self._program.has_ended else "running"
         return f"<State {self._branch.path}, {ended}: {', '.join(self.names()) or 'no values'}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what is known so far; nothing is run for it."""
+        return state_html(self._branch.said(), known(self._branch.names), self.usage, self.error)
 
     # -- waiting
 
