@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import openai
 
 from benchmarks.programs.counting import Asked, Counted, Hintless
@@ -38,9 +37,9 @@ async def by_language(workload: Workload, url: str, *, hints: bool = True, token
     """As a user of the language runs it. ``tokens``: gather what the engine was asked, too."""
     counted: Counted | None = None
 
-    def answered(_body: bytes, answer: bytes) -> None:
-        if counted is not None and "token_ids" in (found := msgspec.json.decode(answer)):
-            counted.answered(found)
+    def answered(_body: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        if counted is not None and "token_ids" in answer:
+            counted.answered(answer)
 
     server = Server(url, extra={"return_token_ids": True} if tokens else {}, on_answer=answered if tokens else None)
     counted = Counted(server if hints else Hintless(server))
