@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rootstream.lang.backends.openai import OpenAI as OpenAI
     from rootstream.lang.backends.server import Server as Server
     from rootstream.lang.branch import Misplaced as Misplaced
     from rootstream.lang.calls import Backend as Backend
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from rootstream.lang.forks import Forks as Forks
     from rootstream.lang.function import Function as Function
     from rootstream.lang.function import function as function
+    from rootstream.lang.mapping.items import Item as Item
+    from rootstream.lang.mapping.items import Items as Items
     from rootstream.lang.parts import Parts as Parts
     from rootstream.lang.program import Cancelled as Cancelled
     from rootstream.lang.program import Ended as Ended
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from rootstream.lang.state import State as State
     from rootstream.lang.tools import ToolCall as ToolCall
     from rootstream.lang.tools import tool_result as tool_result
+    from rootstream.lang.tracing.graph import Graph as Graph
     from rootstream.lang.tracing.observing import trace as trace
     from rootstream.lang.waiting import wait as wait
 
@@ -49,16 +53,19 @@ _HOMES = {
     "branch": ("Misplaced",),
     "calls": ("Backend", "CallError", "Result", "Unsupported", "Usage"),
     "deadlines": ("DeadlineExceeded", "deadline"),
+    "backends.openai": ("OpenAI",),
     "backends.server": ("Server",),
     "default": ("default_backend", "set_default"),
     "forks": ("Forks",),
     "function": ("Function", "function"),
+    "mapping.items": ("Item", "Items"),
     "parts": ("Parts",),
     "program": ("Cancelled", "Ended"),
     "says": ("assistant", "developer", "gen", "image", "message", "select", "system", "tools", "user"),
     "schemas": ("Unreadable",),
     "state": ("NotReady", "Running", "State"),
     "tools": ("ToolCall", "tool_result"),
+    "tracing.graph": ("Graph",),
     "tracing.observing": ("trace",),
     "waiting": ("wait",),
 }

@@ -245,8 +245,8 @@ class Service:
                 self._scheduler.resume(message)
             case Flush():
                 self._scheduler.flush(message)
-            case Release():
-                pass  # nothing is kept for a context beyond what the tree keeps anyway
+            case Release(contexts):
+                self._scheduler.release(contexts)
             case Restate(ids):
                 self._scheduler.restate(columns.longs(ids))
             case _:
@@ -339,6 +339,7 @@ class Service:
         """Bring metrics up to date, and end the requests of front doors that are gone."""
         self._instruments.observe()
         self._end_orphans(time.monotonic())
+        self._scheduler.expire_contexts(time.time())
         await self._audit(time.monotonic())
         await self._commit(self._planned(), reader.cursors[self._steps])
 

@@ -47,6 +47,7 @@ class OpenAIAnswers:
     prefix: str
     chunk_object: str
     whole_object: str
+    waiting = None
 
     def __init__(self, answer: Answer, origin: Origin, showing: Showing) -> None:
         self._answer = answer

@@ -12,12 +12,15 @@ import rootstream as rs
 
 
 @rs.function
-def converse(s: rs.State, questions: Sequence[str], max_tokens: int) -> None:
-    """Ask one after the other."""
+def converse(s: rs.State, questions: Sequence[str], max_tokens: int) -> list[str]:
+    """Ask one after the other, each when the answer before is there."""
+    answers: list[str] = []
     s += rs.system("You are a friendly guide in the town of Aldermoor.")
     for turn, question in enumerate(questions, 1):
         s += rs.user(question)
         s += rs.assistant(rs.gen(f"answer {turn}", max_tokens=max_tokens, temperature=0))
+        answers.append(s[f"answer {turn}"])
+    return answers
 
 
 QUESTIONS = (

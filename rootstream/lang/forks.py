@@ -38,6 +38,11 @@ class Forks:
             return [state[key] for state in self._states]
         return self._states[key]
 
+    def __setitem__(self, number: int, state: State) -> None:
+        """For `forks[0] += …`, which Python ends with an assignment. Raises TypeError for any other state."""
+        if self._states[number] is not state:
+            raise TypeError("a fork's branches are what they are: say things with forks[0] += …")
+
     def __iter__(self) -> Iterator[State]:
         return iter(self._states)
 

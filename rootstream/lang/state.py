@@ -14,7 +14,8 @@ from rootstream.lang.branch import Branch, Gathered
 from rootstream.lang.calls import Result, Usage
 from rootstream.lang.messages import messages_of, text_of
 from rootstream.lang.node import Slot, spoken
-from rootstream.lang.parts import Close, Open, Parts, Role, Said, Text
+from rootstream.lang.notebook import known, state_html
+from rootstream.lang.parts import Close, Open, Part, Parts, Role, Said, Text
 from rootstream.lang.program import Cancelled, Program, settled
 from rootstream.lang.says import tools as tools_said
 from rootstream.lang.tools import Tool, ToolCall, tool_calls_of
@@ -113,12 +114,16 @@ class State:
         """How a value came about: its finish_reason, tokens, scores and so on. Raises as reading it does."""
         slot = self._demanded(name)
         if isinstance(slot, Gathered):
-            raise TypeError(f"{name!r} was gathered from forks: ask them, as in forks[0].meta({name!r})")
+            raise KeyError(f"{name!r} was gathered from forks: ask them, as in forks[0].meta({name!r})")
         return slot.known()
 
     def tool_calls(self, name: str) -> tuple[ToolCall, ...]:
         """What the model wants to be called. Raises as reading does, and ValueError for arguments that are no JSON."""
         return tool_calls_of(self.meta(name).tool_calls, self._branch.tools)
+
+    def said(self) -> Iterator[Part | Slot]:
+        """All parts from the beginning as they were recorded, with a Slot for each generation. Never waits."""
+        return self._branch.said()
 
     def text(self) -> str:
         """All that was said, from the beginning; of a conversation, lines of `role: content`."""
@@ -157,7 +162,7 @@ class State:
                 async for piece in self._pieces(leaf):
                     yield piece
             return
-        for said in list(self._branch.said()):
+        async for said in self._sayings():
             if isinstance(said, Text):
                 yield said.text
             elif isinstance(said, Slot):
@@ -165,7 +170,10 @@ class State:
                     yield piece
 
     def text_iter(self, name: str | None = None) -> Iterator[str]:
-        """The same in a plain body."""
+        """The same in a plain body, and after the program's end."""
+        if self._program.has_ended:
+            yield from self._known_pieces(name)
+            return
         pieces = self.stream(name)
         try:
             while True:
@@ -179,6 +187,10 @@ class State:
     def __repr__(self) -> str:
         ended = "ended" if self._program.has_ended else "running"
         return f"<State {self._branch.path}, {ended}: {', '.join(self.names()) or 'no values'}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what is known so far; nothing is run for it."""
+        return state_html(self._branch.said(), known(self._branch.names), self.usage, self.error)
 
     # -- waiting
 
@@ -218,9 +230,21 @@ class State:
             raise self._unknown(name)
         return slot
 
+    async def _sayings(self) -> AsyncGenerator[Part | Slot]:
+        for saying in list(self._branch.said()):
+            yield saying
+
     def _unknown(self, name: str) -> KeyError:
         known = ", ".join(map(repr, self._branch.names)) or "none yet"
         return KeyError(f"no value is called {name!r}: there is {known}")
+
+    def _known_pieces(self, name: str | None) -> Iterator[str]:
+        for said in self._branch.said() if name is None else self._demanded(name).leaves():
+            if isinstance(said, Text):
+                yield said.text
+            elif isinstance(said, Slot):
+                said.known()
+                yield from said.pieces
 
     async def _pieces(self, slot: Slot) -> AsyncGenerator[str]:
         slot.watched = True
@@ -278,4 +302,20 @@ class Running(State):
     async def _named(self, name: str) -> Slot | Gathered:
         while name not in self._branch.names and not self._program.has_ended:
             await self._program.news()
+        if name not in self._branch.names and self._program.error is not None:
+            raise self._program.error
         return await super()._named(name)
+
+    async def _sayings(self) -> AsyncGenerator[Part | Slot]:
+        given = 0
+        while True:
+            ended = self._program.has_ended
+            for saying in list(self._branch.said())[given:]:
+                given += 1
+                yield saying
+            if ended:
+                break
+            if given == sum(1 for _ in self._branch.said()) and not self._program.has_ended:
+                await self._program.news()
+        if self._program.error is not None:
+            raise self._program.error

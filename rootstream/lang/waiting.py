@@ -5,7 +5,6 @@ No threads: a body that waits gives the loop back, and costs its stack. Knows no
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
@@ -21,10 +20,10 @@ class _Body(greenlet.greenlet):
 async def suspendable(function: Callable[..., T], *args: Any, **keywords: Any) -> T:
     """The function's result; wherever it calls wait(), the task awaits in its stead.
 
-    Context variables are those of the task; what the function sets stays its own.
+    Its context variables are the task's.
     """
     body = _Body(function)
-    body.gr_context = contextvars.copy_context()
+    body.gr_context = greenlet.getcurrent().gr_context  # the same, not a copy: what it sets holds for what it awaits
     wanted = body.switch(*args, **keywords)
     while not body.dead:
         try:

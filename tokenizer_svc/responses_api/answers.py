@@ -1,7 +1,8 @@
 """Answers of /v1/responses: the response as of now, or the events of a stream, numbered from 0.
 
-A stream is: created, in_progress, the events of every item (output.py), then completed, incomplete or failed. A
-response that was cancelled ends in incomplete, with that status: OpenAI has no event of its own for it.
+A stream is: created (and queued, in the background), in_progress, the events of every item (output.py), then
+completed, incomplete or failed. A response that was cancelled ends in incomplete, with that status: OpenAI has no event
+of its own for it.
 """
 
 from __future__ import annotations
@@ -66,9 +67,18 @@ class ResponseAnswers:
 
     # --- as a stream
 
+    @property
+    def waiting(self) -> Callable[[], bytes] | None:
+        """In the background a response is queued until it starts, and its stream says so."""
+        return self._queued if self._request.background else None
+
+    def _queued(self) -> bytes:
+        return _events([self._state(kind, "queued") for kind in ("response.created", "response.queued")])
+
     def opening(self) -> bytes:
-        """The first events of a stream."""
-        return _events([self._state("response.created"), self._state("response.in_progress")])
+        """The first events of a stream, or those after it was queued."""
+        kinds = ["response.in_progress"] if self._request.background else ["response.created", "response.in_progress"]
+        return _events([self._state(kind) for kind in kinds])
 
     def piece(self, piece: Piece) -> bytes:
         """The events for one piece."""
@@ -184,8 +194,8 @@ class ResponseAnswers:
             choice.prompt_tokens + self._completion_tokens,
         )
 
-    def _state(self, kind: str) -> ResponseEvent:
-        return self._tell(kind, response=self.response())
+    def _state(self, kind: str, status: str | None = None) -> ResponseEvent:
+        return self._tell(kind, response=self.response(status))
 
     def _tell(self, kind: str, **fields: Any) -> ResponseEvent:
         self._number += 1

@@ -36,7 +36,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     values: dict[str, Any] = {}
     results: dict[str, Result] = {}
     said: str = ""
-    conversation: list[dict[str, Any]] = []
+    conversation: list[dict[str, Any]] | None = None
     returned: Any = None
     usage: Usage = Usage()
 
@@ -47,6 +47,8 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.said
 
     def messages(self) -> Sequence[Mapping[str, Any]]:
+        if self.conversation is None:
+            raise ValueError("there are no roles in this program: use text()")
         return self.conversation
 
     def meta(self, name: str) -> Result:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from rootstream.lang.calls import Usage
+from rootstream.lang.calls import CallError
 from rootstream.lang.mapping.items import Finished, Item, Saved
 from rootstream.lang.mapping.keys import as_json
 from rootstream.line_file import LineFile, Place
@@ -108,17 +108,22 @@ class Journal:
 
 def saved(state: Finished) -> Saved:
     """What is kept of a state that ran."""
-    if isinstance(state, Saved):
-        return state
+    values: dict[str, Any] = {}
     results: dict[str, Any] = {}
     for name in state.names():
-        with contextlib.suppress(KeyError):  # a value that no generation made: gathered by a join
+        with contextlib.suppress(ValueError, CallError):  # never ran, or is no value: the body did without
+            values[name] = state[name]
+        with contextlib.suppress(TypeError, CallError):  # gathered from forks: it has no one way of coming about
             results[name] = state.meta(name)
+    try:
+        conversation = [dict(message) for message in state.messages()]
+    except ValueError:  # plain text
+        conversation = None
     return Saved(
-        values={name: state[name] for name in state.names()},
+        values=values,
         results=results,
         said=state.text(),
-        conversation=[dict(message) for message in state.messages()],
+        conversation=conversation,
         returned=state.returned,
-        usage=Usage(state.usage.prompt_tokens, state.usage.completion_tokens, state.usage.cached_tokens),
+        usage=state.usage,
     )

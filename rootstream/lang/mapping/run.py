@@ -11,16 +11,17 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
 from contextlib import ExitStack, aclosing
+from contextvars import Context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rootstream.lang.calls import Backend, Call, CallError
-from rootstream.lang.mapping.items import Finished, Item, Items, in_order
+from rootstream.lang.mapping.items import Finished, Item
 from rootstream.lang.mapping.journal import Journal
 from rootstream.lang.mapping.keys import Keys
 from rootstream.lang.mapping.progress import Progressing
 from rootstream.lang.mapping.warming import PEEKED, Grouped, first_call, warm
-from rootstream.lang.tracing.observing import unobserved
+from rootstream.lang.tracing.observing import traced_context, unobserved
 
 CONCURRENCY = 64
 
@@ -30,7 +31,7 @@ class Mapped(NamedTuple):
 
     name: str
     body: Callable[..., Any]  # of whose source a resume file takes note
-    run: Callable[[Backend, Any], Awaitable[Finished]]  # an item's arguments as they were given
+    run: Callable[[Backend, int, Any], Awaitable[Finished]]  # an item by its number, and as it was given
     options: dict[str, Any]  # that change what comes out
 
 
@@ -42,6 +43,7 @@ class Wish(NamedTuple):
     resume: Path | None = None
     key: Callable[[Any], str] | None = None
     warm: bool = True
+    trace: str | Path | None = None
 
 
 class _Task(NamedTuple):
@@ -55,12 +57,6 @@ class _Task(NamedTuple):
 Given = Iterable[Any] | AsyncIterable[Any]
 
 
-async def amap(mapped: Mapped, items: Given, backend: Backend, wish: Wish) -> Items:
-    """All items, in the order in which they were given."""
-    async with aclosing(amap_iter(mapped, items, backend, wish)) as done:
-        return in_order([item async for item in done])
-
-
 async def amap_iter(mapped: Mapped, items: Given, backend: Backend, wish: Wish) -> AsyncGenerator[Item]:
     """Items as they are done. Of an iterator only a few more are taken than have been handed on.
 
@@ -72,10 +68,11 @@ async def amap_iter(mapped: Mapped, items: Given, backend: Backend, wish: Wish) 
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(wish.resume)) if wish.resume is not None else None
         progress = stack.enter_context(Progressing(mapped.name, total, shown=wish.progress))
+        context = stack.enter_context(traced_context(wish.trace))
         running = _Running(
             mapped, _taken(items, Keys(mapped.body, mapped.options, wish.key), journal), backend, journal
         )
-        async with aclosing(running.items(wish, total)) as done:
+        async with aclosing(running.items(wish, total, context)) as done:
             async for item in done:
                 progress.add(item)
                 yield item
@@ -94,12 +91,13 @@ class _Running:
         self._backend = Grouped(backend, self._group)
         self._journal = journal
 
-    async def items(self, wish: Wish, total: int | None) -> AsyncGenerator[Item]:
+    async def items(self, wish: Wish, total: int | None, context: Context) -> AsyncGenerator[Item]:
         warmed = await self._warmed() if wish.warm and total != 1 else None
         workers = min(wish.concurrency, total) if total is not None else wish.concurrency
         done: asyncio.Queue[Item | BaseException | None] = asyncio.Queue(workers)
-        working = [asyncio.create_task(self._work(done)) for _ in range(workers)]
+        working: list[asyncio.Task[None]] = []
         try:
+            working += [context.run(asyncio.create_task, self._work(done)) for _ in range(workers)]
             left = workers
             while left:
                 match await done.get():
@@ -124,7 +122,7 @@ class _Running:
         calls: list[Call] = []
         with unobserved():
             for task in fresh:
-                call = await first_call(lambda backend, args=task.args: self._mapped.run(backend, args))
+                call = await first_call(lambda backend, task=task: self._mapped.run(backend, task.number, task.args))
                 calls += [call] if call is not None else []
         return await warm(self._own, self._group, calls) if len(calls) == len(fresh) else None
 
@@ -146,7 +144,7 @@ class _Running:
             return known
         began = time.perf_counter()
         try:
-            state = await self._mapped.run(self._backend, args)
+            state = await self._mapped.run(self._backend, index, args)
         except asyncio.CancelledError:
             if (running := asyncio.current_task()) is not None and running.cancelling():
                 raise

@@ -11,10 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from rootstream.lang.calls import Backend, CallError
 from rootstream.lang.tracing.graph import Graph, graph_of, texts_of
-from rootstream.lang.tracing.placeholders import Answers, Placeholders
+from rootstream.lang.tracing.observing import unobserved
+from rootstream.lang.tracing.placeholders import MOST_CALLS, Answers, Placeholders
 from rootstream.lang.tracing.timeline import described
-
-MOST_CALLS = 1000
 
 
 @runtime_checkable
@@ -35,10 +34,11 @@ async def dry_run(
     most_calls: int = MOST_CALLS,
 ) -> Graph:
     """What ``program`` asks of the backend that it is given. Tokens are counted by ``counting`` where it can count."""
-    placeholders = Placeholders(answers or {}, most_calls)
+    placeholders = Placeholders(answers, most_calls)
     error: str | None = None
     try:
-        await program(placeholders)
+        with unobserved():
+            await program(placeholders)
     except Exception as raised:  # noqa: BLE001 - a placeholder may be no value that the body can use; the graph says so
         error = f"the body ended with {described(raised)}"
     counted = await _counted(placeholders, counting)

@@ -1,22 +1,59 @@
-"""Programs over the whole deployment say what plain requests of OpenAI's API are answered with, word for word."""
+"""Programs over the whole deployment: each generation is what a plain completion of the same tokens says.
+
+What is drawn obeys `[a-z ]{8}`, so that tokens and text are the same thing; a toy model would write half characters.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import openai
 import pytest
+from tokenizers import Tokenizer
 
 import rootstream as rs
-from benchmarks.programs.counting import Counted
 from rootstream.lang.backends.server import Server
 from tests.stack import Stack
 
 GREEDY: dict[str, Any] = {"max_tokens": 10, "temperature": 0}
+FORM = "[a-z ]{8}"
+
+
+def gen(name: str) -> rs.Parts:
+    return rs.gen(name, regex=FORM, temperature=0)
+
+
+class Heard:
+    """All answers of the server, and what plain completions make of the same prompts."""
+
+    def __init__(self, stack: Stack, tokenizer: Tokenizer, client: openai.OpenAI) -> None:
+        self.server = Server(stack.url, extra={"return_token_ids": True}, on_answer=self._heard)
+        self.answers: list[dict[str, Any]] = []
+        self._tokenizer = tokenizer
+        self._client = client
+
+    def _heard(self, _body: bytes, answer: bytes) -> None:
+        found = msgspec.json.decode(answer)
+        if found["parts"]:
+            self.answers.append(found)
+
+    def texts(self) -> dict[str, str]:
+        """The prompt of each generation to its text, once a plain completion has said the same."""
+        found: dict[str, str] = {}
+        for answer in self.answers:
+            for part in answer["parts"]:
+                ids = answer["token_ids"][: part["prompt_tokens"]]
+                plain = self._client.completions.create(
+                    model="toy-llama", prompt=ids, temperature=0, max_tokens=50, extra_body={"regex": FORM}
+                )
+                assert plain.choices[0].text == part["text"]
+                found[self._tokenizer.decode(ids, skip_special_tokens=False)] = part["text"]
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -26,108 +63,119 @@ def client(stack: Stack) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture
-def counted(stack: Stack) -> Counted:
-    return Counted(Server(stack.url))
+def heard(stack: Stack, toy_model: Path, client: openai.OpenAI) -> Heard:
+    return Heard(stack, Tokenizer.from_file(str(toy_model / "tokenizer.json")), client)
 
 
-def completed(client: openai.OpenAI, prompt: str, **more: Any) -> str:
-    return client.completions.create(model="toy-llama", prompt=prompt, **GREEDY | more).choices[0].text
-
-
-def answered(client: openai.OpenAI, messages: list[Any], **more: Any) -> str:
-    answer: Any = client.chat.completions.create(model="toy-llama", messages=messages, **GREEDY | more)
-    return answer.choices[0].message.content
-
-
-def test_a_template_with_gaps_is_one_call_and_each_gap_a_completion(client: openai.OpenAI, counted: Counted) -> None:
+def test_a_template_with_gaps_is_one_call(heard: Heard) -> None:
     @rs.function
     def program(s: rs.State) -> None:
-        s += "the quick brown fox" + rs.gen("first", **GREEDY) + " and then" + rs.gen("second", **GREEDY) + " the end"
+        s += "the quick brown fox" + gen("first") + " and then" + gen("second") + " the end"
 
-    state = program.run(backend=counted)
-    assert counted.calls == 1
-    assert state["first"] == completed(client, "the quick brown fox")
+    state = program.run(backend=heard.server)
+    assert len(heard.answers) == 1
     before = f"the quick brown fox{state['first']} and then"
-    assert state["second"] == completed(client, before)
+    assert heard.texts() == {"the quick brown fox": state["first"], before: state["second"]}
     assert state.text() == f"{before}{state['second']} the end"
 
 
-def test_a_value_that_is_asked_for_steers_the_program(client: openai.OpenAI, counted: Counted) -> None:
+def test_a_value_that_is_asked_for_steers_the_program(heard: Heard) -> None:
     @rs.function
-    def program(s: rs.State) -> str:
+    def program(s: rs.State) -> None:
         s += "a system reads"
         for turn in range(3):
-            s += f" {turn}:" + rs.gen(f"turn {turn}", **GREEDY, stop="e")
-            s += f" ({len(s[f'turn {turn}'])})"
-        return s.text()
+            s += f" {turn}:" + gen(f"turn {turn}")
+            s += f" ({s[f'turn {turn}'].count('e')})"
 
-    said = "a system reads"
+    state = program.run(backend=heard.server)
+    said, expected = "a system reads", {}
     for turn in range(3):
         said += f" {turn}:"
-        text = completed(client, said, stop="e")
-        said += f"{text} ({len(text)})"
-    assert program.run(backend=counted).returned == said
-    assert counted.calls == 3
+        text = expected[said] = state[f"turn {turn}"]
+        said += f"{text} ({text.count('e')})"
+    assert state.text() == said
+    assert heard.texts() == expected
+    assert len(heard.answers) == 3
 
 
-def test_forks_go_on_from_what_was_said_and_do_not_see_each_other(client: openai.OpenAI, counted: Counted) -> None:
+def test_forks_go_on_from_what_was_said_and_do_not_see_each_other(heard: Heard) -> None:
     words = ("fox", "dog", "forest")
 
     @rs.function
     def program(s: rs.State) -> None:
-        s += "the quick brown" + rs.gen("own", **GREEDY)
+        s += "the quick brown" + gen("own")
         forks = s.fork(len(words))
         for fork, word in zip(forks, words, strict=True):
-            fork += f" {word}" + rs.gen("next", **GREEDY)
+            fork += f" {word}" + gen("next")
         forks.join()
-        s += " and then" + rs.gen("last", **GREEDY)
+        s += " and then" + gen("last")
 
-    state = program.run(backend=counted)
+    state = program.run(backend=heard.server)
     stem = f"the quick brown{state['own']}"
-    assert state["next"] == [completed(client, f"{stem} {word}") for word in words]
-    assert state["last"] == completed(client, f"{stem} and then")
-    assert counted.calls == 1 + len(words) + 1
-    assert counted.usage.cached_tokens > 0
+    expected = {f"{stem} {word}": text for word, text in zip(words, state["next"], strict=True)}
+    assert heard.texts() == {"the quick brown": state["own"], **expected, f"{stem} and then": state["last"]}
+    assert len(heard.answers) == 1 + len(words) + 1
+    assert state.usage.cached_tokens > 0
 
 
-def test_forks_of_forks(client: openai.OpenAI) -> None:
+def test_forks_of_forks(heard: Heard) -> None:
     @rs.function
-    def program(s: rs.State) -> list[list[str]]:
+    def program(s: rs.State) -> list[tuple[str, list[str]]]:
         s += "an animal"
-        outer = s.fork(2)
-        inner = []
-        for number, fork in enumerate(outer):
-            fork += f" {number}" + rs.gen("a", **GREEDY)
-            inner.append(fork.fork(2))
-            for letter, leaf in zip("xy", inner[-1], strict=True):
-                leaf += f" {letter}" + rs.gen("b", **GREEDY)
-        return [forks["b"] for forks in inner]
+        inner: list[tuple[rs.State, rs.Forks]] = []
+        for number, fork in enumerate(s.fork(2)):
+            fork += f" {number}" + gen("a")
+            inner.append((fork, fork.fork(2)))
+            for letter, leaf in zip("xy", inner[-1][1], strict=True):
+                leaf += f" {letter}" + gen("b")
+        return [(fork["a"], forks["b"]) for fork, forks in inner]
 
-    expected = []
-    for number in range(2):
-        stem = f"an animal {number}"
-        stem += completed(client, stem)
-        expected.append([completed(client, f"{stem} {letter}") for letter in "xy"])
-    assert program.run().returned == expected
+    found = program.run(backend=heard.server).returned
+    expected: dict[str, str] = {}
+    for number, (a, (x, y)) in enumerate(found):
+        stem = f"an animal {number}{a}"
+        expected |= {f"an animal {number}": a, f"{stem} x": x, f"{stem} y": y}
+    assert heard.texts() == expected
 
 
-def test_a_conversation_is_the_chat_of_the_same_messages(client: openai.OpenAI) -> None:
+def test_a_conversation_is_what_the_template_makes_of_it(heard: Heard) -> None:
     @rs.function
     def program(s: rs.State) -> None:
         s += rs.system("short sentences") + rs.user("who are you?")
-        s += rs.assistant(rs.gen("first", **GREEDY))
+        s += rs.assistant(gen("first"))
         s += rs.user("and the fox?")
-        s += rs.assistant("the fox" + rs.gen("second", **GREEDY))
+        s += rs.assistant("the fox" + gen("second"))
 
-    state = program.run()
-    messages = [{"role": "system", "content": "short sentences"}, {"role": "user", "content": "who are you?"}]
-    assert state["first"] == answered(client, messages)
-    messages += [{"role": "assistant", "content": state["first"]}, {"role": "user", "content": "and the fox?"}]
-    begun = [*messages, {"role": "assistant", "content": "the fox"}]
-    go_on = {"continue_final_message": True, "add_generation_prompt": False}
-    assert state["second"] == answered(client, begun, extra_body=go_on)
-    messages.append({"role": "assistant", "content": f"the fox{state['second']}"})
-    assert state.messages() == messages
+    state = program.run(backend=heard.server)
+    assert state.messages() == [
+        {"role": "system", "content": "short sentences"},
+        {"role": "user", "content": "who are you?"},
+        {"role": "assistant", "content": state["first"]},
+        {"role": "user", "content": "and the fox?"},
+        {"role": "assistant", "content": f"the fox{state['second']}"},
+    ]
+    first, second, third, fourth, fifth = (
+        f"<|im_start|>{message['role']}\n{message['content']}" for message in state.messages()
+    )
+    end = "<|im_end|>\n"
+    assert heard.texts() == {
+        f"{first}{end}{second}{end}<|im_start|>assistant\n": state["first"],
+        f"{first}{end}{second}{end}{third}{end}{fourth}{end}{fifth.removesuffix(state['second'])}": state["second"],
+    }
+
+
+def test_a_context_that_the_server_lost_is_sent_again(stack: Stack, heard: Heard) -> None:
+    @rs.function
+    def program(s: rs.State) -> None:
+        s += "the quick" + gen("first")
+        assert s["first"]
+        with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none") as client:
+            client.delete(f"/contexts/{heard.answers[0]['id']}", cast_to=object)
+        s += " and then" + gen("second")
+
+    state = program.run(backend=heard.server)
+    before = f"the quick{state['first']} and then"
+    assert heard.texts() == {"the quick": state["first"], before: state["second"]}
 
 
 class Animal(msgspec.Struct):
@@ -159,37 +207,38 @@ def test_forms_hold_and_values_are_read() -> None:
     assert program.run(seed=6).text() != state.text()
 
 
-def test_choices_are_weighed_and_the_best_is_said(client: openai.OpenAI, counted: Counted) -> None:
+def test_choices_are_weighed_and_the_best_is_said(heard: Heard, client: openai.OpenAI) -> None:
     choices = [" the lazy dog", " forest", " you"]
 
     @rs.function
     def program(s: rs.State) -> None:
-        s += "the fox jumps over" + rs.select("what", choices) + " and" + rs.gen("then", **GREEDY)
+        s += "the fox jumps over" + rs.select("what", choices) + " and" + gen("then")
 
-    state = program.run(backend=counted)
-    assert counted.calls == 1
+    state = program.run(backend=heard.server)
+    (answer,) = heard.answers
     result = state.meta("what")
     assert state["what"] == choices[max(range(3), key=result.scores.__getitem__)] == result.text
-    assert state["then"] == completed(client, f"the fox jumps over{state['what']} and")
+    answer["parts"] = answer["parts"][1:]
+    assert heard.texts() == {f"the fox jumps over{state['what']} and": state["then"]}
 
 
 def test_async_bodies_say_the_same_as_plain_ones() -> None:
     @rs.function
     async def program(s: rs.State) -> list[str]:
-        s += "the quick brown" + rs.gen("own", **GREEDY)
+        s += "the quick brown" + gen("own")
         assert isinstance(await s.get("own"), str)
         forks = s.fork(2)
         for fork, word in zip(forks, ("fox", "dog"), strict=True):
-            fork += f" {word}" + rs.gen("next", **GREEDY)
+            fork += f" {word}" + gen("next")
         await forks.join()
         return [s["own"], *s["next"]]
 
     @rs.function
     def plain(s: rs.State) -> list[str]:
-        s += "the quick brown" + rs.gen("own", **GREEDY)
+        s += "the quick brown" + gen("own")
         forks = s.fork(2)
         for fork, word in zip(forks, ("fox", "dog"), strict=True):
-            fork += f" {word}" + rs.gen("next", **GREEDY)
+            fork += f" {word}" + gen("next")
         forks.join()
         return [s["own"], *s["next"]]
 
@@ -212,6 +261,9 @@ def test_a_stream_is_the_text_in_pieces() -> None:
     assert len(pieces) > 1
 
 
+WEATHER = {"type": "function", "function": {"name": "weather"}}
+
+
 def test_a_tool_is_called_and_its_result_is_said() -> None:
     asked: list[str] = []
 
@@ -224,7 +276,7 @@ def test_a_tool_is_called_and_its_result_is_said() -> None:
     def program(s: rs.State) -> str:
         s += rs.tools([weather])
         s += rs.user("is it sunny?")
-        s += rs.assistant(rs.gen("call", max_tokens=200, tool_choice="required", temperature=0))
+        s += rs.assistant(rs.gen("call", max_tokens=200, tool_choice=WEATHER, temperature=0))
         (call,) = s.tool_calls("call")
         s += rs.tool_result(call, call.run())
         s += rs.assistant(rs.gen("answer", **GREEDY))
