@@ -78,7 +78,13 @@ class Service:
         self._steps = self._bus.names.steps(WORKER)
         self._plans = self._bus.names.plans(WORKER)
         self._scheduler = Scheduler(
-            Limits(settings.lease, settings.max_queue, Policy(settings.policy), settings.radix_cache)
+            Limits(
+                settings.lease,
+                settings.max_queue,
+                Policy(settings.policy),
+                settings.radix_cache,
+                settings.context_keep,
+            )
         )
         self._instruments = Instruments(context.metrics, self._scheduler)
         self._spans = RequestSpans(context.tracing) if context.tracing else None

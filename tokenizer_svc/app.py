@@ -58,7 +58,7 @@ def build_app(
     tracing: Tracing | None = None,
 ) -> web.Application:
     """The clients' routes over one engine; with the operators' routes, unless those have a port of their own."""
-    app = _bare_app(engine, access, () if tracing is None else (traced(tracing, engine.model),))
+    app = _bare_app(engine, access, () if tracing is None else (traced(tracing),))
     resuming = Resuming(engine, resumables)
     routes = GenerationRoutes(engine, resuming)
     for path in DIRECT:

@@ -30,6 +30,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_n: int = 64
     max_inputs: int = 2048  # texts of one request for vectors or scores
     max_native_logprobs: int = 128  # likeliest tokens beside each token
+    max_prompt_logprobs: int = 2**18  # of the prompts of one request: 128k tokens with 1 beside each, or 12k with 20
     max_logprob_ids: int = 1024  # tokens whose log-probabilities are wanted whatever they are
     max_stop_strings: int = 16
     max_stop_length: int = 256

@@ -306,6 +306,8 @@ _MODEL = {
         "object": {"const": "model"},
         "created": {"type": "integer"},
         "owned_by": {"type": "string"},
+        "root": {"type": "string"},
+        "parent": {"type": "null"},
         "max_model_len": {"type": "integer", "minimum": 1},
     },
 }

@@ -304,6 +304,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("GET", "/flush_cache"): Operation("flush_cache_by_get", "Empty the radix cache", "operation", ref("Flushed")),
     ("POST", "/flush_cache"): Operation("flush_cache", "Empty the radix cache", "operation", ref("Flushed")),
+    ("POST", "/reset_prefix_cache"): Operation(
+        "reset_prefix_cache", "The same by vLLM's name", "operation", ref("Flushed")
+    ),
     ("POST", "/abort_request"): Operation(
         "abort",
         "End a request by the id of its answer or its rid, or all of one's own",

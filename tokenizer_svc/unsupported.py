@@ -134,7 +134,6 @@ SAMPLING_PARAMS = COMMON | _OF_OTHER_APIS
 
 EMBEDDINGS = {
     "dimensions": "vectors of this model cannot be cut: leave it out",
-    "truncate_prompt_tokens": "shorten the texts before sending them",
     "messages": "send the text of the conversation as input",
     "additional_data": "put it into the texts",
     "lora_path": _ADAPTERS,

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import reprlib
+import types
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -91,6 +92,10 @@ class Function:
         taken = self._parameters.intersection(Options._fields)
         if taken:
             raise TypeError(f"{self.name}: {', '.join(sorted(taken))} means something to run(): choose another name")
+
+    def __get__(self, instance: object, owner: type | None = None) -> Function:
+        """For methods: `def f(self, s, …)` in a class is a program of its instances."""
+        return self if instance is None else Function(types.MethodType(self.body, instance))
 
     def __call__(self, s: State, /, *args: Any, **keywords: Any) -> Any:
         """Run the body inline, on ``s``; what it returns. To be awaited in an async body."""

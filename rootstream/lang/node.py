@@ -31,16 +31,17 @@ class Stage(enum.Enum):
 class Failure:
     """An error that whoever depends on it is told of; one that nobody saw is raised when its program ends."""
 
-    __slots__ = ("error", "was_seen")
+    __slots__ = ("_traceback", "error", "was_seen")
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
         self.was_seen = False
+        self._traceback = error.__traceback__
 
     def seen(self) -> BaseException:
-        """The error, to be raised; without what earlier raises left in its traceback."""
+        """The error, to be raised; with the traceback of where it came about, not of those who raised it before."""
         self.was_seen = True
-        return self.error.with_traceback(None)
+        return self.error.with_traceback(self._traceback)
 
 
 class Slot:

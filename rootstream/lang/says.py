@@ -94,7 +94,7 @@ def gen(
     form: dict[str, Any] = {"regex": regex, "choices": choices and texts("choices", choices), "grammar": grammar}
     if choices is not None and not choices:
         raise ValueError(f"gen({name!r}): choices is empty")
-    if dtype is None or not forms:
+    if json_schema is not None or not forms:
         form |= constrain(shape)
     sampling = {
         "max_tokens": max_tokens,

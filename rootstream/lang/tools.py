@@ -81,15 +81,23 @@ def tool_calls_of(calls: Iterable[Mapping[str, Any]], tools: Tools | None) -> tu
     found: list[ToolCall] = []
     for call in calls:
         name, written = call["function"]["name"], call["function"]["arguments"]
-        arguments = json.loads(written or "{}") if isinstance(written, str) else written
+        arguments = _parsed(written or "{}") if isinstance(written, str) else written
         if not isinstance(arguments, dict):
-            raise ValueError(f"the arguments of {name!r} are {written!r}, which is no JSON object")
+            hint = "a max_tokens that cuts them short is the usual cause"
+            raise ValueError(f"the arguments of {name!r} are no JSON object: {written!r}; {hint}")
         function = functions.get(name)
         if function is not None:
             hints = get_type_hints(function)
             arguments = {key: _read(hints[key], value) if key in hints else value for key, value in arguments.items()}
         found.append(ToolCall(call["id"], name, arguments, function))
     return tuple(found)
+
+
+def _parsed(written: str) -> Any:
+    try:
+        return json.loads(written)
+    except ValueError:
+        return None
 
 
 def _read(hint: Any, value: Any) -> Any:

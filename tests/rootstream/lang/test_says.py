@@ -96,3 +96,8 @@ def test_a_type_beside_a_form_only_reads() -> None:
     assert isinstance(typed, Typed)
     assert typed.gen == Gen(name="x", regex="[0-9]{2}")
     assert typed.read("07") == 7
+    schema = {"type": "array", "items": {"type": "integer"}}
+    (typed,) = rs.gen("x", dtype=list[int], json_schema=schema)
+    assert isinstance(typed, Typed)
+    assert typed.gen == Gen(name="x", json_schema=schema)
+    assert typed.read("[1]") == [1]

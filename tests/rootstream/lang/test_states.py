@@ -263,6 +263,25 @@ def test_what_is_no_program() -> None:
         rs.function(yields)
 
 
+def test_methods_are_programs_of_their_instances() -> None:
+    class Judge:
+        def __init__(self, question: str) -> None:
+            self.question = question
+
+        @rs.function
+        def ask(self, s: rs.State, ending: str) -> str:
+            s += self.question + ending + rs.gen("a")
+            return s["a"]
+
+        @rs.function
+        async def ask_async(self, s: rs.State, ending: str) -> str:
+            return await self.ask(s, ending)
+
+    judge = Judge("Is it")
+    assert judge.ask.run("?", backend=Memory()).returned == hashed("Is it?", "a", None, 0)
+    assert judge.ask_async.run("?", backend=Memory()).returned == hashed("Is it?", "a", None, 0)
+
+
 def test_waiting_outside_a_program() -> None:
     with pytest.raises(RuntimeError, match="no plain function"):
         rs.wait(asyncio.sleep(0))

@@ -62,6 +62,8 @@ def test_calls_of_what_is_no_function_here() -> None:
         call.run()
     with pytest.raises(ValueError, match="no JSON object"):
         tool_calls_of([called("other", "[1]")], None)
+    with pytest.raises(ValueError, match="max_tokens"):
+        tool_calls_of([called("other", '{"a": "')], None)
 
 
 def test_results_are_messages() -> None:

@@ -161,9 +161,13 @@ class ToyServer:
     # Contexts
 
     def _call(self, body: Body) -> list[Body]:
+        events = self._computed(body)
         self.released += body.get("release", ())
         for id in body.get("release", ()):
             self.contexts.pop(id, None)
+        return events
+
+    def _computed(self, body: Body) -> list[Body]:
         id, parent = body.get("id"), body.get("parent")
         kept = self.contexts.get(id) if id else None
         if kept is not None:
