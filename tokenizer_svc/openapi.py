@@ -35,8 +35,8 @@ from tokenizer_svc.openapi_meanings import explain
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
 from tokenizer_svc.pages.routes import files
 from tokenizer_svc.responses_api.refused import REFUSED as RESPONSES
-from tokenizer_svc.responses_api.request import ResponsesRequest
-from tokenizer_svc.responses_api.shapes import DeletedResponse, ItemList, Response
+from tokenizer_svc.responses_api.request import InputTokensRequest, ResponsesRequest
+from tokenizer_svc.responses_api.shapes import DeletedResponse, InputTokens, ItemList, Response
 from tokenizer_svc.resuming import Deleted, Ticket
 from tokenizer_svc.scoring import LabelScores, ScoreRequest, TextScores
 from tokenizer_svc.tokenising import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
@@ -57,7 +57,7 @@ _STRUCTS = (
     *(Ticket, Deleted),
     *(TokenizeRequest, Tokenized, DetokenizeRequest, Detokenized, PauseRequest),
     *(EmbeddingRequest, Embeddings, ScoreRequest, LabelScores, TextScores),
-    *(ResponsesRequest, Response, DeletedResponse, ItemList),
+    *(ResponsesRequest, Response, DeletedResponse, ItemList, InputTokensRequest, InputTokens),
     *(MessagesRequest, MessagesCountRequest, MessageReply, TokenCount, MessagesErrorDocument),
 )
 _REFUSED = {
@@ -69,6 +69,7 @@ _REFUSED = {
     "EmbeddingRequest": unsupported.EMBEDDINGS,
     "ScoreRequest": unsupported.SCORE,
     "ResponsesRequest": RESPONSES,
+    "InputTokensRequest": RESPONSES,
     "MessagesRequest": ANTHROPIC,
     "MessagesCountRequest": ANTHROPIC,
 }

@@ -35,7 +35,6 @@ MEANINGS: Mapping[str, str] = {
     "seed": "The same seed draws the same tokens, whatever runs beside",
     "sampling_seed": "SGLang's name for seed",
     "n": "So many answers to each prompt",
-    "best_of": "Another name for n",
     "max_tokens": "Most tokens of an answer; 0: the prompt is computed and nothing is written",
     "max_completion_tokens": "Another name for max_tokens",
     "max_output_tokens": "Another name for max_tokens",

@@ -63,7 +63,13 @@ class ResponseAnswers:
         self._completion_tokens = 0
         self._error: ResponseError | None = None
         choice = self._choice
-        self._output = Output(self._id, self._tell, lambda call: call_id(choice, call), summarises=request.summarises)
+        self._output = Output(
+            self._id,
+            self._tell,
+            lambda call: call_id(choice, call),
+            summarises=request.summarises,
+            encrypts=request.encrypts,
+        )
 
     # --- as a stream
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tokenizer_svc.parts import Arguments, Content, Ended, Part, Reasoning, Started
+from tokenizer_svc.responses_api.opaque import opaque
 from tokenizer_svc.responses_api.shapes import (
     FunctionCall,
     OutputItem,
@@ -50,12 +51,24 @@ class _Open:
 class Output:
     """The items of one response."""
 
-    def __init__(self, id: str, tell: Tell, call_id: Callable[[int], str], *, summarises: bool = False) -> None:
-        """``id``: what makes the ids of items unique. ``summarises``: reasoning is told as its summary."""
+    def __init__(
+        self,
+        id: str,
+        tell: Tell,
+        call_id: Callable[[int], str],
+        *,
+        summarises: bool = False,
+        encrypts: bool = False,
+    ) -> None:
+        """``id``: what makes the ids of items unique. ``summarises``: reasoning is told as its summary.
+
+        ``encrypts``: and as a token, too.
+        """
         self._id = id
         self._tell = tell
         self._call_id = call_id
         self._summarises = summarises
+        self._encrypts = encrypts
         self._done: list[OutputItem] = []
         self._open: _Open | None = None
         self._scored: list[TextLogprob] = []  # of tokens whose text is still to come
@@ -174,7 +187,8 @@ class Output:
                 return OutputMessage(item.id, status, (OutputText(text, logprobs=tuple(item.logprobs)),))
             case _Kind.CALL:
                 return FunctionCall(item.id, status, item.call_id, item.name, text)
-            case _Kind.REASONING if self._summarises:
-                return ReasoningItem(item.id, status, (SummaryText(text),), ())
             case _Kind.REASONING:
-                return ReasoningItem(item.id, status, (), (ReasoningText(text),))
+                token = opaque(text) if self._encrypts and status != _IN_PROGRESS else None
+                if self._summarises:
+                    return ReasoningItem(item.id, status, (SummaryText(text),), (), token)
+                return ReasoningItem(item.id, status, (), (ReasoningText(text),), token)

@@ -24,10 +24,11 @@ from tokenizer_svc.engine import Engine
 from tokenizer_svc.outlet import Outlet
 from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond, send_json
+from tokenizer_svc.responses_api.drafting import count_tokens
 from tokenizer_svc.responses_api.items import items_of
 from tokenizer_svc.responses_api.kept import Page, as_kept, paged
-from tokenizer_svc.responses_api.request import ResponsesRequest, read_responses
-from tokenizer_svc.responses_api.shapes import DeletedResponse, ItemList
+from tokenizer_svc.responses_api.request import ResponsesRequest, read_input_tokens, read_responses
+from tokenizer_svc.responses_api.shapes import DeletedResponse, InputTokens, ItemList
 from tokenizer_svc.responses_api.stored import StoredResponses
 from tokenizer_svc.resumable.entries import End
 from tokenizer_svc.resumable.fold import error_of
@@ -51,6 +52,7 @@ class ResponsesRoutes:
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_post(RESPONSES, self.create)
+        router.add_post(f"{RESPONSES}/input_tokens", self.input_tokens)
         router.add_get(f"{RESPONSES}/{{id}}", self.retrieve, allow_head=False)
         router.add_delete(f"{RESPONSES}/{{id}}", self.delete)
         router.add_post(f"{RESPONSES}/{{id}}/cancel", self.cancel)
@@ -89,6 +91,14 @@ class ResponsesRoutes:
             finally:
                 if grace_s is not None:
                     self._resumables.leave(tail)
+
+    async def input_tokens(self, http: web.Request) -> web.Response:
+        """POST /v1/responses/input_tokens."""
+        engine, tenant = self._engine, tenant_of(http)
+        request = read_input_tokens(await read_object(http, engine.limits), engine.limits)
+        history = await self._stored.history(request.previous_response_id, tenant)
+        items = await self._stored.resolved(items_of(request.input, engine.limits), tenant)
+        return _json(InputTokens(await count_tokens(request, [*history, *items], engine)))
 
     async def retrieve(self, http: web.Request) -> web.StreamResponse:
         """GET /v1/responses/{id}: the response as of now, or its events."""
