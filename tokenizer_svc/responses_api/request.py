@@ -134,14 +134,8 @@ def read_responses(body: dict[str, Any], limits: Limits) -> ResponsesRequest:
 def read_input_tokens(body: dict[str, Any], limits: Limits) -> ResponsesRequest:
     """The request whose prompt is to be counted, in a decoded body. Raises ApiError 400."""
     refuse(body, REFUSED)
-    try:
-        counted = msgspec.convert(body, InputTokensRequest)
-    except msgspec.ValidationError as error:
-        raise of_validation(error) from error
-    fields = {name: getattr(counted, name) for name in counted.__struct_fields__}
-    request = ResponsesRequest(**{**fields, "input": [] if counted.input is None else counted.input})
-    _check(request, limits)
-    return request
+    known = {name: body[name] for name in InputTokensRequest.__struct_fields__ if body.get(name) is not None}
+    return read_responses({"input": [], **known}, limits)
 
 
 def _check(request: ResponsesRequest, limits: Limits) -> None:
