@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from tokenizer_svc.access.guard import identity_if_known
+from tokenizer_svc.accounts import account_of
 from tokenizer_svc.answers import Answer
 
 log = structlog.get_logger("access")
@@ -38,10 +39,7 @@ def write(request: web.Request, request_id: str, route: str, status: int, began:
     if identity is not None and identity.tenant:
         fields["tenant"] = identity.tenant
     if (answer := request.get(_ANSWER)) is not None:
-        fields["ids"] = [f"{choice.id:016x}" for choice in answer.choices]
-        fields["prompt_tokens"] = sum(choice.prompt_tokens for choice in answer.choices)
-        fields["cached_tokens"] = sum(choice.cached_tokens for choice in answer.choices)
-        fields["completion_tokens"] = sum(choice.completion_tokens for choice in answer.choices)
+        fields |= account_of(answer)
     if status >= 500:
         log.warning("answered", **fields)
     elif request.method == "GET":

@@ -58,10 +58,9 @@ class ResponseStreamOptions(msgspec.Struct):
     include_obfuscation: bool | None = None
 
 
-class InputTokensRequest(msgspec.Struct, kw_only=True):
-    """POST /v1/responses/input_tokens."""
+class _Prompting(msgspec.Struct, kw_only=True):
+    """What makes a prompt, besides the input."""
 
-    input: str | list[Any] | None = None
     model: str | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
@@ -73,7 +72,13 @@ class InputTokensRequest(msgspec.Struct, kw_only=True):
     truncation: str | None = None
 
 
-class ResponsesRequest(InputTokensRequest, kw_only=True):
+class InputTokensRequest(_Prompting, kw_only=True):
+    """POST /v1/responses/input_tokens."""
+
+    input: str | list[Any] | None = None
+
+
+class ResponsesRequest(_Prompting, kw_only=True):
     """POST /v1/responses."""
 
     input: str | list[Any]

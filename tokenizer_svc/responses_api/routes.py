@@ -85,7 +85,9 @@ class ResponsesRoutes:
                 return await self._resuming.again(outlet, opened, last)
             tail = await self._resumables.open(asked, opened)
             if wish.background and not asked.stream:
-                return _json(self._stored.read(tail).response)
+                stored = self._stored.read(tail)
+                outlet.note(stored.answer)
+                return _json(stored.response)
             try:
                 return await (self._resuming.stream(outlet, tail, 0) if asked.stream else self._whole(outlet, tail))
             finally:
@@ -154,6 +156,7 @@ class ResponsesRoutes:
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
         origin = Origin(asked.model or engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
         outlet = Outlet(http, engine.limits, lambda: answer.unsent)
+        outlet.note(answer)
         with engine.outlets.using(outlet):
             rendering = asked.rendering(answer, origin)
             return await respond(outlet, engine, answer, rendering, arrived=arrived, stream=asked.stream)
@@ -164,7 +167,9 @@ class ResponsesRoutes:
             case End(fault=fault) if fault is not None:
                 raise error_of(fault)
             case _:
-                return await send_json(outlet, msgspec.json.encode(self._stored.read(tail).response))
+                stored = self._stored.read(tail)
+                outlet.note(stored.answer)
+                return await send_json(outlet, msgspec.json.encode(stored.response))
 
     async def _over(self, tail: Tail) -> None:
         """Wait for the end of a response. Raises ApiError 404 where it is deleted meanwhile."""
