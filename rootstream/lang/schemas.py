@@ -111,7 +111,8 @@ def _json_of(dtype: Any) -> Shape:
             with contextlib.suppress(Exception):  # pydantic has errors of its own for types without JSON
                 return _json_by_pydantic(dtype)
         kinds = "a pydantic model, a msgspec Struct, a dataclass, a TypedDict, int, list[…] and the like"
-        raise TypeError(f"{name} has no JSON form ({error}): use {kinds}") from None
+        reason = str(error).splitlines()[-1]  # before it stands advice on msgspec
+        raise TypeError(f"{name} has no JSON form ({reason}): use {kinds}") from None
     return Shape(_reader(name, decoder.decode), json_schema=_unfolded(schema))
 
 
