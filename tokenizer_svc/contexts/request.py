@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from shared.choosing import Method
 from tokenizer_svc import unsupported
 from tokenizer_svc.api_error import invalid, of_validation
 from tokenizer_svc.api_error import unsupported as refused
 from tokenizer_svc.chat import Message
-from tokenizer_svc.contexts.choosing import Method
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.sampling import Bounds, SamplingFields
 

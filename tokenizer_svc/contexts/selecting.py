@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
+from shared.choosing import choose
 from shared.protocol import Sampling, Scores, Scoring
 from shared.scores import each
 from tokenizer_svc.api_error import internal, invalid
 from tokenizer_svc.computing import Computed
-from tokenizer_svc.contexts.choosing import choose
 from tokenizer_svc.contexts.request import SelectPart
 from tokenizer_svc.contexts.shapes import Selected
 from tokenizer_svc.contexts.tokens import Written
