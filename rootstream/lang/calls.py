@@ -34,7 +34,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False  # pieces are wanted as they come
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What one Gen or Select came to."""
 
     name: str
@@ -51,7 +51,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scores: tuple[float, ...] = ()  # by which it was chosen
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one call; those of generations that ran beside each other are summed."""
 
     prompt_tokens: int = 0
@@ -66,7 +66,7 @@ class Usage(msgspec.Struct, frozen=True):
         )
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The answer to a Call: a result for each Gen and Select, in order."""
 
     results: tuple[Result, ...] = ()

@@ -10,7 +10,7 @@ from rootstream.lang.calls import Call, Outcome, Result, Usage
 from rootstream.lang.parts import Part
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Request(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One call. ``parts`` is always there."""
 
     parts: tuple[Part, ...]
@@ -49,11 +49,11 @@ def request(call: Call, model: str | None, parent: str | None, release: tuple[st
     )
 
 
-class _Cached(msgspec.Struct, frozen=True):
+class _Cached(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int = 0
 
 
-class UsageObject(msgspec.Struct, frozen=True):
+class UsageObject(msgspec.Struct, frozen=True, gc=False):
     """As in all of OpenAI's APIs."""
 
     prompt_tokens: int = 0
@@ -65,7 +65,7 @@ class UsageObject(msgspec.Struct, frozen=True):
         return Usage(self.prompt_tokens, self.completion_tokens, details.cached_tokens if details else 0)
 
 
-class Context(msgspec.Struct, frozen=True):
+class Context(msgspec.Struct, frozen=True, gc=False):
     """The answer to a call."""
 
     parts: tuple[Result, ...] = ()
@@ -75,7 +75,7 @@ class Context(msgspec.Struct, frozen=True):
         return Outcome(self.parts, self.usage.usage())
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event of a stream: a piece of a part, a part's result, the whole answer, or an error."""
 
     part: int = 0
