@@ -81,11 +81,10 @@ class Hintless:
 def asked(answer: Mapping[str, Any]) -> list[Asked]:
     """What the engine was asked for a call, cut out of the tokens of its context.
 
-    A choice that is scored is a prompt that ends in it, with nothing generated; so is a context that was only warmed.
+    A choice that is scored is a prompt that ends in it, with nothing generated; so is a context that was warmed
+    as a whole, after what was generated in it.
     """
     ids: list[int] = answer["token_ids"]
-    if not answer["parts"]:
-        return [Asked(ids, [])] if answer["usage"]["prompt_tokens"] else []
     found: list[Asked] = []
     for part in answer["parts"]:
         prompt = ids[: part["prompt_tokens"]]
@@ -94,4 +93,6 @@ def asked(answer: Mapping[str, Any]) -> list[Asked]:
         else:
             end = part["prompt_tokens"] + part["completion_tokens"]
             found.append(Asked(prompt, ids[part["prompt_tokens"] : end]))
+    if answer["usage"]["prompt_tokens"] > sum(len(request.prompt) for request in found):
+        found.append(Asked(ids, []))
     return found

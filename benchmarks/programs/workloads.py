@@ -81,7 +81,7 @@ def _react(rng: random.Random) -> Workload:
 def _generative_agents(rng: random.Random) -> Workload:
     people = [f"{prose(rng, 250)} This is about {name(rng)}." for _ in range(2)]
     items = [(rng.choice(people), [sentence(rng) for _ in range(4)], 16) for _ in range(5)]
-    return Workload("generative-agents", generative_agents.live, items, prefix_heavy=True, forking=True)
+    return Workload("generative-agents", generative_agents.live, items, concurrency=2, forking=True)
 
 
 def _tree_of_thought(rng: random.Random) -> Workload:
@@ -90,7 +90,7 @@ def _tree_of_thought(rng: random.Random) -> Workload:
 
 
 def _skeleton_of_thought(rng: random.Random) -> Workload:
-    items = [(f"life in {name(rng)}, where this happened: {prose(rng, 100)}", 40) for _ in range(6)]
+    items = [(f"life in {name(rng)}, where this happened: {prose(rng, 100)}", 32) for _ in range(4)]
     return Workload("skeleton-of-thought", skeleton_of_thought.advise, items, concurrency=2, forking=True)
 
 

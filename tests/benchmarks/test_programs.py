@@ -35,12 +35,14 @@ def test_generations_are_cut_out_of_an_answer() -> None:
             {"part": 1, "type": "gen", "prompt_tokens": 2, "completion_tokens": 3},
             {"part": 3, "type": "select", "prompt_tokens": 6, "tokens": [[7, 8, 9], [70]]},
         ],
+        "usage": {"prompt_tokens": 18},
     }
     assert asked(answer) == [
         Asked([1, 2], [3, 4, 5]),
         Asked([1, 2, 3, 4, 5, 6, 7, 8, 9], [], 3),
         Asked([1, 2, 3, 4, 5, 6, 70], [], 1),
     ]
+    assert asked(answer | {"usage": {"prompt_tokens": 27}})[3:] == [Asked([1, 2, 3, 4, 5, 6, 7, 8, 9], [])]
     warmed = {"token_ids": [1, 2], "parts": [], "usage": {"prompt_tokens": 2}}
     assert asked(warmed) == [Asked([1, 2], [])]
     assert asked(warmed | {"usage": {"prompt_tokens": 0}}) == []  # its text was only taken down
@@ -72,7 +74,7 @@ def test_calls_are_counted_and_hints_taken_off() -> None:
     for name in "ab":
         counted.answered({"id": name, "token_ids": [ord(name)], "parts": [
             {"type": "gen", "prompt_tokens": 1, "completion_tokens": 0}
-        ]})  # fmt: skip
+        ], "usage": {"prompt_tokens": 1}})  # fmt: skip
     assert [chr(request.prompt[0]) for request in counted.requests()] == ["b", "a"]
 
 
