@@ -78,7 +78,6 @@ def drafts_of(engine: Engine, gen: Gen, prompt: Sequence[int], like: Draft) -> l
             sampling=choosing.seeded(index),
             display=display,
             structure=structure,
-            context="" if index else like.context,  # the one that it goes on with
         )
         for index in range(choosing.n)
     ]

@@ -113,13 +113,15 @@ class ContextRoutes:
         else:
             state = await self._calls.parent(Name(name.tenant, request.parent))
         group = str(Name(name.tenant, request.group)) if request.group else ""
-        run = Run(engine, asked, name.id, state, caller, Names(group, str(name) if asked.keeps else ""), listener)
+        run = Run(engine, asked, name.id, state, caller, Names(group, str(name)), listener)
         run.check()
         engine.check_room(caller)
-        if claim is None:
-            await run.run()
-        else:
-            await self._calls.wanted(name, claim, run.run())
+        try:
+            await (run.run() if claim is None else self._calls.wanted(name, claim, run.run()))
+        except BaseException:
+            await asyncio.shield(self._contexts.evict([str(name), *run.spare]))
+            raise
+        await self._contexts.evict([*run.spare, *(() if asked.keeps else (str(name),))])
         answer = msgspec.json.encode(self._body(asked, name, run))
         release = [Name(name.tenant, id) for id in request.release or ()]
         if asked.keeps or claim is not None:

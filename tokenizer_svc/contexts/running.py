@@ -65,7 +65,11 @@ class Names(NamedTuple):
     """What the scheduler knows of whose a call is."""
 
     group: str
-    context: str  # empty: nothing is to be kept
+    context: str
+
+    def spare(self, index: int) -> str:
+        """Of a sequence with which the context does not go on."""
+        return f"{self.context}~{index}"
 
 
 class Run:
@@ -77,6 +81,7 @@ class Run:
         self.state = state
         self.results: list[Result] = []
         self.counts = Counts()
+        self.spare: set[str] = set()  # names of sequences that nothing goes on from
         self._engine = engine
         self._asked = asked
         self._id = id
@@ -203,7 +208,11 @@ class Run:
     async def _generate(self, index: int) -> None:
         await self._ready(index)
         engine, gen, prompt = self._engine, self._gens[index], self.state.written.ids
-        drafts = generating.drafts_of(engine, gen, prompt, self._like)
+        drafts = [
+            draft if not choice else draft._replace(context=self._names.spare(choice))
+            for choice, draft in enumerate(generating.drafts_of(engine, gen, prompt, self._like))
+        ]
+        self.spare |= {draft.context for draft in drafts[1:]}
         answer = await engine.submit(drafts, shares_id=True, caller=self._caller)
         pieces = await self._follow(answer, gen, index)
         if any(choice.finish is Finish.ABORT for choice in answer.choices):

@@ -115,6 +115,14 @@ class RedisContexts:
             raise _away(error) from error
         return were_there
 
+    async def evict(self, sequences: Sequence[str]) -> None:
+        if not sequences:
+            return
+        try:
+            await self._bus.append(self._bus.names.requests, Release(tuple(sequences)), _PATIENCE_S)
+        except (Unavailable, ResponseError) as error:
+            log.warning("sequences stay cached until others need their place", error=str(error))
+
     async def _audit(self, tenant: str) -> None:
         """Drop what a tenant has too much of."""
         index = self._bus.names.contexts(tenant)

@@ -65,6 +65,10 @@ class Contexts(Protocol):
         """Keep a context, and let others go."""
         ...
 
+    async def evict(self, sequences: Sequence[str]) -> None:
+        """What the scheduler keeps under these names may be the first to go. Raises nothing: it goes later, else."""
+        ...
+
     async def release(self, names: Sequence[Name]) -> list[bool]:
         """Let contexts go: which of them were there."""
         ...
