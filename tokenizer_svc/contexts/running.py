@@ -43,6 +43,7 @@ from tokenizer_svc.openai_bodies import PromptTokensDetails, Usage
 from tokenizer_svc.parts import Content, Reasoning
 from tokenizer_svc.prompts import LengthNames, answer_length, aside
 from tokenizer_svc.reading import AnswerReader
+from tokenizer_svc.score_bound import check_scores
 from tokenizer_svc.timing import Timing
 
 
@@ -298,7 +299,9 @@ class Run:
         engine, before, path = self._engine, self.state.written, f"parts[{index}]"
         size = sum(map(len, part.choices)) + len(part.choices) * len(before.open)
         selection = await aside(engine, size, lambda: selecting.read_selection(engine, part, path, before))
-        computed = await compute(engine, selecting.drafts_of(selection, self._like), self._caller)
+        drafts = selecting.drafts_of(selection, self._like)
+        check_scores(drafts, f"{path}.choices", engine.limits)
+        computed = await compute(engine, drafts, self._caller)
         result = selecting.result_of(part, index, before, selection, computed)
         self._count(computed)
         self._computed = len(before.ids)
