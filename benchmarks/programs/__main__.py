@@ -11,7 +11,6 @@ down the tokens of each request: from them comes what an unlimited cache would h
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import platform
 import sys
@@ -19,6 +18,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from benchmarks.programs import workloads
 from benchmarks.programs.measure import Run, by_language, by_plain_client, flush
@@ -69,13 +70,13 @@ def run(workload: Workload, way: Way, *, url: str, cacheless: str, tokens: bool 
     flush(url)
     match way:
         case Way.LANGUAGE:
-            return asyncio.run(by_language(workload, url, tokens=tokens))
+            return uvloop.run(by_language(workload, url, tokens=tokens))
         case Way.NO_HINTS:
-            return asyncio.run(by_language(workload, url, hints=False))
+            return uvloop.run(by_language(workload, url, hints=False))
         case Way.NO_CACHE:
-            return asyncio.run(by_language(workload, cacheless))
+            return uvloop.run(by_language(workload, cacheless))
         case Way.PLAIN:
-            return asyncio.run(by_plain_client(workload, url))
+            return uvloop.run(by_plain_client(workload, url))
 
 
 def best_hit_rate(run: Run) -> float | None:

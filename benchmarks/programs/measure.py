@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import openai
 
-import rootstream as rs
 from benchmarks.programs.counting import Asked, Counted, Hintless
 from benchmarks.programs.plain import Plain
 from benchmarks.programs.workloads import Workload
+from rootstream.lang.backends.server import Server
 from rootstream.lang.calls import Usage
 
 
@@ -41,7 +41,7 @@ async def by_language(workload: Workload, url: str, *, hints: bool = True, token
         if counted is not None and "token_ids" in answer:
             counted.answered(answer)
 
-    server = rs.Server(url, extra={"return_token_ids": True} if tokens else {}, on_answer=answered if tokens else None)
+    server = Server(url, extra={"return_token_ids": True} if tokens else {}, on_answer=answered if tokens else None)
     counted = Counted(server if hints else Hintless(server))
     began = time.perf_counter()
     items = await workload.program.amap(

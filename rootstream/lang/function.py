@@ -185,7 +185,7 @@ class Function:
             return await self.arun(*args, backend=backend, template_kwargs=template_kwargs, **own)
 
         options = {**keywords, "seed": seed, "template_kwargs": template_kwargs}
-        deciding = {name: value for name, value in options.items() if name != "timeout"}
+        deciding = {name: value for name, value in options.items() if name not in {"timeout", "stream"}}
         mapped = Mapped(self.name, self.body, run, deciding)
         resumed = None if resume is None else Path(resume)
         return amap_iter(mapped, items, chosen, Wish(concurrency, progress, resumed, key, warm, trace))

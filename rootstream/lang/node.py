@@ -126,6 +126,7 @@ class Node:
         "tools",
         "users",
         "waiting",
+        "waits",
     )
 
     def __init__(
@@ -148,6 +149,7 @@ class Node:
         self.released = False
         self.users = 0
         self.failure: Failure | None = None
+        self.waits = False  # for whoever is before it
         self.waiting: list[Callable[[], None]] = []  # told when it is known or has failed
 
     def lineage(self) -> list[Node]:

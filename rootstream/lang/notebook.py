@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _BOX = "font:13px/1.5 system-ui,sans-serif;max-width:60em"
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere"
+_CELL = "text-align:left;vertical-align:top"
 _GENERATED = "background:rgba(26,115,232,.16);border-radius:3px;padding:0 2px"
 _MESSAGE = "border-left:3px solid rgba(128,128,128,.4);margin:.4em 0;padding:.1em .7em"
 _FAINT = "opacity:.65"
@@ -31,7 +32,8 @@ def state_html(said: Iterable[Part | Slot], values: Mapping[str, Any], usage: Us
     """A state: what it said, its values by name, its tokens, and what ended it early."""
     body = "".join(_said(one) for one in said)
     rows = "".join(
-        f"<tr><td><b>{escape(name)}</b></td><td style='{_TEXT};text-align:left'>{escape(_brief(value))}</td></tr>"
+        f"<tr><td style='{_CELL}'><b>{escape(name)}</b></td>"
+        f"<td style='{_TEXT};{_CELL}'>{escape(_brief(value))}</td></tr>"
         for name, value in values.items()
     )
     table = f"<table style='margin:.5em 0'>{rows}</table>" if rows else ""
@@ -78,12 +80,12 @@ def items_html(items: Sequence[Item]) -> str:
 def _row(item: Item, names: Sequence[str]) -> str:
     cells = [str(item.index), _brief(item.args)]
     if item.state is None:
-        wide = f"<td colspan='{len(names) or 1}' style='text-align:left'>{_error(item.error)}</td>"
+        wide = f"<td colspan='{len(names) or 1}' style='{_CELL}'>{_error(item.error)}</td>"
     else:
         known = values_of(item.state)
-        wide = "".join(f"<td style='{_TEXT};text-align:left'>{escape(_shown(known, name))}</td>" for name in names)
-    first = "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in cells)
-    return f"<tr>{first}{wide}<td>{item.seconds:.2f}</td></tr>"
+        wide = "".join(f"<td style='{_TEXT};{_CELL}'>{escape(_shown(known, name))}</td>" for name in names)
+    first = "".join(f"<td style='{_CELL}'>{escape(cell)}</td>" for cell in cells)
+    return f"<tr>{first}{wide}<td style='{_CELL}'>{item.seconds:.2f}</td></tr>"
 
 
 def values_of(state: Finished) -> dict[str, Any]:
@@ -154,5 +156,5 @@ def _error(error: object) -> str:
 
 
 def _brief(value: Any) -> str:
-    told = repr(value)
+    told = value if isinstance(value, str) else repr(value)
     return told if len(told) <= _LONGEST else told[:_LONGEST] + "…"

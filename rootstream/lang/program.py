@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import secrets
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from rootstream.lang.branch import Branch, Gathered, Manner
 from rootstream.lang.calls import Backend, Call, CallError, OnPiece, Outcome, Usage
 from rootstream.lang.deadlines import Deadline, current_deadline
+from rootstream.lang.explaining import explain
 from rootstream.lang.node import Failure, Node, Slot, Stage
 from rootstream.lang.plan import blocker, cut, generates, merged, way
 
@@ -48,6 +51,8 @@ class Program:
         self._idle: asyncio.Future[None] | None = None
         self._owed: dict[str, None] = {}  # contexts that the server keeps for us
         self._spare: list[str] = []  # those among them that nobody goes on from
+        self._due: deque[Callable[[], None]] = deque()  # waited for a node that is known, or has failed
+        self._is_going_on = False
         self._failures: list[Failure] = []
         self._watchers: list[asyncio.Future[None]] = []
 
@@ -189,16 +194,20 @@ class Program:
             self._launch_node(ahead, deadline)
 
     def _launch_node(self, node: Node, deadline: Deadline | None) -> None:
-        if node.stage is not Stage.PLANNED:
-            return
-        ahead = blocker(node.parent)
-        if ahead is None:
-            self._send(node, deadline)
-        elif ahead.failure is not None:
-            self._failed(node, ahead.failure)
-        else:
-            ahead.waiting.append(functools.partial(self._launch_node, node, deadline))
-            self._launch_node(ahead, deadline)
+        while node.stage is Stage.PLANNED and not node.waits:
+            ahead = blocker(node.parent)
+            if ahead is None:
+                self._send(node, deadline)
+            elif ahead.failure is not None:
+                self._failed(node, ahead.failure)
+            else:
+                node.waits = True
+                ahead.waiting.append(functools.partial(self._go_on, node, deadline))
+                node = ahead
+
+    def _go_on(self, node: Node, deadline: Deadline | None) -> None:
+        node.waits = False
+        self._launch_node(node, deadline)
 
     def _send(self, node: Node, deadline: Deadline | None) -> None:
         parent, before = way(node.parent)
@@ -239,6 +248,8 @@ class Program:
         except asyncio.CancelledError:
             self._failed(node, _cancelled(deadline), call)
         except Exception as error:  # noqa: BLE001 - it is raised where the value is demanded
+            if isinstance(error, CallError):
+                explain(error, call.parts)
             self._failed(node, Failure(error), call)
         else:
             self._known(node, call, outcome)
@@ -277,9 +288,14 @@ class Program:
         if not node.users and node.kept and not node.released and node.stage is Stage.DONE:
             node.released = True
             self._spare.append(node.id)
-        waiting, node.waiting = node.waiting, []
-        for go_on in waiting:
-            go_on()
+        self._due.extend(node.waiting)
+        node.waiting = []
+        if self._is_going_on:  # somebody further up: a long chain that fails is no deep recursion
+            return
+        self._is_going_on = True
+        while self._due:
+            self._due.popleft()()
+        self._is_going_on = False
 
     def _fail_branch(self, branch: Branch, failure: Failure) -> None:
         for slot in branch.fresh:

@@ -5,10 +5,12 @@ pydantic's models are known by their methods: pydantic itself is not imported, n
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -99,13 +101,24 @@ def _json_of(dtype: Any) -> Shape:
         return Shape(_reader(name, dtype.model_validate_json), json_schema=_unfolded(dtype.model_json_schema()))
     if not (isinstance(dtype, type) or get_origin(dtype) is not None or dtype is Any):
         raise TypeError(f"{dtype!r} is no type")
+    if hasattr(dtype, "__pydantic_validator__"):  # a dataclass of pydantic's
+        return _json_by_pydantic(dtype)
     try:
         schema = msgspec.json.schema(dtype)
         decoder = msgspec.json.Decoder(dtype)
     except TypeError as error:
+        if "pydantic" in sys.modules:  # there may be models within
+            with contextlib.suppress(Exception):  # pydantic has errors of its own for types without JSON
+                return _json_by_pydantic(dtype)
         kinds = "a pydantic model, a msgspec Struct, a dataclass, a TypedDict, int, list[…] and the like"
-        raise TypeError(f"{name} has no JSON form ({error}): use {kinds}") from None
+        reason = str(error).splitlines()[-1]  # before it stands advice on msgspec
+        raise TypeError(f"{name} has no JSON form ({reason}): use {kinds}") from None
     return Shape(_reader(name, decoder.decode), json_schema=_unfolded(schema))
+
+
+def _json_by_pydantic(dtype: Any) -> Shape:
+    adapter = sys.modules["pydantic"].TypeAdapter(dtype)
+    return Shape(_reader(_name(dtype), adapter.validate_json), json_schema=_unfolded(adapter.json_schema()))
 
 
 def _unfolded(schema: dict[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class State:
 
     # -- forking
 
-    def fork(self, n: int) -> Forks:
+    def fork(self, n: int = 1) -> Forks:
         """``n`` lines that go on from here, side by side; what is said so far is computed once."""
         from rootstream.lang.forks import Forks
 
@@ -84,7 +84,7 @@ class State:
         if n < 1:
             raise ValueError(f"a fork has 1 branch or more, not {n}")
         branches = self._program.fork(self._branch, n)
-        states = [State(self._program, branch) for branch in branches]
+        states = [Forked(self._program, branch) for branch in branches]
         return Forks(self._program, self._branch, states, branches)
 
     def copy(self) -> State:
@@ -258,6 +258,14 @@ class State:
                 slot.known()
                 return
             await slot.changed()
+
+
+class Forked(State):
+    """One line of a fork. When nobody holds it any more it has said its last, and the server need not keep it."""
+
+    def __del__(self) -> None:
+        if not self._program.has_ended:
+            self._program.end(self._branch)
 
 
 class Speaking:

@@ -232,3 +232,47 @@ def test_programs_beside_strangers_find_more_of_their_past_with_contexts_than_wi
     hit, plain = with_.scheduler.stats.cached_tokens, without.scheduler.stats.cached_tokens
     assert hit >= plain
     assert num_pages != 110 or hit > 1.2 * plain
+
+
+def side_by_side(named: bool, num_pages: int) -> Deployment:
+    """Twelve programs at once, each a chain of calls; what they say together is far more than the pool holds."""
+    random = Random(3)
+    d = Deployment(card(num_pages, 4, max_running=4, chunk_tokens=32), Limits(lease=4), random)
+    said = {program: [program % 5, program // 5, *[2, 3] * 12] for program in range(12)}
+    turns = dict.fromkeys(said, 0)
+    running: dict[int, int] = {}
+    id = 0
+    for _ in range(3000):
+        for program, input_ids in said.items():
+            if program in running.values() or turns[program] == 6:
+                continue
+            id += 1
+            running[id] = program
+            group, context = (f"g{program}", f"{program}/{turns[program]}") if named else ("", "")
+            d.submit(generate(id, input_ids, 9, group=group, context=context, arrived=d.now))
+        d.round()
+        d.forward()
+        while d.steps:
+            d.read()
+        for ended in [each for each in running if d.ends[each]]:
+            program = running.pop(ended)
+            said[program] = [*whole(d, ended), program % 5, 1]
+            turns[program] += 1
+            if named:
+                d.scheduler.release([f"{program}/{turn}" for turn in range(turns[program] - (turns[program] < 6))])
+        if not running and min(turns.values()) == 6:
+            break
+    assert not running, "stuck"
+    return d
+
+
+@pytest.mark.parametrize("num_pages", [34, 80, 120])
+def test_programs_side_by_side_finish_in_too_small_a_pool(num_pages: int) -> None:
+    with_, without = side_by_side(True, num_pages), side_by_side(False, num_pages)
+    for d in (with_, without):
+        assert len(d.requests) == 72
+        assert all(d.outputs[id] == expected(request) for id, request in d.requests.items())
+        assert d.batch.cache.held == 0
+    assert with_.scheduler.stats.cached_tokens >= without.scheduler.stats.cached_tokens
+    assert len(with_.batch.cache.contexts) == 0
+    assert with_.batch.cache.tree.kept_pages == 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
 from rootstream.lang.backends.connection import Answer, Broken, OnData
 from rootstream.lang.backends.http import Address, Connections, NoUrl, Unreachable
+from rootstream.lang.backends.loop_end import LoopEnd
 from rootstream.lang.backends.refusals import refusal
 from rootstream.lang.backends.retrying import Passing, Patience
 from rootstream.lang.tracing.notes import note
@@ -40,10 +41,18 @@ class Asker:
     """Connections to a server in whatever event loop runs, and the patience with it."""
 
     def __init__(
-        self, url: str, api_key: str | None, *, patience: float, connections: int, tls: ssl.SSLContext | None
+        self,
+        url: str,
+        api_key: str | None,
+        close: Callable[[], Awaitable[None]],
+        *,
+        patience: float,
+        connections: int,
+        tls: ssl.SSLContext | None,
     ) -> None:
-        """``patience``: seconds for which a call that fails for a passing reason is made again; ``connections``: at
-        most, further calls wait. Raises ValueError for what is no URL or no key.
+        """``close``: closes this and whatever uses it, called when a loop ends before that was done; ``patience``:
+        seconds for which a call that fails for a passing reason is made again; ``connections``: at most, further calls
+        wait. Raises ValueError for what is no URL or no key.
         """
         self.url = url.rstrip("/").removesuffix("/v1")
         self._address = Address.of(self.url)
@@ -56,6 +65,8 @@ class Asker:
         self._rng = random.Random()  # noqa: S311 - for jitter
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: Connections | None = None
+        self._close = close
+        self._loop_end: LoopEnd | None = None
         self._known = False  # it has answered once
 
     async def post(self, path: str, body: bytes, *, until: float | None = None, begin: Begin | None = None) -> Answer:
@@ -109,11 +120,14 @@ class Asker:
         """Let go of connections; the next call makes new ones."""
         if self._open is not None:
             self._open.close()
-        self._open = self._loop = None
+        if self._loop_end is not None:
+            self._loop_end.forget()
+        self._open = self._loop = self._loop_end = None
 
     def _connections(self) -> Connections:
         loop = asyncio.get_running_loop()
         if self._open is None or loop is not self._loop:  # connections die with their loop
             self._loop = loop
+            self._loop_end = LoopEnd(self._close)
             self._open = Connections(self._address, self._headers, self._most, self._tls)
         return self._open

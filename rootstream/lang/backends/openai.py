@@ -63,7 +63,7 @@ class OpenAI:
         """
         if dialect is not None and dialect not in BY_NAME:
             raise ValueError(f"{dialect!r} is no dialect: one of {', '.join(map(repr, BY_NAME))}")
-        self._asker = Asker(url, api_key, patience=patience, connections=connections, tls=tls)
+        self._asker = Asker(url, api_key, self.close, patience=patience, connections=connections, tls=tls)
         self._dialect = None if dialect is None else BY_NAME[dialect]
         self._name = model
         self._extra = dict(extra or {})
@@ -95,6 +95,7 @@ class OpenAI:
             await asyncio.gather(self._looking, return_exceptions=True)
             self._looking = None
         self._asker.close()
+        await asyncio.sleep(0)  # what was closed is told so in the loop's next round, which may be its last
 
     async def _run(self, call: Call, on_piece: OnPiece | None, until: float | None) -> Outcome:
         model = self._model or await self._look()

@@ -45,7 +45,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Raises UserError where it cannot be written, another run writes it, or it is no resume file."""
-        self._file = LineFile(path)
+        self._file = LineFile.at(path)
         self._places: dict[str, Place] = {}
         try:
             self._learn()
@@ -87,7 +87,8 @@ class Journal:
                 f"what item {item.index} came to cannot be written into {self._file.path} ({unwritable}): "
                 "return JSON, a model or a dataclass from the program"
             ) from unwritable
-        place = self._file.append(written + b"\n")
+        place = Place(self._file.end, len(written) + 1)
+        self._file.append(written + b"\n")
         if error is None:
             self._places[key] = place
 
@@ -113,7 +114,7 @@ def saved(state: Finished) -> Saved:
     for name in state.names():
         with contextlib.suppress(ValueError, CallError):  # never ran, or is no value: the body did without
             values[name] = state[name]
-        with contextlib.suppress(TypeError, CallError):  # gathered from forks: it has no one way of coming about
+        with contextlib.suppress(KeyError, CallError):  # gathered from forks: it has no one way of coming about
             results[name] = state.meta(name)
     try:
         conversation = [dict(message) for message in state.messages()]

@@ -78,14 +78,16 @@ def _drawn(nodes: Sequence[Node]) -> Sequence[Node]:
 
 def _label(node: Node) -> Text:
     said = _short(node.text)
-    return Text.assemble((node.name, "cyan"), f"  {said!r}" if said else "", (f"  {node.tokens:,} tokens", "dim"))
+    return Text.assemble(
+        (node.name, "cyan"), f"  {said!r}" if said else "", (f"  {_count(node.tokens, 'token')}", "dim")
+    )
 
 
 def dot(graph: Graph) -> str:
     lines = ["digraph {", "  rankdir=TB;", '  node [shape=box, fontname="sans-serif"];']
     numbers = _numbers(graph)
     for node, number in numbers.items():
-        label = _quoted(f"{graph_line(node)}\n{_short(node.text)}")
+        label = _quoted(f"{_line(node)}\n{_short(node.text)}")
         lines.append(f"  {number} [label={label}{', style=bold' if node in graph.shared else ''}];")
     lines += [f"  {numbers[above]} -> {numbers[below]};" for above, below in graph.edges]
     return "\n".join([*lines, "}"])
@@ -95,8 +97,7 @@ def mermaid(graph: Graph) -> str:
     numbers = _numbers(graph)
     lines = ["graph TD"]
     lines += [
-        f'  {number}["{_entities(graph_line(node))}<br/>{_entities(_short(node.text))}"]'
-        for node, number in numbers.items()
+        f'  {number}["{_entities(_line(node))}<br/>{_entities(_short(node.text))}"]' for node, number in numbers.items()
     ]
     lines += [f"  {numbers[above]} --> {numbers[below]}" for above, below in graph.edges]
     return "\n".join(lines)
@@ -122,7 +123,7 @@ def _html_rows(graph: Graph, nodes: Sequence[Node], shared: Sequence[Node]) -> I
             used = f' <span style="color:#188038">used by {_count(one.users, "call")}</span>' if one in shared else ""
             yield (
                 f'<li><b>{escape(one.name)}</b> <code style="white-space:pre-wrap">{escape(_short(one.text))}</code> '
-                f'<span style="opacity:.6">{one.tokens:,} tokens</span>{used}</li>'
+                f'<span style="opacity:.6">{_count(one.tokens, "token")}</span>{used}</li>'
             )
         if children:
             yield f'<ul style="padding-left:1.4em">{"".join(_html_rows(graph, children, shared))}</ul>'
@@ -130,8 +131,8 @@ def _html_rows(graph: Graph, nodes: Sequence[Node], shared: Sequence[Node]) -> I
         yield f'<li style="opacity:.6">… and {len(nodes) - len(shown):,} more like these</li>'
 
 
-def graph_line(node: Node) -> str:
-    return f"{node.name} ({node.tokens:,} tokens)"
+def _line(node: Node) -> str:
+    return f"{node.name} ({_count(node.tokens, 'token')})"
 
 
 def _numbers(graph: Graph) -> dict[Node, str]:

@@ -42,8 +42,7 @@ class EventFile:
         self._file = path.open("wb", buffering=0)
         self._lock = threading.Lock()
         self._began = time.perf_counter_ns()
-        self._is_first = True
-        self._file.write(b"[")
+        self._before = b"[\n"  # the next event
 
     def now(self) -> float:
         return (time.perf_counter_ns() - self._began) / 1000
@@ -56,8 +55,8 @@ class EventFile:
         with self._lock:
             if self._file.closed:
                 return
-            self._put((b"\n" if self._is_first else b",\n") + lines)
-            self._is_first = False
+            self._put(self._before + lines)
+            self._before = b",\n"
 
     def close(self) -> None:
         with self._lock:

@@ -6,10 +6,10 @@ Pure: made of calls and their outcomes, whoever answered them. Knows nothing of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rootstream.lang.calls import Call, Outcome
-from rootstream.lang.parts import Gen, Image, Message, Part, Select, Text
+from rootstream.lang.parts import Close, Gen, Image, Message, Open, Part, Select, Text
 from rootstream.lang.tracing.prefixes import common_text
 
 _CHARACTERS_A_TOKEN = 4  # of English, by rule of thumb; used where nobody counts
@@ -18,9 +18,19 @@ _CHARACTERS_A_TOKEN = 4  # of English, by rule of thumb; used where nobody count
 class Said(NamedTuple):
     """A stretch of a call: text, or a generation by its name."""
 
-    kind: str  # text, gen, select, message, image; else the role of a message that begins, or "" where it ends
-    text: str
+    kind: Literal["text", "gen", "select", "message", "image", "open", "close"]
+    text: str  # the role of a message that begins
     limit: int | None = None  # the most tokens that a generation may take
+
+    @property
+    def shown(self) -> str:
+        match self.kind:
+            case "gen" | "select":
+                return f"{{{self.text}}}"
+            case "open":
+                return f"[{self.text}] "
+            case _:
+                return self.text
 
 
 class Node(NamedTuple):
@@ -42,8 +52,8 @@ class Node(NamedTuple):
 
     @property
     def text(self) -> str:
-        """All of it, generations as {names}."""
-        return "".join(f"{{{said.text}}}" if said.kind in {"gen", "select"} else said.text for said in self.said)
+        """All of it, generations as {names} and messages behind their [role]."""
+        return "".join(said.shown for said in self.said)
 
 
 class Tokens(NamedTuple):
@@ -196,10 +206,12 @@ def _said(part: Part) -> Said:
             return Said("select", name)
         case Image(url):
             return Said("image", url)
-        case Message():
-            return Said("message", _text(part))
-        case _:
-            return Said(getattr(part, "role", ""), "")
+        case Message(message):
+            return Said("message", f"[{message.get('role', 'message')}] {_text(part)} ")
+        case Open(role):
+            return Said("open", role)
+        case Close():
+            return Said("close", " ")
 
 
 def _text(part: Part) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,10 +37,9 @@ class Heard:
         self._tokenizer = tokenizer
         self._client = client
 
-    def _heard(self, _body: bytes, answer: bytes) -> None:
-        found = msgspec.json.decode(answer)
-        if found["parts"]:
-            self.answers.append(found)
+    def _heard(self, _body: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        if answer["parts"]:
+            self.answers.append(dict(answer))
 
     def texts(self) -> dict[str, str]:
         """The prompt of each generation to its text, once a plain completion has said the same."""

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 import rootstream as rs
+from rootstream.lang.parts import Text
 from tests.rootstream.lang.memory import Memory, hashed
 
 
@@ -128,6 +129,22 @@ def program_of(steps: tuple[Step, ...], draws: random.Random, lines: list[rs.Sta
     return asynchronous if is_async else plain
 
 
+def says(steps: tuple[Step, ...]) -> Iterator[str]:
+    for step in steps:
+        match step:
+            case Say(text):
+                yield text
+            case Fork(branches):
+                for body in branches:
+                    yield from says(body)
+            case _:
+                pass
+
+
+def sent(backend: Memory) -> str:
+    return "".join(part.text for call in backend.calls for part in call.parts if isinstance(part, Text))
+
+
 def asks(steps: tuple[Step, ...]) -> Iterator[Ask]:
     for step in steps:
         match step:
@@ -152,8 +169,32 @@ def test_the_same_however_it_is_cut(steps: tuple[Step, ...], draw: int, is_async
     assert [line.text() for line in lines] == [line.text for line in model.lines]
     assert [{name: line[name] for name in line.names()} for line in lines] == [line.values for line in model.lines]
     assert sum(len([p for p in call.parts if hasattr(p, "name")]) for call in backend.calls) == len(list(asks(steps)))
+    assert len(sent(backend)) <= len("".join(says(steps)))
     assert not backend.kept
     assert backend.running == 0
+
+
+class Root(list[rs.State]):
+    """Holds the first line only: the others are dropped as soon as their part is recorded."""
+
+    def append(self, line: rs.State) -> None:
+        if not self:
+            super().append(line)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_steps, st.integers(0, 2**16), st.booleans())
+def test_lines_that_nobody_holds(steps: tuple[Step, ...], draw: int, is_async: bool) -> None:
+    backend = Memory(order=random.Random(draw))
+    lines = Root()
+    asyncio.run(program_of(steps, random.Random(draw), lines, is_async).arun(backend=backend))
+    model = Model()
+    model.run(steps)
+    assert lines[0].text() == model.text
+    assert {name: lines[0][name] for name in lines[0].names()} == model.values
+    assert sum(len([p for p in call.parts if hasattr(p, "name")]) for call in backend.calls) == len(list(asks(steps)))
+    assert len(sent(backend)) <= len("".join(says(steps)))
+    assert not backend.kept
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,6 +13,7 @@ import hypothesis.strategies as st
 import jsonschema
 import msgspec
 import pydantic
+import pydantic.dataclasses
 import pytest
 from hypothesis import given
 
@@ -32,6 +33,12 @@ class Struct(msgspec.Struct):
 
 @dataclasses.dataclass
 class Data:
+    name: str
+    age: int
+
+
+@pydantic.dataclasses.dataclass
+class Checked:
     name: str
     age: int
 
@@ -70,6 +77,7 @@ ADA = '{"name":"Ada","age":36}'
         (Model, Model(name="Ada", age=36)),
         (Struct, Struct("Ada", 36)),
         (Data, Data("Ada", 36)),
+        (Checked, Checked("Ada", 36)),
         (Typed, {"name": "Ada", "age": 36}),
         (dict, {"name": "Ada", "age": 36}),
         (dict[str, Any], {"name": "Ada", "age": 36}),
@@ -94,6 +102,8 @@ def test_objects(dtype: Any, value: Any) -> None:
         (Literal["a", 1], "1", 1),
         (dt.date, '"2020-02-01"', dt.date(2020, 2, 1)),
         (list[Struct], f"[{ADA}]", [Struct("Ada", 36)]),
+        (list[Model], f"[{ADA}]", [Model(name="Ada", age=36)]),
+        (dict[str, Model] | None, f'{{"x":{ADA}}}', {"x": Model(name="Ada", age=36)}),
         (Named, '["Ada", 36]', Named("Ada", 36)),
         (Tree, '{"value":1,"children":[{"value":2}]}', Tree(1, [Tree(2)])),
     ],
@@ -159,8 +169,11 @@ def test_schemas_as_dicts_and_texts() -> None:
 
 
 def test_a_type_without_json_says_what_has_one() -> None:
-    with pytest.raises(TypeError, match="pydantic model"):
-        rs.gen("x", dtype=complex | re.Pattern)
+    class Odd:
+        pass
+
+    with pytest.raises(TypeError, match=r"gen\('x'\): .*Odd.* has no JSON form .*a pydantic model"):
+        rs.gen("x", dtype=list[Odd])
 
 
 def test_a_schemas_top_is_an_object_and_references_hold() -> None:

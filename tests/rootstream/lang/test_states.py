@@ -215,6 +215,62 @@ def test_a_joined_fork_may_go_on() -> None:
     assert not backend.kept
 
 
+def test_a_line_that_nobody_holds_is_not_kept() -> None:
+    backend = Memory()
+    kept: list[int] = []
+
+    @rs.function
+    def climb(s: rs.State) -> str:
+        best = s
+        for _ in range(5):
+            forks = best.fork(4)
+            forks += "Step: " + rs.gen("step")
+            best = max(forks, key=lambda fork: fork["step"])
+            del forks
+            kept.append(len(backend.kept))
+        best += rs.gen("end")
+        return best["end"]
+
+    climb.run(backend=backend)
+    assert max(kept) <= 6
+    assert not backend.kept
+
+
+def test_a_line_that_nobody_holds_says_what_it_recorded() -> None:
+    @rs.function
+    def program(s: rs.State) -> None:
+        other = s.copy()
+        other += "x" + rs.gen("a")
+        del other
+        s += rs.gen("b")
+        s["b"]
+
+    backend = Memory()
+    program.run(backend=backend)
+    assert [(call.parts[-1].name, call.keep) for call in backend.calls] == [("a", False), ("b", True)]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_long_chain_of_forks_is_no_deep_recursion(broken: bool) -> None:
+    @rs.function
+    def program(s: rs.State) -> str:
+        lines = [s]
+        for number in range(500):
+            lines[-1] += rs.gen("first" if number == 0 else "later")
+            lines.append(lines[-1].copy())
+        lines[-1] += rs.gen("last")
+        return lines[-1]["last"]
+
+    backend = Memory(broken=lambda name: broken and name == "first")
+    if broken:
+        with pytest.raises(rs.CallError, match="first is broken"):
+            program.run(backend=backend)
+    else:
+        assert program.run(backend=backend).returned
+        assert len(backend.calls) == 501
+    assert not backend.kept
+
+
 def test_a_copy_that_alone_goes_on_says_what_was_said_before_in_its_own_call() -> None:
     @rs.function
     def program(s: rs.State) -> None:
