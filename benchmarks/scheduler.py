@@ -12,6 +12,7 @@ import argparse
 import gc
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -52,8 +53,11 @@ def card(rows: int, num_pages: int = 20_000, page_size: int = 16) -> ModelCard:
     )
 
 
-def request(id: int, prompt: np.ndarray, max_tokens: int) -> Generate:
-    return Generate(id, prompt.astype("<i4").tobytes(), Sampling(max_tokens=max_tokens), "", 0, "t0", "d0", float(id))
+def request(id: int, prompt: np.ndarray, max_tokens: int, *, hints: bool = False) -> Generate:
+    """With ``hints`` it belongs to a group of 16 and becomes a context."""
+    tokens, sampling = prompt.astype("<i4").tobytes(), Sampling(max_tokens=max_tokens)
+    group, context = (f"g{id // 16}", f"c{id}") if hints else ("", "")
+    return Generate(id, tokens, sampling, "", 0, "t0", "d0", float(id), group=group, context=context)
 
 
 class Worker:
@@ -140,17 +144,21 @@ def rounds(rows: int, lease: int, waiting: int, count: int) -> Figure:
     return Figure(f"round: {rows} rows decoding, lease {lease}, {waiting} waiting", samples)
 
 
-def churn(rows: int, waiting: int, count: int) -> Figure:
-    """Rounds in which four rows end and four of ``waiting`` requests are admitted in their stead."""
+def churn(rows: int, waiting: int, count: int, *, hints: bool = False) -> Figure:
+    """Rounds in which four rows end and four of ``waiting`` requests are admitted in their stead.
+
+    With ``hints`` requests are in groups, and become contexts, of which four are released a round.
+    """
     random = np.random.default_rng(0)
     system = random.integers(0, 50_000, 512)
     scheduler = Scheduler(Limits(max_queue=1_000_000))
     scheduler.reopen(1, card(rows, num_pages=max(20_000, (32 + 4 + count // 8) * rows)))
     worker = Worker()
     for id in range(1, waiting + 1):
-        scheduler.submit(request(id, np.concatenate([system, random.integers(0, 50_000, 48)]), 4000), 0.0)
+        scheduler.submit(request(id, np.concatenate([system, random.integers(0, 50_000, 48)]), 4000, hints=hints), 0.0)
     samples: list[float] = []
     refill = waiting
+    ended: deque[str] = deque()
     for turn in range(count + 200):
         step = worker.step()
         ids = columns.as_uint64(step.ids).tolist()
@@ -164,12 +172,15 @@ def churn(rows: int, waiting: int, count: int) -> Figure:
             for _ in done:
                 refill += 1
                 own = random.integers(0, 50_000, 48)
-                scheduler.submit(request(refill, np.concatenate([system, own]), 4000), 0.0)
+                scheduler.submit(request(refill, np.concatenate([system, own]), 4000, hints=hints), 0.0)
+            ended.extend(f"c{id}" for id in done)
         payload = encode(step)
         began = time.process_time_ns()
         read = decode(payload)
         assert isinstance(read, Step)
         scheduler.on_step(read, 1.0)
+        if hints and len(ended) > 64:
+            scheduler.release([ended.popleft() for _ in range(4)])
         plans: list[bytes] = []
         while (plan := scheduler.plan(1.0)) is not None:
             plans.append(encode(plan))
@@ -178,7 +189,8 @@ def churn(rows: int, waiting: int, count: int) -> Figure:
             samples.append((time.process_time_ns() - began) / 1000)
         for payload in plans:
             worker.apply(decode(payload))  # pyright: ignore[reportArgumentType]
-    return Figure(f"round: {rows} rows, 4 end and 4 start each, {waiting} waiting", samples)
+    named = ", hints" if hints else ""
+    return Figure(f"round: {rows} rows, 4 end and 4 start each, {waiting} waiting{named}", samples)
 
 
 def matches(cached_tokens: int, page_size: int) -> list[Figure]:
@@ -242,6 +254,7 @@ def main() -> None:
     print(rounds(options.rows, 1, 0, 1000))
     print(rounds(options.rows, options.lease, options.waiting, 2000))
     print(churn(options.rows, options.waiting, 1000))
+    print(churn(options.rows, options.waiting, 1000, hints=True))
     for page_size in (16, 1):
         for figure in matches(options.cached_tokens, page_size):
             print(figure)

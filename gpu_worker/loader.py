@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+import structlog
 import torch
 from torch import Tensor
 
@@ -42,6 +43,12 @@ def open_weights(files: ModelFiles, device: torch.device | str = "cpu", dtype: t
             return SafetensorsWeights(files.path)
         case "dummy":
             return DummyWeights(read_huggingface_config(files.path), device, dtype)
+
+
+_EVEN = 2
+"""The compiled kernels take the inputs of a weight two at a time."""
+
+log = structlog.get_logger("weights")
 
 
 class AnyDecoder(Protocol):
@@ -88,13 +95,23 @@ def load_decoder(
     """
     device = torch.device(device)
     weights = open_weights(files, device, dtype)
+    unpacked = unpackable(weights.config)
     if compiles_for(device, dtype, cache_dir):
-        from gpu_worker.packed_loader import build_packed  # numba is not everywhere
+        if not unpacked:
+            from gpu_worker.packed_loader import build_packed  # numba is not everywhere
 
-        return build_packed(weights, dtype, quantization, progress, alone=alone)
+            return build_packed(weights, dtype, quantization, progress, alone=alone)
+        log.warning("the compiled kernels hold even sizes only, plain torch is several times slower", size=unpacked)
     if quantization not in ("auto", "none"):
-        raise UserError(f"--quantization {quantization} needs the compiled CPU kernels: leave it out on {device.type}")
+        where = f"for a model with {unpacked}, which is odd" if unpacked else f"on {device.type}"
+        raise UserError(f"--quantization {quantization} needs the compiled CPU kernels: leave it out {where}")
     return build_decoder(weights, kernels_for(device, dtype), device, dtype, progress)
+
+
+def unpackable(config: ModelConfig) -> str:
+    """The size of a model, by name, that the compiled CPU kernels cannot hold; empty where they hold all."""
+    sizes = {"hidden_size": config.hidden_size, "intermediate_size": config.intermediate_size}
+    return ", ".join(f"{name} {size}" for name, size in sizes.items() if size % _EVEN)
 
 
 def build_decoder(

@@ -8,25 +8,24 @@ request that has left.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from scheduler_svc import fairness, leases
 from scheduler_svc.draft import Draft
 from scheduler_svc.in_flight import InFlight
 from scheduler_svc.kv_cache import KvCache
+from scheduler_svc.lending import Lending
 from scheduler_svc.limits import Limits
 from scheduler_svc.outbox import Outbox
-from scheduler_svc.pages import page_array
 from scheduler_svc.policy import Queue
 from scheduler_svc.prefill import ChunkBudget
-from scheduler_svc.request import Request, State, seniority
+from scheduler_svc.request import Request, State
 from scheduler_svc.stats import Stats
 from scheduler_svc.tenants import Tenant, Tenants
 from scheduler_svc.trials import Trials, accuse
+from scheduler_svc.unacknowledged import Unacknowledged
 from shared.protocol import ModelCard, Plan
 
-_CHUNK_PLANS = 2  # outstanding at most: one being executed, one at hand
 _CANDIDATES = 64  # waiting requests looked at in one plan
 
 
@@ -39,9 +38,9 @@ class Batch:
         self.epoch = epoch
         self.card = card
         self.seq = 0  # of the last plan
-        self.acknowledged = 0  # the last plan that the worker is known to have applied
-        self.cache = KvCache(card.num_pages, card.page_size, sharing=limits.radix_cache)
-        self._lease = limits.lease
+        self.cache = KvCache(
+            card.num_pages, card.page_size, sharing=limits.radix_cache, context_keep_s=limits.context_keep_s
+        )
         self._stats = stats
         self._outbox = outbox
         self._tenants = tenants
@@ -50,22 +49,25 @@ class Batch:
         self._trials = Trials()
         self._rows: dict[Request, None] = {}  # prefilling and decoding
         self._prefilling: dict[Request, None] = {}
-        self._hungry: dict[Request, None] = {}  # rows whose lease runs low
-        self._ending: list[Request] = []  # ended, but the worker has chunks of them to execute
-        self._preempted: list[Request] = []  # released, but the worker may not know yet
+        self._lending = Lending(limits.lease, self.cache, self._rows, self._make_room)
+        self._told = Unacknowledged()
         self._releases: list[int] = []
-        self._chunk_plans: deque[int] = deque()  # seqs not acknowledged
 
     @property
     def rows(self) -> int:
         return len(self._rows)
 
     @property
+    def acknowledged(self) -> int:
+        """The last plan that the worker is known to have applied."""
+        return self._told.seq
+
+    @property
     def content(self) -> bool:
         """There is nothing that a plan could say now."""
-        if self._hungry or self._releases:
+        if self._lending.hungry or self._releases:
             return False
-        if len(self._chunk_plans) >= _CHUNK_PLANS:
+        if self._told.is_full:
             return True
         if self._trials.pending:
             return False
@@ -74,12 +76,12 @@ class Batch:
     @property
     def at_ease(self) -> bool:
         """All rows decode, nobody waits, and no word of the worker is awaited."""
-        waiting = self._hungry or self._releases or self._prefilling or self._ending or self._preempted
-        return not (waiting or self._chunk_plans or len(self._queue) or self._trials.pending)
+        waiting = self._lending.hungry or self._releases or self._prefilling or len(self._queue) or self._trials.pending
+        return not waiting and self._told.empty
 
     @property
     def _has_rows_left(self) -> bool:
-        return len(self._rows) + len(self._ending) < self.card.max_running
+        return len(self._rows) + len(self._told.ending) < self.card.max_running
 
     @property
     def _has_rows_for_more(self) -> bool:
@@ -99,22 +101,22 @@ class Batch:
 
     def accuse(self) -> list[Request]:
         """The worker has died. Returns the requests that have to end for it."""
-        return accuse([*self._rows, *self._preempted], others=bool(self._ending))
+        return accuse([*self._rows, *self._told.preempted], others=bool(self._told.ending))
 
     def withdraw(self, request: Request) -> None:
         """A request ends here, not at the worker: its pages are free once that is safe."""
         is_row = request in self._rows
         self._leave(request)
-        if is_row and request.chunk_seq > self.acknowledged:
-            self._ending.append(request)
+        if is_row and self._told.has_chunks_of(request):
+            self._told.ending.append(request)
         elif is_row:
             self._releases.append(request.id)
-            self.cache.drop(request)
+            self.cache.end(request)
 
     def finished(self, request: Request) -> None:
         """The worker has ended a row: its pages are free, what it computed stays cached."""
         self._leave(request)
-        self.cache.drop(request)
+        self.cache.end(request)
 
     def failed(self, request: Request) -> None:
         """The worker has given up a row: its pages are free, and nobody should trust them."""
@@ -124,32 +126,22 @@ class Batch:
     def runs_low(self, request: Request) -> None:
         """A row's output has reached ``low_at``: it needs a longer lease."""
         if request.state is State.DECODING:
-            self._hungry[request] = None
+            self._lending.hungry[request] = None
 
     def on_acknowledged(self, seq: int) -> None:
         """The worker has applied the plans up to ``seq`` and executed their chunks."""
-        if seq <= self.acknowledged:
-            return
-        self.acknowledged = seq
-        while self._chunk_plans and self._chunk_plans[0] <= seq:
-            self._chunk_plans.popleft()
-        if self._ending:
-            done = [request for request in self._ending if request.chunk_seq <= seq]
-            self._ending = [request for request in self._ending if request.chunk_seq > seq]
-            for request in done:
-                self._releases.append(request.id)
-                self.cache.drop(request)
-        if self._preempted:
-            returning = [request for request in self._preempted if request.release_seq <= seq]
-            self._preempted = [request for request in self._preempted if request.release_seq > seq]
-            self._requeue(returning)
+        reached = self._told.reach(seq)
+        for request in reached.ended:
+            self._releases.append(request.id)
+            self.cache.end(request)
+        self._requeue(reached.returning)
 
     def plan(self, now: float) -> Plan | None:
         """The next plan, None if there is nothing to tell the worker now."""
         draft = Draft(self.epoch, self.seq + 1)
-        if self._hungry:
-            self._extend_leases(draft)
-        if len(self._chunk_plans) < _CHUNK_PLANS:
+        if self._lending.hungry:
+            self._lending.extend(draft, len(self._rows) - len(self._prefilling))
+        if not self._told.is_full:
             self._prefill(draft, now)
         for id in self._releases:
             draft.release(id)
@@ -158,7 +150,7 @@ class Batch:
             return None
         self.seq = draft.seq
         if draft.chunks:
-            self._chunk_plans.append(draft.seq)
+            self._told.planned_chunks(draft.seq)
         for request, _, end in draft.chunks:
             self._planned(request, end)
         return draft.plan()
@@ -166,7 +158,7 @@ class Batch:
     def plan_releases(self, *, retract: bool) -> Plan | None:
         """The next plan while nothing is to be computed. ``retract``: rows go back to the queue as soon as they may."""
         if retract:
-            for row in [row for row in self._rows if row.chunk_seq <= self.acknowledged]:
+            for row in [row for row in self._rows if not self._told.has_chunks_of(row)]:
                 self._preempt(row)
         if not self._releases:
             return None
@@ -180,80 +172,25 @@ class Batch:
     @property
     def is_still(self) -> bool:
         """The worker computes nothing that was planned, and no row has slots to go on by itself."""
-        if self._releases or self._ending or self._preempted or self._chunk_plans:
+        if self._releases or not self._told.empty:
             return False
         return all(row.state is not State.DECODING or row.wanted >= row.limit for row in self._rows)
 
     def check(self, requests: Iterable[Request]) -> None:
         """Prove the accounts right, given all live requests. Raises AssertionError."""
-        holders = [*self._rows, *self._ending]
+        holders = [*self._rows, *self._told.ending]
         self.cache.check(holders)
         strays = [request for request in requests if request not in self._rows and request.pages]
         if strays or len(set(holders)) != len(holders):
             raise AssertionError("pages held by a request that is no row")
 
-    # --- leases
-
-    def _extend_leases(self, draft: Draft) -> None:
-        lease = self._lease
-        decoding = len(self._rows) - len(self._prefilling)
-        if self.cache.available >= decoding * (1 + self.cache.pages_for(lease)):
-            self._extend_all(draft)  # then all run low together again
-            return
-        lease = leases.affordable(lease, self.cache.available * self.cache.page_size, decoding)
-        for request in sorted(self._hungry, key=seniority):
-            if request.state is State.DECODING and self._extended(draft, request, lease):
-                self._hungry.pop(request, None)
-
-    def _extend_all(self, draft: Draft) -> None:
-        """Grant every decoding row a whole lease: there are pages for all, so nobody has to make room.
-
-        A row that grammars forced far ahead wants more than a lease, and is seen to when the others have theirs.
-        """
-        lease, page_size = self._lease, self.cache.page_size
-        ahead: list[Request] = []
-        for request in self._rows:
-            if request.state is not State.DECODING:
-                continue
-            limit = leases.limit(request.wanted, lease, request.max_positions)
-            if limit > request.limit + lease:
-                ahead.append(request)
-            elif limit > request.limit:
-                held = len(request.pages) * page_size
-                pages = self.cache.grow(request, limit) if limit > held else page_array()
-                self._lend(request, limit)
-                draft.grant(request, pages)
-        self._hungry.clear()
-        for request in ahead:
-            if request.state is State.DECODING and not self._extended(draft, request, lease):
-                self._hungry[request] = None
-
-    def _extended(self, draft: Draft, request: Request, lease: int) -> bool:
-        """Grant a row more positions, as many as there is room for. False if it cannot draw its next token yet."""
-        wanted = leases.limit(request.wanted, lease, request.max_positions)
-        limit = min(wanted, self._holdable(request))
-        if limit <= request.limit < wanted:
-            if request.limit > request.computed or not self._make_room(request):
-                return False
-            limit = min(wanted, self._holdable(request))
-        if limit > request.limit:
-            pages = self.cache.grow(request, limit)
-            self._lend(request, limit)
-            draft.grant(request, pages)
-        return request.limit > request.wanted
-
-    def _lend(self, request: Request, limit: int) -> None:
-        low = leases.runs_low_at(limit, self._lease, request.max_positions)
-        request.limit, request.low_at = limit, low - request.prompt_len + 1
-
-    def _holdable(self, request: Request) -> int:
-        return (len(request.pages) + self.cache.available) * self.cache.page_size
+    # --- room
 
     def _make_room(self, request: Request) -> bool:
         """Preempt the most dispensable rows until a page can be had. False if none can for now."""
         while not self.cache.available:
             victim = max(self._rows, key=fairness.dispensable)
-            if self._ending or victim.chunk_seq > self.acknowledged:
+            if self._told.ending or self._told.has_chunks_of(victim):
                 return False  # pages come with the next acknowledgement
             self._preempt(victim)
             if victim is request:
@@ -265,7 +202,7 @@ class Batch:
         self._leave(victim)
         self.cache.drop(victim)
         self._releases.append(victim.id)
-        self._preempted.append(victim)
+        self._told.preempted.append(victim)
         victim.state, victim.release_seq = State.PREEMPTED, self.seq + 1
 
     # --- prefill
@@ -291,7 +228,7 @@ class Batch:
 
     def _admit(self, draft: Draft, budget: ChunkBudget, now: float, before: Request | None = None) -> None:
         """Admit waiting requests while there is room; only those that precede ``before``, if that is given."""
-        if not budget.left or self._hungry:
+        if not budget.left or self._lending.hungry:
             return
         if len(self._queue):
             self._queue.refresh(self.cache.tree.version)
@@ -316,7 +253,7 @@ class Batch:
     def _try_next(self, draft: Draft, budget: ChunkBudget, now: float) -> None:
         """Admit one of those that may have killed the worker, if it would be the only one on which to blame a death."""
         suspect = self._trials.next
-        if suspect is None or self._trials.under_way or self._ending:
+        if suspect is None or self._trials.under_way or self._told.ending:
             return
         if all(row.is_cleared for row in self._rows) and self._admitted(draft, suspect, budget, now):
             self._trials.starts(suspect)
@@ -337,9 +274,9 @@ class Batch:
     def _admitted(self, draft: Draft, request: Request, budget: ChunkBudget, now: float) -> bool:
         """Make a waiting request a row, with pages for its input and a lease, if there is room."""
         input_len = request.prompt_len + len(request.output)
-        positions = leases.limit(input_len, self._lease, request.max_positions)
+        positions = leases.limit(input_len, self._lending.lease, request.max_positions)
         while True:
-            spare = len(self._rows) * self.cache.pages_for(self._lease)  # for those that run already
+            spare = len(self._rows) * self.cache.pages_for(self._lending.lease)  # for those that run already
             room = self.cache.room(request, positions, spare)
             chunk = budget.chunk(room.prefix.pages * self.cache.page_size, input_len, _unscored(request))
             if chunk.length == 0:
@@ -351,10 +288,12 @@ class Batch:
                 return False
             self._preempt(victim)
         cached = self.cache.admit(request, positions)
-        self._lend(request, positions)
+        self._lending.lend(request, positions)
         request.state = State.PREFILLING
         self._rows[request] = self._prefilling[request] = None
         self._tenants.starts(request.tenant)
+        if request.group is not None:
+            self._queue.starts(request.group)
         request.prefilled = max(request.prefilled, cached)
         draft.admit(request)
         draft.chunk(request, chunk.length)
@@ -378,7 +317,7 @@ class Batch:
         drafted = {chunk.request for chunk in draft.chunks} if draft is not None else set[Request]()
 
         def can_go(row: Request) -> bool:
-            return row.chunk_seq <= self.acknowledged and row not in drafted
+            return not self._told.has_chunks_of(row) and row not in drafted
 
         return fairness.displaceable(self._rows, tenant, priority, can_go)
 
@@ -403,7 +342,7 @@ class Batch:
             fairness.charge_output((request,))
             self._tenants.stops(request.tenant)
         self._prefilling.pop(request, None)
-        self._hungry.pop(request, None)
+        self._lending.hungry.pop(request, None)
         self._queue.remove(request)
         self._trials.leaves(request)
         self._requeue(self._in_flight.end(request))

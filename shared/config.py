@@ -137,6 +137,12 @@ class Settings:
     response_keep: Annotated[int, Parameter(group=_SERVER, validator=_NATURAL)] = 3600
     """How long, in seconds, responses of /v1/responses are kept, to be fetched and continued; 0: none is."""
 
+    context_keep: Annotated[int, Parameter(group=_SERVER, validator=_POSITIVE)] = 600
+    """Seconds for which a context of /v1/contexts is kept after it was used last."""
+
+    context_bytes: Annotated[str, Parameter(group=_SERVER)] = "256MiB"
+    """How much the contexts of one tenant may take in Redis, such as 1GiB: beyond it the oldest are dropped."""
+
     resume_keep: Annotated[int, Parameter(group=_SERVER, validator=_POSITIVE)] = 600
     """Seconds for which the answer to a resumable or background request is kept after its end."""
 

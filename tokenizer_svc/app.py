@@ -25,6 +25,8 @@ from tokenizer_svc.anthropic_api.routes import MessagesRoutes
 from tokenizer_svc.api_error import ApiError, internal
 from tokenizer_svc.asked import DIRECT, Asked
 from tokenizer_svc.body import read_object
+from tokenizer_svc.contexts.routes import ContextRoutes
+from tokenizer_svc.contexts.store import Contexts
 from tokenizer_svc.embeddings import EmbeddingRoutes
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openapi import OpenApiRoute
@@ -50,6 +52,7 @@ def build_app(
     engine: Engine,
     access: Access,
     resumables: Resumables,
+    contexts: Contexts,
     *,
     with_admin: bool = True,
     tracing: Tracing | None = None,
@@ -63,6 +66,7 @@ def build_app(
     resuming.add_to(app.router)
     ResponsesRoutes(engine, resumables, resuming).add_to(app.router)
     MessagesRoutes(engine).add_to(app.router)
+    ContextRoutes(engine, contexts).add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
     TokenRoutes(engine).add_to(app.router)
     EmbeddingRoutes(engine).add_to(app.router)
@@ -114,11 +118,11 @@ class GenerationRoutes:
         if wish.resumable or wish.background or last is not None:
             return await self._keep(request, asked, wish, Opened(path, canonical(body), caller, arrived))
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
-        access_log.note(request, answer)
         _log_accepted(answer, asked)
         origin = Origin(asked.model or engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
         rendering = asked.rendering(answer, origin)
         outlet = Outlet(request, engine.limits, lambda: answer.unsent)
+        outlet.note(answer)
         with engine.outlets.using(outlet):
             return await respond(outlet, engine, answer, rendering, arrived=arrived, stream=asked.stream)
 

@@ -87,6 +87,7 @@ class NativeAnswers:
     """Answers of /generate."""
 
     prefix = "gen-"
+    waiting = None
 
     def __init__(self, answer: Answer, elapsed: Callable[[], float], shape: Shape) -> None:
         """``elapsed``: seconds since the request's arrival."""

@@ -20,13 +20,13 @@ from tokenizer_svc.prompts import LengthNames, Truncation, answer_length, encode
 from tokenizer_svc.reading import HowRead
 from tokenizer_svc.sampling import Bounds, Vocabulary, resolve
 from tokenizer_svc.score_bound import check_scores
-from tokenizer_svc.structure import Structure, asks_for_form, check_structured
+from tokenizer_svc.structure import Structure, check_structured
 from tokenizer_svc.template_variables import variables_of
-from tokenizer_svc.tools.grammar import read_structure_with
+from tokenizer_svc.tools.grammar import beside_form, read_structure_with
 from tokenizer_svc.tools.toolbox import Toolbox, read_tools
 from tokenizer_svc.tracing import current
 
-_COMPLETION_TOKENS = 16  # OpenAI's default for completions
+COMPLETION_TOKENS = 16  # OpenAI's default for completions
 _TIERS = ("auto", "default")
 
 _Request = TypeVar("_Request", bound=OpenAIFields)
@@ -55,10 +55,7 @@ def read_completion(body: dict[str, Any], engine: Engine) -> CompletionRequest:
 
 def chat_tools(request: ChatRequest, engine: Engine) -> Toolbox | None:
     """The tools of a chat, None where it has none to call. Raises ApiError 400."""
-    toolbox = read_tools(request, engine.limits)
-    if toolbox is None or toolbox.is_required or not asks_for_form(request):
-        return toolbox
-    return toolbox._replace(has_form=True)
+    return beside_form(read_tools(request, engine.limits), request)
 
 
 async def draft_chat(request: ChatRequest, engine: Engine, how: HowRead) -> list[Draft]:
@@ -106,7 +103,7 @@ async def draft_completion(request: CompletionRequest, engine: Engine) -> list[D
         add_special_tokens=request.add_special_tokens is not False,
         may_be_long=truncation is not None,
     )
-    length = _Length(request.max_tokens, _COMPLETION_TOKENS, 0, LengthNames("prompt", "max_tokens"))
+    length = _Length(request.max_tokens, COMPLETION_TOKENS, 0, LengthNames("prompt", "max_tokens"))
     return _drafts(request, engine, encoded, length, truncation, completion_wants(request, engine.limits), structure)
 
 

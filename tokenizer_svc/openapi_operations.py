@@ -119,6 +119,26 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("DELETE", "/v1/streams/{id}"): Operation(
         "forget", "Cancel a resumable or background request and forget its answer", "generation", ref("Deleted")
     ),
+    ("POST", "/v1/contexts"): Operation(
+        "create_context",
+        "Go on from a context with text, gaps that the model fills, and choices; keep the whole as another one",
+        "contexts",
+        ref("ContextAnswer"),
+        "ContextRequest",
+        streams=True,
+        example={
+            "parts": [
+                {"type": "text", "text": "The capital of France is"},
+                {"type": "gen", "name": "capital", "max_tokens": 8, "stop": "."},
+            ]
+        },
+    ),
+    ("GET", "/v1/contexts/{context_id}"): Operation(
+        "get_context", "What a context says, and how it was made", "contexts", ref("ContextBody")
+    ),
+    ("DELETE", "/v1/contexts/{context_id}"): Operation(
+        "delete_context", "Let a context go", "contexts", ref("DroppedContext")
+    ),
     ("POST", "/v1/responses"): Operation(
         "create_response",
         "Continue a conversation, and keep it",
@@ -129,6 +149,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         id_at="/id",
         example={"input": "Say hello in French.", "max_output_tokens": 16},
         parameters=_KEPT,
+    ),
+    ("POST", "/v1/responses/input_tokens"): Operation(
+        "count_response_tokens",
+        "How many tokens the prompt of a response has",
+        "tokens",
+        ref("InputTokens"),
+        "InputTokensRequest",
+        example={"input": "Say hello in French."},
     ),
     ("GET", "/v1/responses/{id}"): Operation(
         "get_response",

@@ -24,8 +24,13 @@ class Origin(NamedTuple):
 class Rendering(Protocol):
     """The shape that one API gives to an answer. A fold: it is told every piece in order."""
 
+    @property
+    def waiting(self) -> Callable[[], bytes] | None:
+        """The first events of a kept stream while nobody knows yet whether its answer starts; None: it waits, too."""
+        ...
+
     def opening(self) -> bytes:
-        """The first events of a stream."""
+        """The first events of a stream, or those after :attr:`waiting`."""
         ...
 
     def piece(self, piece: Piece) -> bytes:

@@ -22,7 +22,7 @@ from tokenizer_svc.engine import Engine
 from tokenizer_svc.outlet import Outlet
 from tokenizer_svc.rendering import Origin, Rendering
 from tokenizer_svc.responding import send_json
-from tokenizer_svc.resumable.entries import End, EventId, Gone, Placed, Started, parse_event_id
+from tokenizer_svc.resumable.entries import End, EventId, Gone, Placed, Record, Started, parse_event_id
 from tokenizer_svc.resumable.fold import Fold, error_of, events_of, whole_of
 from tokenizer_svc.resumable.resumables import Opened, Resumables
 from tokenizer_svc.resumable.tail import Missing, Tail
@@ -91,6 +91,7 @@ class Resuming:
         """A new answer."""
         tail = await self._resumables.open(asked, opened)
         if wish.background:
+            outlet.note(Fold(tail.record).answer)
             return _json(202, _ticket(tail))
         return await self.stream(outlet, tail, 0)
 
@@ -149,6 +150,7 @@ class Resuming:
                 case _:
                     raise _lost(tail)
         fold = Fold(tail.record)
+        outlet.note(fold.answer)
         rendering, structure = rendering_of(fold, self._engine)
         async with self._engine.borrowed(structure, tail.record.client):
             body = whole_of(fold, rendering, [placed.entry for placed in tail.entries])
@@ -157,12 +159,13 @@ class Resuming:
     async def stream(self, outlet: Outlet, tail: Tail, after: int) -> web.StreamResponse:
         """The events after the first ``after``."""
         with tail.reading():
+            fold = Fold(tail.record)
+            outlet.note(fold.answer)
+            rendering, structure = rendering_of(fold, self._engine)
             try:
-                await self._known(tail, after)
+                await self._known(tail, after, waits=rendering.waiting is None)
             except Missing:
                 raise _lost(tail) from None
-            fold = Fold(tail.record)
-            rendering, structure = rendering_of(fold, self._engine)
             async with self._engine.borrowed(structure, tail.record.client):
                 source = _Events(tail, fold, rendering)
                 skipped = await source.skip(after)
@@ -173,8 +176,11 @@ class Resuming:
                 await self._send(outlet, response, source)
                 return response
 
-    async def _known(self, tail: Tail, after: int) -> None:
-        """Wait until it is certain that there is a stream. Raises ApiError where there is none, Missing."""
+    async def _known(self, tail: Tail, after: int, *, waits: bool) -> None:
+        """Wait until it is certain that there is a stream. Raises ApiError where there is none, Missing.
+
+        ``waits``: it says nothing before its answer starts.
+        """
         if after:  # a client may know more than this process does
             await self._resumables.refresh(tail)
         count = 0
@@ -184,8 +190,10 @@ class Resuming:
                 match placed.entry:
                     case Started():
                         return
-                    case End(fault=fault) if fault is not None:
+                    case End(fault=fault) if waits and fault is not None:
                         raise error_of(fault)
+                    case Record() if not waits:
+                        return
                     case Gone():
                         raise _lost(tail)
                     case _:

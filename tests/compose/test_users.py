@@ -116,12 +116,25 @@ async def resumed(stack: GuardedStack) -> None:
         assert response.status == 200
 
 
+async def went_on(stack: GuardedStack) -> None:
+    """Everything that is done with contexts."""
+    said = {"type": "text", "text": "a"}
+    root = await stack.post("/v1/contexts", {"parts": [said], "prefill": True, "id": "root"})
+    gen = {"type": "gen", "name": "x", "max_tokens": 2}
+    child = await stack.post("/v1/contexts", {"parts": [gen], "parent": root["id"], "release": [root["id"]]})
+    url = f"{stack.url}/v1/contexts/{child['id']}"
+    for method in ("get", "delete"):
+        async with stack.http.request(method, url) as response:
+            assert response.status == 200
+
+
 async def test_all_work_is_done_under_the_rules(stack: GuardedStack, judge: Any) -> None:
     judge.acl_log_reset()
     await stack.generate([5, 6, 7], 8)
     await stack.post("/v1/completions", {"prompt": "a", "max_tokens": 4, "n": 2, "stop": ["zz"], "cache_salt": "s"})
     await stack.post("/v1/completions", {"prompt": "a", "max_tokens": 4, "regex": "[0-9]{2}"})
     await resumed(stack)
+    await went_on(stack)
     await stack.post("/flush_cache", {})
     await stack.post("/abort_request", {"rid": "cmpl-40000000000000ff"})
     assert await stack.metric("rootstream_http_requests_total") > 0
@@ -144,13 +157,13 @@ async def test_all_work_is_done_under_the_rules(stack: GuardedStack, judge: Any)
 
 _NAMES = (
     "live requests plans:0 steps:0 detok:d texts:t grammar:g model alive metrics epoch:0 mark dead "
-    "answer:a resumable readers"
+    "answer:a resumable readers context:t/c contexts:t"
 )
 KEYS = [f"{PREFIX}:{name}" for name in _NAMES.split()]
 READS: dict[str, set[str]] = {  # what each role needs to know
     "tokenizer": {
         *("live", "texts", "grammar", "model", "alive", "metrics", "mark"),
-        *("answer", "resumable", "readers"),
+        *("answer", "resumable", "readers", "context"),
     },
     "scheduler": {"live", "requests", "steps", "model", "alive", "mark"},
     "worker": {"plans", "grammar", "alive", "mark"},

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import jsonschema
 import openai
 import pytest
 import pytest_asyncio
+import torch
 
 from tests.e2e.conftest import Server, StartServer
 from tests.oracle import load_oracle
@@ -126,3 +128,32 @@ async def test_a_killed_worker_changes_nothing_in_a_constrained_stream(
             server.child("gpu_worker").kill()
     assert text == whole.choices[0].message.content
     await asyncio.to_thread(server.wait_ready)
+
+
+CHOICES = [" Paris", " London, which lies on the Thames", " a small village", " 42"]
+
+
+@pytest.mark.parametrize("method", ["token_length_normalized", "greedy_token", "unconditional_likelihood_normalized"])
+async def test_a_selection_scores_as_transformers_does(client: openai.AsyncOpenAI, method: str) -> None:
+    tokenizer, model = load_oracle()
+    before = "The capital of France is"
+    select = {"type": "select", "name": "x", "choices": CHOICES, "method": method}
+    body = {"parts": [{"type": "text", "text": before}, select]}
+    answer = await client.post("/contexts", body=body, cast_to=dict[str, Any])
+    [part] = answer["parts"]
+    for choice, ids, logprobs, index in zip(CHOICES, part["tokens"], part["logprobs"], range(4), strict=True):
+        whole = tokenizer(before + choice)["input_ids"]
+        assert whole[-len(ids) :] == ids
+        assert likelihoods(model, whole)[-len(ids) :] == pytest.approx(logprobs, abs=2e-3)
+        if method == "unconditional_likelihood_normalized":
+            assert part["unconditional"][index] == pytest.approx([0, *likelihoods(model, ids)], abs=2e-3)
+    if method == "token_length_normalized":
+        assert part["scores"] == pytest.approx([sum(each) / len(each) for each in part["logprobs"]])
+    assert method != "greedy_token" or part["text"] == CHOICES[0]
+
+
+def likelihoods(model: Any, ids: list[int]) -> list[float]:
+    """Of all tokens but the first, in float32."""
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0, :-1].float()
+    return logits.log_softmax(-1)[torch.arange(len(ids) - 1), torch.tensor(ids[1:], dtype=torch.long)].tolist()

@@ -186,9 +186,9 @@ def test_no_row_idles_while_somebody_waits(seed: int, max_running: int) -> None:
             tenant = random.choice(["a", "a", "a", "b", "c"])
             d.submit(generate(id, [random.randint(0, 4)] * random.randint(1, 9), random.randint(1, 9), tenant=tenant))
         d.round()
-        idle = max_running - d.batch.rows - len(d.batch._ending)
-        unplanned = d.scheduler.waiting - len(d.batch._preempted)
-        assert not idle or not unplanned or len(d.batch._chunk_plans) == 2
+        idle = max_running - d.batch.rows - len(d.batch._told.ending)
+        unplanned = d.scheduler.waiting - len(d.batch._told.preempted)
+        assert not idle or not unplanned or d.batch._told.chunk_plans == 2
         if random.random() < 0.9:
             advance(d)
     d.run()

@@ -36,6 +36,7 @@ class MessageAnswers:
     """The one answer to a request."""
 
     prefix = "msg_"
+    waiting = None
 
     def __init__(
         self, answer: Answer, reader: AnswerReader, model: str, *, max_tokens: int, shows_thoughts: bool

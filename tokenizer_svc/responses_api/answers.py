@@ -1,22 +1,26 @@
 """Answers of /v1/responses: the response as of now, or the events of a stream, numbered from 0.
 
-A stream is: created, in_progress, the events of every item (output.py), then completed, incomplete or failed. A
-response that was cancelled ends in incomplete, with that status: OpenAI has no event of its own for it.
+A stream is: created (and queued, in the background), in_progress, the events of every item (output.py), then
+completed, incomplete or failed. A response that was cancelled ends in incomplete, with that status: OpenAI has no event
+of its own for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
 
-from shared import scores as scored
 from shared.protocol import Finish, Scores
 from shared.tokenizer import Tokenizer
+from tokenizer_svc.alignment import Alignment, Shown, overlapping
 from tokenizer_svc.answers import Answer, Piece
 from tokenizer_svc.api_error import ApiError
-from tokenizer_svc.reading import AnswerReader, call_id
+from tokenizer_svc.openai_shown import alignment_of
+from tokenizer_svc.parts import Content, Part
+from tokenizer_svc.reading import AnswerReader, call_id, cut
 from tokenizer_svc.responses_api.errors import of_chat
 from tokenizer_svc.responses_api.output import Output
 from tokenizer_svc.responses_api.request import ResponsesRequest
@@ -62,17 +66,32 @@ class ResponseAnswers:
         self._completion_tokens = 0
         self._error: ResponseError | None = None
         choice = self._choice
-        self._output = Output(self._id, self._tell, lambda call: call_id(choice, call), summarises=request.summarises)
+        self._output = Output(
+            self._id,
+            self._tell,
+            lambda call: call_id(choice, call),
+            summarises=request.summarises,
+            encrypts=request.encrypts,
+        )
 
     # --- as a stream
 
+    @property
+    def waiting(self) -> Callable[[], bytes] | None:
+        """In the background a response is queued until it starts, and its stream says so."""
+        return self._queued if self._request.background else None
+
+    def _queued(self) -> bytes:
+        return _events([self._state(kind, "queued") for kind in ("response.created", "response.queued")])
+
     def opening(self) -> bytes:
-        """The first events of a stream."""
-        return _events([self._state("response.created"), self._state("response.in_progress")])
+        """The first events of a stream, or those after it was queued."""
+        kinds = ["response.in_progress"] if self._request.background else ["response.created", "response.in_progress"]
+        return _events([self._state(kind) for kind in kinds])
 
     def piece(self, piece: Piece) -> bytes:
         """The events for one piece."""
-        return _events(self._push(piece.text, piece.tokens, piece.scores, piece.finish, piece.completion_tokens))
+        return _events(self._push(piece))
 
     def closing(self) -> bytes:
         """The last event of a stream that went well."""
@@ -92,7 +111,9 @@ class ResponseAnswers:
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The response of a request that is no stream."""
         choice = self._choice
-        self._push(texts[0], tokens[0], scores[0], choice.finish, choice.completion_tokens)
+        self._push(
+            Piece(choice, texts[0], tokens[0], choice.finish, choice.completion_tokens, choice.forced_tokens, scores[0])
+        )
         return _encode(self.response())
 
     def fail(self, error: ApiError) -> None:
@@ -151,24 +172,49 @@ class ResponseAnswers:
 
     # --- inside
 
-    def _push(
-        self, text: str, tokens: Sequence[int], scores: Scores | None, finish: Finish, completion_tokens: int
-    ) -> list[ResponseEvent]:
-        self._completion_tokens = completion_tokens
-        parts = self._reader.push(self._choice, text, tokens, finish)
-        events = self._output.push(parts, self._logprobs(tokens, scores) if self._request.wants_logprobs else ())
-        if finish is not Finish.NONE:
-            events += self._output.finish(is_cut=self.status != "completed")
+    def _push(self, piece: Piece) -> list[ResponseEvent]:
+        self._completion_tokens = piece.completion_tokens
+        is_over = piece.finish is not Finish.NONE
+        tokens = self._alignment
+        texts = [piece.text]
+        if tokens is not None:
+            tokens.push(piece.tokens, piece.scores)
+            if is_over:
+                tokens.flush()
+            texts = tokens.cut(piece.text)
+        events: list[ResponseEvent] = []
+        for each in cut(piece, texts):
+            parts = self._reader.push(self._choice, each.text, each.tokens, each.finish)
+            events += self._output.push(parts, self._logprobs(self._due(each.text, parts)))
+        if is_over:
+            rest = [] if tokens is None else tokens.rest()
+            events += self._output.finish(is_cut=self.status != "completed", logprobs=self._logprobs(rest))
         return events
 
-    def _logprobs(self, tokens: Sequence[int], scores: Scores | None) -> list[TextLogprob]:
-        if scores is None:
-            return []
-        found: list[TextLogprob] = []
-        for token, known in zip(tokens, scored.each(scores), strict=True):
-            top = tuple(TopLogprob(*self._spelt(id), logprob) for id, logprob in known.top)
-            found.append(TextLogprob(*self._spelt(token), known.logprob, top))
-        return found
+    @cached_property
+    def _alignment(self) -> Alignment | None:
+        """The tokens that are yet to be shown, where any are."""
+        return alignment_of(self._choice, self._origin.tokenizer) if self._request.wants_logprobs else None
+
+    def _due(self, text: str, parts: Sequence[Part]) -> Sequence[Shown]:
+        """The tokens of the content among the next parts: those of reasoning, calls and marks are shown nowhere."""
+        if self._alignment is None:
+            return ()
+        self._alignment.show(text, self._reader.held(self._choice))
+        due, end = self._alignment.due(), self._alignment.shown
+        content = sum(len(part.text) for part in parts if isinstance(part, Content))
+        return overlapping(due, end - content, end) if content else ()
+
+    def _logprobs(self, tokens: Sequence[Shown]) -> list[TextLogprob]:
+        return [
+            TextLogprob(
+                *self._spelt(token.id),
+                token.score.logprob,
+                tuple(TopLogprob(*self._spelt(id), logprob) for id, logprob in token.score.top),
+            )
+            for token in tokens
+            if token.score is not None
+        ]
 
     def _spelt(self, token: int) -> tuple[str, list[int]]:
         data = self._origin.tokenizer.token_bytes(token)
@@ -184,8 +230,8 @@ class ResponseAnswers:
             choice.prompt_tokens + self._completion_tokens,
         )
 
-    def _state(self, kind: str) -> ResponseEvent:
-        return self._tell(kind, response=self.response())
+    def _state(self, kind: str, status: str | None = None) -> ResponseEvent:
+        return self._tell(kind, response=self.response(status))
 
     def _tell(self, kind: str, **fields: Any) -> ResponseEvent:
         self._number += 1

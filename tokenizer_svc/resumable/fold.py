@@ -108,13 +108,15 @@ def events_of(fold: Fold, rendering: Rendering, entry: Entry) -> list[bytes]:
     was_started = fold.is_started
     pieces = fold.take(entry)
     match entry:
+        case Record() if rendering.waiting is not None:
+            return split(rendering.waiting())
         case Started() if not was_started:
             return split(rendering.opening())
         case Progress():
             return split(b"".join([rendering.piece(piece) for piece in pieces]))
         case End(fault=None):
             return split(rendering.closing())
-        case End(fault=Fault() as fault) if was_started:
+        case End(fault=Fault() as fault) if was_started or rendering.waiting is not None:
             return split(rendering.failing(error_of(fault)))
         case _:
             return []

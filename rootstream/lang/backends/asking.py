@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
-from rootstream.lang.backends.connection import Answer, Broken
+from rootstream.lang.backends.connection import Answer, Broken, OnData
 from rootstream.lang.backends.http import Address, Connections, NoUrl, Unreachable
+from rootstream.lang.backends.loop_end import LoopEnd
 from rootstream.lang.backends.refusals import refusal
 from rootstream.lang.backends.retrying import Passing, Patience
-from rootstream.lang.calls import CallError
 from rootstream.lang.tracing.notes import note
 
 
 class Reader(Protocol):
-    """Reads a streamed answer. Both may raise CallError: of the answer, or because it makes no sense."""
+    """Reads a streamed answer. `push` and `end` may raise CallError: of the answer, or because it makes no sense."""
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether the call may be made again although something of the answer came."""
+        ...
 
     def push(self, chunk: bytes) -> None:
         """More of it."""
@@ -36,10 +41,18 @@ class Asker:
     """Connections to a server in whatever event loop runs, and the patience with it."""
 
     def __init__(
-        self, url: str, api_key: str | None, *, patience: float, connections: int, tls: ssl.SSLContext | None
+        self,
+        url: str,
+        api_key: str | None,
+        close: Callable[[], Awaitable[None]],
+        *,
+        patience: float,
+        connections: int,
+        tls: ssl.SSLContext | None,
     ) -> None:
-        """``patience``: seconds for which a call that fails for a passing reason is made again; ``connections``: at
-        most, further calls wait. Raises ValueError for what is no URL or no key.
+        """``close``: closes this and whatever uses it, called when a loop ends before that was done; ``patience``:
+        seconds for which a call that fails for a passing reason is made again; ``connections``: at most, further calls
+        wait. Raises ValueError for what is no URL or no key.
         """
         self.url = url.rstrip("/").removesuffix("/v1")
         self._address = Address.of(self.url)
@@ -48,10 +61,12 @@ class Asker:
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._patience_s = patience
         self._most = connections
-        self._tls = tls
+        self._tls = (tls or ssl.create_default_context()) if self._address.secure else None
         self._rng = random.Random()  # noqa: S311 - for jitter
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: Connections | None = None
+        self._close = close
+        self._loop_end: LoopEnd | None = None
         self._known = False  # it has answered once
 
     async def post(self, path: str, body: bytes, *, until: float | None = None, begin: Begin | None = None) -> Answer:
@@ -61,11 +76,24 @@ class Asker:
         if that is Passing, the call is made again.
         """
         connections = self._connections()
+        return await self._patiently(lambda on_data: connections.post(path, body, on_data), until, begin)
+
+    async def get(self, path: str) -> Answer:
+        """An answer with status 200. Raises CallError."""
+        connections = self._connections()
+        return await self._patiently(lambda _: connections.get(path), None, None)
+
+    async def _patiently(
+        self,
+        send: Callable[[OnData | None], Coroutine[None, None, Answer]],
+        until: float | None,
+        begin: Begin | None,
+    ) -> Answer:
         patience: Patience | None = None
         while True:
+            reader = None if begin is None else begin()
             try:
-                reader = None if begin is None else begin()
-                answer = await connections.post(path, body, None if reader is None else reader.push)
+                answer = await send(None if reader is None else reader.push)
                 self._known = True
                 if answer.status == 200:
                     if reader is not None:
@@ -78,33 +106,28 @@ class Asker:
                 error = Passing(f"{self.url}: {broken}", code="connection")
             except Passing as passing:
                 error = passing
+            if reader is not None and not reader.may_repeat:
+                raise error.final()
             if patience is None:
                 patience = Patience(self._patience_s, until, self._rng)
             wait_s = patience.wait(asyncio.get_running_loop().time(), error, known=self._known)
             if wait_s is None:
-                raise error
+                raise error.final(patience.failures)
             note("retry", attempt=patience.failures + 1, wait_s=wait_s, why=str(error.status or error))
             await asyncio.sleep(wait_s)
-
-    async def get(self, path: str) -> Answer:
-        """An answer with status 200; asked once. Raises CallError."""
-        try:
-            answer = await self._connections().get(path)
-        except (Unreachable, Broken) as broken:
-            raise CallError(f"{self.url}: {broken}", code="connection") from None
-        if answer.status != 200:
-            raise refusal(answer)
-        return answer
 
     def close(self) -> None:
         """Let go of connections; the next call makes new ones."""
         if self._open is not None:
             self._open.close()
-        self._open = self._loop = None
+        if self._loop_end is not None:
+            self._loop_end.forget()
+        self._open = self._loop = self._loop_end = None
 
     def _connections(self) -> Connections:
         loop = asyncio.get_running_loop()
         if self._open is None or loop is not self._loop:  # connections die with their loop
             self._loop = loop
+            self._loop_end = LoopEnd(self._close)
             self._open = Connections(self._address, self._headers, self._most, self._tls)
         return self._open

@@ -69,9 +69,9 @@ class Connections:
     def __init__(
         self, address: Address, headers: Mapping[str, str], most: int = 1000, tls: ssl.SSLContext | None = None
     ) -> None:
-        """``most``: how many there may be at once; further requests wait."""
+        """``most``: how many there may be at once; further requests wait. ``tls``: for an address that is secure."""
         self._to = address
-        self._tls = (tls or ssl.create_default_context()) if address.secure else None
+        self._tls = tls
         lines = {"Host": address.host_header, "Accept-Encoding": "identity", **headers}
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._heads: dict[str, bytes] = {}

@@ -25,6 +25,11 @@ class Passing(CallError):
         super().__init__(message, status, code)
         self.after_s = after_s  # as the server says
 
+    def final(self, attempts: int = 1) -> CallError:
+        """What it is once nobody tries again."""
+        tried = f" (tried {attempts} times)" if attempts > 1 else ""
+        return CallError(f"{self}{tried}", self.status, self.code)
+
 
 class Patience:
     """What one call has been through. Times are seconds of any one clock."""

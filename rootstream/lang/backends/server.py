@@ -29,10 +29,10 @@ _LOSSES = 4  # of one call's parent, after which the server is taken to keep not
 _RELEASE_S = 0.5  # how long a release waits for a call that takes it along
 _RELEASE_IDS = 100  # in one request
 _PENDING = 10_000  # ids: more are left to their expiry
-_FAREWELL_S = 2.0
+_FAREWELL_S = 0.5
 
-OnAnswer = Callable[[bytes, bytes], None]
-"""Told the body of each request that was answered, and of its answer."""
+OnAnswer = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
+"""Told the body of each request that was answered, and of its answer, as the wire has them."""
 
 
 class Server:
@@ -61,7 +61,7 @@ class Server:
             url, api_key = url or given.url, api_key or given.api_key
         if clash := wire.FIELDS & set(extra or ()):
             raise ValueError(f"extra: {', '.join(sorted(clash))}: set by the language itself")
-        self._asker = Asker(url, api_key, patience=patience, connections=connections, tls=tls)
+        self._asker = Asker(url, api_key, self.close, patience=patience, connections=connections, tls=tls)
         self._model = model
         self._extra = wire.encode(extra)[1:] if extra else b"}"
         self._on_answer = on_answer
@@ -115,6 +115,7 @@ class Server:
         await asyncio.gather(*self._telling, return_exceptions=True)
         self._asker.close()
         self._parents = Parents()
+        await asyncio.sleep(0)  # what was closed is told so in the loop's next round, which may be its last
 
     async def _on(
         self,
@@ -161,7 +162,7 @@ class Server:
             raise
         found = answer.body if streamed is None else streamed.body
         if self._on_answer is not None:
-            self._on_answer(body, found)
+            self._on_answer(msgspec.json.decode(body), msgspec.json.decode(found))
         try:
             return wire.decode_context(found).outcome()
         except msgspec.MsgspecError as error:

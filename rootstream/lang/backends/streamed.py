@@ -28,6 +28,10 @@ class Streamed:
         self._pieces.again()
         return self
 
+    @property
+    def may_repeat(self) -> bool:
+        return True
+
     def push(self, chunk: bytes) -> None:
         """Raises CallError."""
         try:

@@ -1,7 +1,7 @@
 """Chrome's trace events, and the file that they are written into as they happen.
 
 The format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU, its array form, where the
-closing bracket may be missing, so that the file of a process that died opens as well. Knows nothing of calls and programs.
+closing bracket may be missing, so that the file of a process that died opens as well. Knows nothing of programs.
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ class EventFile:
         self._file = path.open("wb", buffering=0)
         self._lock = threading.Lock()
         self._began = time.perf_counter_ns()
-        self._is_first = True
-        self._file.write(b"[")
+        self._before = b"[\n"  # the next event
 
     def now(self) -> float:
         return (time.perf_counter_ns() - self._began) / 1000
@@ -56,8 +55,8 @@ class EventFile:
         with self._lock:
             if self._file.closed:
                 return
-            self._put((b"\n" if self._is_first else b",\n") + lines)
-            self._is_first = False
+            self._put(self._before + lines)
+            self._before = b",\n"
 
     def close(self) -> None:
         with self._lock:

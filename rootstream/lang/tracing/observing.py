@@ -6,9 +6,9 @@ holds the beginnings of prompts and answers.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +35,41 @@ def trace(path: str | Path | None) -> Generator[None]:
 
 
 @contextmanager
-def observed(backend: Backend, name: str, details: dict[str, Any] | None = None) -> Generator[Backend]:
+def observed(backend: Backend, name: str, details: Callable[[], dict[str, Any]] = dict) -> Generator[Backend]:
     """The backend for one run of a program, which an open trace watches. ``details`` are shown with the program."""
     timeline = _timeline.get()
     if timeline is None:
         yield backend
         return
-    rows = timeline.program(name, details or {})
+    rows = timeline.program(name, details())
     try:
         yield _Observed(backend, rows)
     except BaseException as error:
         rows.end(error)
         raise
     rows.end(None)
+
+
+@contextmanager
+def traced_context(path: str | Path | None) -> Generator[Context]:
+    """The same for a generator, whose own context is that of whoever asks it: for the tasks that it starts."""
+    context = copy_context()
+    if path is None:
+        yield context
+        return
+    with EventFile(Path(path)) as file:
+        context.run(_timeline.set, Timeline(file))
+        yield context
+
+
+@contextmanager
+def unobserved() -> Generator[None]:
+    """What starts within is in no trace: it is a rehearsal."""
+    token = _timeline.set(None)
+    try:
+        yield
+    finally:
+        _timeline.reset(token)
 
 
 class _Observed:

@@ -18,14 +18,18 @@ from rootstream.lang.tracing.instances import allowed, matching
 Answers = Mapping[str, str | Sequence[str]]
 """Texts in place of placeholders, by the name of the generation; of several, one after the other, the last again."""
 
+MOST_CALLS = 1000
+
 
 class Placeholders:
     """Answers every call, and remembers it. ``stopped`` says why it answered no more."""
 
-    def __init__(self, answers: Answers, most_calls: int) -> None:
+    def __init__(self, answers: Answers | None = None, most_calls: int = MOST_CALLS) -> None:
         self.calls: list[tuple[Call, Outcome]] = []
         self.stopped: str | None = None
-        self._answers = {name: [text] if isinstance(text, str) else list(text) for name, text in answers.items()}
+        self._answers = {
+            name: [text] if isinstance(text, str) else list(text) for name, text in (answers or {}).items()
+        }
         self._most_calls = most_calls
         self._tools: dict[str, tuple[dict[str, Any], ...]] = {}  # of contexts, which children inherit
 

@@ -237,8 +237,8 @@ class CallSlice:
             return []
         since, longest, details = self._waits
         self._waits = None
-        row = {"pid": self._program.pid, "tid": self.row}
-        return [Event(name="wait", ph="X", **row, ts=since, dur=min(longest, now - since), cat="wait", args=details)]
+        took, pid = min(longest, now - since), self._program.pid
+        return [Event(name="wait", ph="X", pid=pid, tid=self.row, ts=since, dur=took, cat="wait", args=details)]
 
     def _event(self, ph: Any, name: str, ts: float, details: dict[str, Any]) -> Event:
         reach = "t" if ph == "i" else None

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from gpu_worker.kernels.plain import PlainKernels
-from gpu_worker.loader import build_decoder, open_weights
+from gpu_worker.loader import build_decoder, load_decoder, open_weights
+from gpu_worker.models.compiled_decoder import CompiledDecoder
+from gpu_worker.models.decoder import Decoder
 from gpu_worker.packed_loader import build_packed
+from shared.errors import UserError
 from shared.model_files import ModelFiles
 from tests.gpu_worker.forward import whole_forward
 from tests.toy import make_toy_model
@@ -70,3 +73,21 @@ def test_logits_equal_transformers(case: str, compiled: bool, tmp_path: Path) ->
         else build_decoder(weights, PlainKernels(), CPU, torch.float32)
     )
     torch.testing.assert_close(whole_forward(decoder, ids.tolist()), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("hidden", "inner"), [(343, 128), (64, 129), (62, 126)])
+def test_sizes_that_kernels_cannot_pack_are_computed_without_them(hidden: int, inner: int, tmp_path: Path) -> None:
+    """Only odd ones."""
+    files = ModelFiles(
+        "toy", "huggingface", make_toy_model(tmp_path, hidden_size=hidden, intermediate_size=inner, num_hidden_layers=1)
+    )
+    loaded = load_decoder(files, CPU, torch.float32)
+    assert isinstance(loaded, Decoder if hidden % 2 or inner % 2 else CompiledDecoder)
+    expected = whole_forward(build_decoder(open_weights(files), PlainKernels(), CPU, torch.float32), [3, 4, 5])
+    torch.testing.assert_close(whole_forward(loaded, [3, 4, 5]), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_sizes_that_kernels_cannot_pack_are_not_quantized(tmp_path: Path) -> None:
+    files = ModelFiles("toy", "huggingface", make_toy_model(tmp_path, hidden_size=343))
+    with pytest.raises(UserError, match="hidden_size 343"):
+        load_decoder(files, CPU, torch.float32, quantization="q8")

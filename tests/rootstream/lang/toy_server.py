@@ -75,6 +75,7 @@ class ToyServer:
         self.contexts: dict[str, Context] = {}
         self.released: list[str] = []
         self.delay = delay
+        self.owner = "somebody"
         self.running = 0
         self.most_running = 0
         self.connections = 0
@@ -108,7 +109,7 @@ class ToyServer:
         return await self._answered(request, self._chat_completion)
 
     async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": "toy", "object": "model"}]})
+        return web.json_response({"object": "list", "data": [{"id": "toy", "object": "model", "owned_by": self.owner}]})
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -160,9 +161,13 @@ class ToyServer:
     # Contexts
 
     def _call(self, body: Body) -> list[Body]:
+        events = self._computed(body)
         self.released += body.get("release", ())
         for id in body.get("release", ()):
             self.contexts.pop(id, None)
+        return events
+
+    def _computed(self, body: Body) -> list[Body]:
         id, parent = body.get("id"), body.get("parent")
         kept = self.contexts.get(id) if id else None
         if kept is not None:
@@ -274,7 +279,7 @@ def _append(now: Context, at: int, part: Body) -> Body | None:
 def _gen(body: Body) -> Body:
     """A request of OpenAI's API as a gen part."""
     format = (body.get("response_format") or {}).get("json_schema") or {}
-    return {**body, "json_schema": format.get("schema")}
+    return {**body, "json_schema": format.get("schema"), "choices": body.get("choice")}
 
 
 def _echo(at: int, prompt: str) -> Body:

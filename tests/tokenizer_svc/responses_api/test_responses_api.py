@@ -289,6 +289,42 @@ async def test_a_stream_in_the_background_goes_on_from_any_event(
         assert [event.to_dict() async for event in rest] == [event.to_dict() for event in events[after + 1 :]]
 
 
+async def test_a_stream_in_the_background_says_that_it_is_queued(
+    client: openai.AsyncOpenAI, http: aiohttp.ClientSession, downstream: Downstream
+) -> None:
+    """At once, before anybody took the request; then as ever, and the same when it is read again."""
+    goes_on = asyncio.Event()
+
+    async def late(downstream: Downstream, generate: Generate) -> None:
+        await goes_on.wait()
+        await saying("some")(downstream, generate)
+
+    downstream.script = late
+    stream = await client.responses.create(model="toy", input="hi", background=True, stream=True)
+    first = [await anext(stream) for _ in range(2)]
+    assert [event.type for event in first] == ["response.created", "response.queued"]
+    response = first[1].to_dict()["response"]
+    assert isinstance(response, dict)
+    assert response["status"] == "queued"
+    assert (await client.responses.retrieve(response["id"])).status == "queued"
+    goes_on.set()
+    rest = [event.type async for event in stream]
+    assert (rest[0], rest[-1]) == ("response.in_progress", "response.completed")
+    async with http.get(f"{RESPONSES}/{response['id']}", params={"stream": "true"}) as again:
+        assert [event["type"] for event in read_events(await again.text())] == [event.type for event in first] + rest
+
+
+async def test_a_stream_in_the_background_that_is_refused_fails(
+    http: aiohttp.ClientSession, downstream: Downstream
+) -> None:
+    async def refusing(downstream: Downstream, generate: Generate) -> None:
+        await downstream.fail(generate, Failure.QUEUE_FULL)
+
+    downstream.script = refusing
+    events = await events_of(http, {"input": "hi", "background": True})
+    assert [event["type"] for event in events] == ["response.created", "response.queued", "error", "response.failed"]
+
+
 @pytest.mark.parametrize("script", [endless, admitted_only])
 async def test_what_is_cancelled_frees_its_row(
     client: openai.AsyncOpenAI, downstream: Downstream, script: Script
@@ -368,6 +404,37 @@ async def test_what_the_answer_must_look_like(client: openai.AsyncOpenAI, downst
     assert generate.sampling.grammar is not None
     async with client.responses.stream(model="toy", input="hi", text_format=City) as stream:
         assert (await stream.get_final_response()).output_parsed == City(city="Köln")
+
+
+async def test_tokens_are_counted_as_they_are_used(client: openai.AsyncOpenAI, downstream: Downstream) -> None:
+    asked: dict[str, Any] = {"input": "hi", "instructions": "Be kind.", "tools": TOOLS, "text": {"verbosity": "low"}}
+    counted = await client.responses.input_tokens.count(model="toy", **asked)
+    assert not downstream.generates
+    first = await client.responses.create(model="toy", **asked)
+    assert first.usage is not None
+    assert counted.to_dict() == {"object": "response.input_tokens", "input_tokens": first.usage.input_tokens}
+    asked = {"input": [{"role": "user", "content": "and?"}], "previous_response_id": first.id}
+    second = await client.responses.create(model="toy", **asked)
+    assert second.usage is not None
+    assert (await client.responses.input_tokens.count(**asked)).input_tokens == second.usage.input_tokens
+    assert (await client.responses.input_tokens.count(previous_response_id=first.id)).input_tokens > 20
+    assert (await client.responses.input_tokens.count(input="long " * 9000)).input_tokens > 4000
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "input"),
+        ({"input": "hi", "previous_response_id": "resp_0000000000000000"}, "previous_response_id"),
+        ({"input": "hi", "model": "other"}, "model"),
+        ({"input": "hi", "personality": "friendly"}, "personality"),
+        ({"input": "hi", "tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ],
+)
+async def test_what_cannot_be_counted(http: aiohttp.ClientSession, body: dict[str, Any], param: str) -> None:
+    async with http.post(f"{RESPONSES}/input_tokens", json=body) as response:
+        assert response.status in (400, 404)
+        assert (await response.json())["error"]["param"] == param
 
 
 @pytest.mark.parametrize("streamed", [False, True])
