@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from tokenizer_svc.access.guard import identity_if_known
+from tokenizer_svc.accounts import account_of
 from tokenizer_svc.answers import Answer
 
 log = structlog.get_logger("access")
@@ -37,11 +38,8 @@ def write(request: web.Request, request_id: str, route: str, status: int, began:
     identity = identity_if_known(request)
     if identity is not None and identity.tenant:
         fields["tenant"] = identity.tenant
-    if choices := [choice for answer in request.get(_ANSWERS, ()) for choice in answer.choices]:
-        fields["ids"] = [f"{choice.id:016x}" for choice in choices]
-        fields["prompt_tokens"] = sum(choice.prompt_tokens for choice in choices)
-        fields["cached_tokens"] = sum(choice.cached_tokens for choice in choices)
-        fields["completion_tokens"] = sum(choice.completion_tokens for choice in choices)
+    if answers := request.get(_ANSWERS):
+        fields |= account_of(*answers)
     if status >= 500:
         log.warning("answered", **fields)
     elif request.method == "GET":

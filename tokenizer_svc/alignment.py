@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import chain, repeat
+from itertools import chain, pairwise, repeat
 from typing import NamedTuple
 
 from shared import scores
@@ -40,7 +40,8 @@ class Alignment:
         """``text``: at the beginning of the answer, and nobody else's."""
         self._text = text
         self._characters = 0  # of all tokens taken
-        self._shown = 0  # of these
+        self._come = 0  # of these, as pieces of text
+        self.shown = 0  # of these, to clients
         self._open: list[Shown] = []  # tokens whose text is not complete
         self._groups: deque[_Group] = deque()
 
@@ -55,14 +56,21 @@ class Alignment:
         """No token follows: what is left of a character that was cut short is text, too."""
         self._close(self._text.flush())
 
-    def show(self, text: str) -> None:
-        """Clients are about to see the next piece of text."""
-        self._shown += len(text)
+    def cut(self, text: str) -> list[str]:
+        """The next piece of text, in one or more: cut where tokens end."""
+        end = self._come + len(text)
+        places = [group.end - self._come for group in self._groups if self._come < group.end < end]
+        return [text[start:stop] for start, stop in pairwise((0, *places, len(text)))]
+
+    def show(self, text: str, held: int = 0) -> None:
+        """Clients are about to see the next piece of text, but for ``held`` characters at the end of all so far."""
+        self._come += len(text)
+        self.shown = max(self.shown, self._come - held)
 
     def due(self) -> list[Shown]:
         """The tokens that the text shown so far completes."""
         found: list[Shown] = []
-        while self._groups and self._groups[0].end <= self._shown:
+        while self._groups and self._groups[0].end <= self.shown:
             found += self._groups.popleft().tokens
         return found
 
@@ -78,6 +86,19 @@ class Alignment:
             self._characters += len(text)
             self._groups.append(_Group(self._characters, self._open))
             self._open = []
+
+
+def overlapping(tokens: Sequence[Shown], start: int, end: int) -> list[Shown]:
+    """Those of successive tokens that have a part in the text from ``start`` on; ``end`` is that of the last one."""
+    found: list[Shown] = []
+    until, last = end, end  # where the token at hand ends, and where the one before it began
+    for token in reversed(tokens):
+        if token.offset < last:
+            until, last = last, token.offset
+        if until <= start:
+            break
+        found.append(token)
+    return found[::-1]
 
 
 def echoed(ids: Sequence[int], text: str, found: Scores | None, stream: TextStream) -> list[Shown]:

@@ -7,6 +7,7 @@ A test says when the file is not what this would write.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,8 +26,8 @@ Made from the code by `python -m tokenizer_svc.api_table docs/api.md`; do not ed
 `/openapi.json`, and for people at `/docs`; its bounds are those of its own settings.
 
 Fields that nobody knows are ignored, as OpenAI does. Fields that other servers know and this one does not serve are
-refused by name, unless their value asks for nothing (`null`, `false`, empty). Where no default is named, a field that
-is left out does nothing.
+refused by name, unless their value asks for nothing (`null`, `false`, empty). A default is what holds where a field is
+left out or null; where none is named, the field then does nothing.
 
 ## Endpoints
 
@@ -117,10 +118,16 @@ def _rows(schema: Schema) -> list[_Row]:
     needed = schema.get("required", ())
     rows: list[_Row] = []
     for field, value in schema.get("properties", {}).items():
-        default = value.get("default")
-        told = "needed" if field in needed else "" if default in (None, "", [], {}) else f"`{default}`"
+        told = "needed" if field in needed else _default(value)
         rows.append(_Row(field, _type(value), _bounds(value), told, _plain(value.get("description", ""))))
     return rows
+
+
+def _default(schema: Schema) -> str:
+    if words := schema.get("x-default"):
+        return str(words)
+    default = schema.get("default")
+    return "" if default in (None, "", [], {}) and default is not False else f"`{json.dumps(default)}`"
 
 
 def _cell(row: _Row) -> str:

@@ -118,11 +118,11 @@ class GenerationRoutes:
         if wish.resumable or wish.background or last is not None:
             return await self._keep(request, asked, wish, Opened(path, canonical(body), caller, arrived))
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
-        access_log.note(request, answer)
         _log_accepted(answer, asked)
         origin = Origin(asked.model or engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
         rendering = asked.rendering(answer, origin)
         outlet = Outlet(request, engine.limits, lambda: answer.unsent)
+        outlet.note(answer)
         with engine.outlets.using(outlet):
             return await respond(outlet, engine, answer, rendering, arrived=arrived, stream=asked.stream)
 

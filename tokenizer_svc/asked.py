@@ -32,10 +32,10 @@ from tokenizer_svc.reasoning.wish import read_wish
 from tokenizer_svc.rendering import Origin, Rendering
 from tokenizer_svc.responses_api.answers import ResponseAnswers, ResponseOrigin
 from tokenizer_svc.responses_api.drafting import draft_response
+from tokenizer_svc.responses_api.drafting import read_as_chat as read_response_as_chat
 from tokenizer_svc.responses_api.items import items_of
 from tokenizer_svc.responses_api.kept import read_kept
 from tokenizer_svc.responses_api.request import ResponsesRequest, read_responses
-from tokenizer_svc.responses_api.request import chat_body as responses_chat_body
 from tokenizer_svc.structure import Structure
 
 CHAT = "/v1/chat/completions"
@@ -186,8 +186,7 @@ def _responses(body: dict[str, Any], engine: Engine) -> Asked:
     kept = read_kept(body)
     request = read_responses(kept.request, engine.limits)
     items = [*kept.history, *items_of(request.input, engine.limits)]
-    variables = engine.tokenizer.template_variables
-    chat = read_chat(responses_chat_body(request, items, engine.limits, variables), engine)
+    chat = read_response_as_chat(request, items, engine)
     how = how_read(engine, chat_tools(chat, engine))
     return Asked(
         prefix=ResponseAnswers.prefix,

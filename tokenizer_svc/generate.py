@@ -25,7 +25,7 @@ from tokenizer_svc.structure import Structure, check_structured, read_jump, read
 from tokenizer_svc.template import Template, read_template
 from tokenizer_svc.values import Values
 
-_NEW_TOKENS = 128  # SGLang's default
+NEW_TOKENS = 128  # SGLang's default
 _OWN_NAMES = {"min_tokens": "min_new_tokens", "seed": "sampling_seed"}
 
 
@@ -111,7 +111,7 @@ def read_generate(body: dict[str, Any], engine: Engine) -> Generation:
 async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
     """The sequences that a request asks for. Raises ApiError."""
     request = generation.request
-    usual = _NEW_TOKENS if generation.template is None else None  # a template's parts have bounds of their own
+    usual = NEW_TOKENS if generation.template is None else None  # a template's parts have bounds of their own
     name = "text" if request.text is not None else "input_ids" if request.input_ids is not None else "segments"
     check_sequences(len(generation.prompts.items), max(p.n or 1 for p in generation.params), name, engine)
     card = engine.ready_card()

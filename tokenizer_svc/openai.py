@@ -26,7 +26,7 @@ from tokenizer_svc.tools.grammar import beside_form, read_structure_with
 from tokenizer_svc.tools.toolbox import Toolbox, read_tools
 from tokenizer_svc.tracing import current
 
-_COMPLETION_TOKENS = 16  # OpenAI's default for completions
+COMPLETION_TOKENS = 16  # OpenAI's default for completions
 _TIERS = ("auto", "default")
 
 _Request = TypeVar("_Request", bound=OpenAIFields)
@@ -103,7 +103,7 @@ async def draft_completion(request: CompletionRequest, engine: Engine) -> list[D
         add_special_tokens=request.add_special_tokens is not False,
         may_be_long=truncation is not None,
     )
-    length = _Length(request.max_tokens, _COMPLETION_TOKENS, 0, LengthNames("prompt", "max_tokens"))
+    length = _Length(request.max_tokens, COMPLETION_TOKENS, 0, LengthNames("prompt", "max_tokens"))
     return _drafts(request, engine, encoded, length, truncation, completion_wants(request, engine.limits), structure)
 
 

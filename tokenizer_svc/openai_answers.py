@@ -19,7 +19,7 @@ from tokenizer_svc.openai_bodies import ChatChoice, ChunkChoice, Delta, ReplyMes
 from tokenizer_svc.openai_scores import chat_logprobs, text_logprobs
 from tokenizer_svc.openai_shown import FINISH_REASONS, OpenAIAnswers, Showing, encode, prompt_ids
 from tokenizer_svc.parts import Arguments, Content, Ended, Part, Reasoning, Started
-from tokenizer_svc.reading import AnswerReader
+from tokenizer_svc.reading import AnswerReader, cut
 from tokenizer_svc.rendering import Origin
 from tokenizer_svc.tools.answers import call_delta, tool_calls
 
@@ -47,11 +47,13 @@ class ChatAnswers(OpenAIAnswers):
 
     def piece(self, piece: Piece) -> bytes:
         """The chunks for one piece: none where it has no text yet."""
-        self._take(piece)
         choice = piece.choice
-        parts = self._reader.push(choice, piece.text, piece.tokens, piece.finish)
-        deltas = [delta for part in parts if (delta := _delta(choice, part)) is not None]
-        chunks = [self._chunk(self._added(choice, delta)) for delta in deltas]
+        chunks: list[bytes] = []
+        for each in cut(piece, self._take(piece)):
+            parts = self._reader.push(choice, each.text, each.tokens, each.finish)
+            self._show(choice, each.text, self._reader.held(choice))
+            deltas = [delta for part in parts if (delta := _delta(choice, part)) is not None]
+            chunks += [self._chunk(self._added(choice, delta)) for delta in deltas]
         if piece.finish is not Finish.NONE:
             chunks.append(self._chunk(self._finish(choice)))
         return b"".join(chunks)
@@ -136,6 +138,7 @@ class CompletionAnswers(OpenAIAnswers):
         if self._showing.echo is not None and choice.index not in self._begun:
             first = self._chunk(self._text(choice, self._prompt(choice), self._echo(choice), ()))
         self._take(piece)
+        self._show(choice, piece.text)
         chunks: list[TextChoice] = []
         if piece.text:
             due = self._due(choice)

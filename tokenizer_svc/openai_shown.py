@@ -116,20 +116,24 @@ class OpenAIAnswers:
         """The tokens of a choice that are yet to be shown."""
         found = self._alignments.get(choice.index)
         if found is None:
-            track = _announced(choice).track
-            stream = self._showing.tokenizer.stream(columns.ints(track.context), track.skip_special_tokens)
-            found = self._alignments[choice.index] = Alignment(stream)
+            found = self._alignments[choice.index] = alignment_of(choice, self._showing.tokenizer)
         return found
 
-    def _take(self, piece: Piece) -> None:
-        """Note what a piece brings."""
+    def _take(self, piece: Piece) -> list[str]:
+        """Note what a piece brings; returns its text, cut where tokens end if they are shown."""
         self._completion_tokens[piece.choice.index] = piece.completion_tokens
+        if not self._shows_tokens:
+            return [piece.text]
+        alignment = self._alignment(piece.choice)
+        alignment.push(piece.tokens, piece.scores)
+        if piece.finish is not Finish.NONE:
+            alignment.flush()
+        return alignment.cut(piece.text)
+
+    def _show(self, choice: Choice, text: str, held: int = 0) -> None:
+        """More of a choice's text is about to be shown, but for ``held`` characters at the end of all so far."""
         if self._shows_tokens:
-            alignment = self._alignment(piece.choice)
-            alignment.push(piece.tokens, piece.scores)
-            if piece.finish is not Finish.NONE:
-                alignment.flush()
-            alignment.show(piece.text)
+            self._alignment(choice).show(text, held)
 
     def _due(self, choice: Choice) -> list[Shown]:
         """The tokens to show with the text of a choice so far."""
@@ -163,6 +167,12 @@ class OpenAIAnswers:
         """vLLM's: not for the model's own end."""
         own = not self._showing.ignores_eos and choice.matched in self._showing.tokenizer.eos_ids
         return None if own else choice.matched
+
+
+def alignment_of(choice: Choice, tokenizer: Tokenizer) -> Alignment:
+    """At the beginning of a choice."""
+    track = _announced(choice).track
+    return Alignment(tokenizer.stream(columns.ints(track.context), track.skip_special_tokens))
 
 
 def _announced(choice: Choice) -> Announcement:

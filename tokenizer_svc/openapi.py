@@ -46,8 +46,8 @@ from tokenizer_svc.openapi_meanings import explain
 from tokenizer_svc.openapi_operations import EVENTS, JSON, OPERATIONS, Operation, ref
 from tokenizer_svc.pages.routes import files
 from tokenizer_svc.responses_api.refused import REFUSED as RESPONSES
-from tokenizer_svc.responses_api.request import ResponsesRequest
-from tokenizer_svc.responses_api.shapes import DeletedResponse, ItemList, Response
+from tokenizer_svc.responses_api.request import InputTokensRequest, ResponsesRequest
+from tokenizer_svc.responses_api.shapes import DeletedResponse, InputTokens, ItemList, Response
 from tokenizer_svc.resuming import Deleted, Ticket
 from tokenizer_svc.scoring import LabelScores, ScoreRequest, TextScores
 from tokenizer_svc.tokenising import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
@@ -70,7 +70,7 @@ _STRUCTS = (
     *(EmbeddingRequest, Embeddings, ScoreRequest, LabelScores, TextScores),
     *(ContextRequest, TextPart, OpenPart, ClosePart, MessagePart, GenPart, SelectPart, ContextAnswer, ContextBody),
     *(Generated, Selected, DroppedContext),
-    *(ResponsesRequest, Response, DeletedResponse, ItemList),
+    *(ResponsesRequest, Response, DeletedResponse, ItemList, InputTokensRequest, InputTokens),
     *(MessagesRequest, MessagesCountRequest, MessageReply, TokenCount, MessagesErrorDocument),
 )
 _REFUSED = {
@@ -84,6 +84,7 @@ _REFUSED = {
     "ContextRequest": unsupported.CONTEXTS,
     "GenPart": unsupported.CONTEXT_GEN,
     "ResponsesRequest": RESPONSES,
+    "InputTokensRequest": RESPONSES,
     "MessagesRequest": ANTHROPIC,
     "MessagesCountRequest": ANTHROPIC,
 }

@@ -1,4 +1,4 @@
-"""What fields of requests mean, in a sentence each, and what holds where they are left out.
+"""What fields of requests mean, in a sentence each.
 
 A name means the same in all APIs, or is listed with its struct. Read by the OpenAPI document, and through it by /docs
 and docs/api.md. Knows nothing of routes.
@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-import msgspec
-
-from shared.protocol import Sampling
+from tokenizer_svc.openapi_defaults import IN_WORDS, default_of
 
 MEANINGS: Mapping[str, str] = {
     "model": "One of the names that /v1/models lists",
@@ -35,7 +33,6 @@ MEANINGS: Mapping[str, str] = {
     "seed": "The same seed draws the same tokens, whatever runs beside",
     "sampling_seed": "SGLang's name for seed",
     "n": "So many answers to each prompt",
-    "best_of": "Another name for n",
     "max_tokens": "Most tokens of an answer; 0: the prompt is computed and nothing is written",
     "max_completion_tokens": "Another name for max_tokens",
     "max_output_tokens": "Another name for max_tokens",
@@ -174,16 +171,6 @@ BY_PLACE: Mapping[tuple[str, str], str] = {
 }
 """Where a name means something else: by struct and field."""
 
-_OF_SAMPLING = {
-    *("temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty"),
-    "min_tokens",
-}
-DEFAULTS: Mapping[str, Any] = {
-    "n": 1,
-    **{field.name: field.default for field in msgspec.structs.fields(Sampling) if field.name in _OF_SAMPLING},
-}
-"""What holds where a field is left out or null."""
-
 
 def explain(schemas: MutableMapping[str, dict[str, Any]], requests: Iterable[str]) -> None:
     """Write meanings and defaults into the schemas of requests and of what these hold."""
@@ -191,8 +178,10 @@ def explain(schemas: MutableMapping[str, dict[str, Any]], requests: Iterable[str
         for field, schema in schemas[name].get("properties", {}).items():
             if meaning := BY_PLACE.get((name, field)) or MEANINGS.get(field):
                 schema.setdefault("description", meaning)
-            if field in DEFAULTS and schema.get("default") is None:
-                schema["default"] = DEFAULTS[field]
+            if field not in schemas[name].get("required", ()) and schema.get("default") is None:
+                schema["default"] = default_of(name, field, schema)
+                if (name, field) in IN_WORDS:
+                    schema["x-default"] = IN_WORDS[name, field]
 
 
 def reachable(schemas: Mapping[str, Any], names: Iterable[str]) -> list[str]:

@@ -150,6 +150,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         example={"input": "Say hello in French.", "max_output_tokens": 16},
         parameters=_KEPT,
     ),
+    ("POST", "/v1/responses/input_tokens"): Operation(
+        "count_response_tokens",
+        "How many tokens the prompt of a response has",
+        "tokens",
+        ref("InputTokens"),
+        "InputTokensRequest",
+        example={"input": "Say hello in French."},
+    ),
     ("GET", "/v1/responses/{id}"): Operation(
         "get_response",
         "A response as of now, or its events",

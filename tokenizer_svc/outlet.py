@@ -2,7 +2,7 @@
 
 What waits for a client lies in the system's send buffer, in the transport, and in the answer; the first two are
 bounded here, the third is told by whoever writes. A client that takes nothing for a while, or lets too much
-pile up, is cut off. Knows nothing of answers or events.
+pile up, is cut off. Knows nothing of events.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from tokenizer_svc import access_log
+from tokenizer_svc.answers import Answer
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.metrics import Metrics
 
@@ -40,6 +42,10 @@ class Outlet:
         if self._transport is not None:
             self._transport.set_write_buffer_limits(high=_SLICE)
             self._set(socket.SO_SNDBUF, limits.send_buffer_bytes)
+
+    def note(self, answer: Answer) -> None:
+        """For the log: the answer that goes out here, as far as it has come when the connection ends."""
+        access_log.note(self._request, answer)
 
     async def open(self, headers: Mapping[str, str], length: int | None = None) -> web.StreamResponse:
         """Send the headers of a response."""

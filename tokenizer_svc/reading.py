@@ -5,11 +5,11 @@ What every API for conversations shares: each gives the parts a shape of its own
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from shared.protocol import Finish
-from tokenizer_svc.answers import Answer, Choice
+from tokenizer_svc.answers import Answer, Choice, Piece
 from tokenizer_svc.draft import Display
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.grammar.spec import Reasoned
@@ -84,6 +84,10 @@ class AnswerReader:
         """The parts of a choice's next piece; with the last one all that is left."""
         return self._choices[choice.index].push(text, tokens, is_last=finish is not Finish.NONE)
 
+    def held(self, choice: Choice) -> int:
+        """How many characters of a choice's text so far are in no part yet, but may come to be."""
+        return self._choices[choice.index].held
+
     def whole(self, choice: Choice, text: str, tokens: Sequence[int]) -> Reply:
         """A whole text."""
         return reply_of(self._choices[choice.index].push(text, tokens, is_last=True))
@@ -97,6 +101,21 @@ class AnswerReader:
         if choice.finish is not Finish.STOP or not endings:
             return None
         return "tool_calls" if all(endings) else "length"
+
+
+class Cut(NamedTuple):
+    """A part of a piece."""
+
+    text: str
+    tokens: Sequence[int]
+    finish: Finish
+
+
+def cut(piece: Piece, texts: Sequence[str]) -> Iterator[Cut]:
+    """A piece as if it had come as several, of these texts: its tokens with the first, its finish with the last."""
+    for index, text in enumerate(texts):
+        is_last = index == len(texts) - 1
+        yield Cut(text, () if index else piece.tokens, piece.finish if is_last else Finish.NONE)
 
 
 def call_id(choice: Choice, call: int) -> str:
@@ -137,6 +156,11 @@ class _ChoiceReader:
         if is_last and self._tools is not None:
             parts += self._noted(self._tools.finish())
         return parts
+
+    @property
+    def held(self) -> int:
+        streams = (self._reasoning, self._tools)
+        return sum(stream.held for stream in streams if stream is not None)
 
     def _split(self, text: str, *, is_last: bool) -> list[Reasoning | Content]:
         if self._reasoning is None:

@@ -91,6 +91,7 @@ class Resuming:
         """A new answer."""
         tail = await self._resumables.open(asked, opened)
         if wish.background:
+            outlet.note(Fold(tail.record).answer)
             return _json(202, _ticket(tail))
         return await self.stream(outlet, tail, 0)
 
@@ -149,6 +150,7 @@ class Resuming:
                 case _:
                     raise _lost(tail)
         fold = Fold(tail.record)
+        outlet.note(fold.answer)
         rendering, structure = rendering_of(fold, self._engine)
         async with self._engine.borrowed(structure, tail.record.client):
             body = whole_of(fold, rendering, [placed.entry for placed in tail.entries])
@@ -158,6 +160,7 @@ class Resuming:
         """The events after the first ``after``."""
         with tail.reading():
             fold = Fold(tail.record)
+            outlet.note(fold.answer)
             rendering, structure = rendering_of(fold, self._engine)
             try:
                 await self._known(tail, after, waits=rendering.waiting is None)

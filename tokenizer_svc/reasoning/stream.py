@@ -38,6 +38,11 @@ class ReasoningStream:
         """Whether no more reasoning will come."""
         return self._at in (_At.GAP, _At.CONTENT)
 
+    @property
+    def held(self) -> int:
+        """Characters that may yet become reasoning, or content."""
+        return len(self._held)
+
     def push(self, text: str) -> list[Reasoning | Content]:
         """The parts of the next piece of text."""
         parts: list[Reasoning | Content] = []

@@ -8,16 +8,19 @@ of its own for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
 
-from shared import scores as scored
 from shared.protocol import Finish, Scores
 from shared.tokenizer import Tokenizer
+from tokenizer_svc.alignment import Alignment, Shown, overlapping
 from tokenizer_svc.answers import Answer, Piece
 from tokenizer_svc.api_error import ApiError
-from tokenizer_svc.reading import AnswerReader, call_id
+from tokenizer_svc.openai_shown import alignment_of
+from tokenizer_svc.parts import Content, Part
+from tokenizer_svc.reading import AnswerReader, call_id, cut
 from tokenizer_svc.responses_api.errors import of_chat
 from tokenizer_svc.responses_api.output import Output
 from tokenizer_svc.responses_api.request import ResponsesRequest
@@ -63,7 +66,13 @@ class ResponseAnswers:
         self._completion_tokens = 0
         self._error: ResponseError | None = None
         choice = self._choice
-        self._output = Output(self._id, self._tell, lambda call: call_id(choice, call), summarises=request.summarises)
+        self._output = Output(
+            self._id,
+            self._tell,
+            lambda call: call_id(choice, call),
+            summarises=request.summarises,
+            encrypts=request.encrypts,
+        )
 
     # --- as a stream
 
@@ -82,7 +91,7 @@ class ResponseAnswers:
 
     def piece(self, piece: Piece) -> bytes:
         """The events for one piece."""
-        return _events(self._push(piece.text, piece.tokens, piece.scores, piece.finish, piece.completion_tokens))
+        return _events(self._push(piece))
 
     def closing(self) -> bytes:
         """The last event of a stream that went well."""
@@ -102,7 +111,9 @@ class ResponseAnswers:
     def whole(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], scores: Sequence[Scores | None]) -> bytes:
         """The response of a request that is no stream."""
         choice = self._choice
-        self._push(texts[0], tokens[0], scores[0], choice.finish, choice.completion_tokens)
+        self._push(
+            Piece(choice, texts[0], tokens[0], choice.finish, choice.completion_tokens, choice.forced_tokens, scores[0])
+        )
         return _encode(self.response())
 
     def fail(self, error: ApiError) -> None:
@@ -161,24 +172,49 @@ class ResponseAnswers:
 
     # --- inside
 
-    def _push(
-        self, text: str, tokens: Sequence[int], scores: Scores | None, finish: Finish, completion_tokens: int
-    ) -> list[ResponseEvent]:
-        self._completion_tokens = completion_tokens
-        parts = self._reader.push(self._choice, text, tokens, finish)
-        events = self._output.push(parts, self._logprobs(tokens, scores) if self._request.wants_logprobs else ())
-        if finish is not Finish.NONE:
-            events += self._output.finish(is_cut=self.status != "completed")
+    def _push(self, piece: Piece) -> list[ResponseEvent]:
+        self._completion_tokens = piece.completion_tokens
+        is_over = piece.finish is not Finish.NONE
+        tokens = self._alignment
+        texts = [piece.text]
+        if tokens is not None:
+            tokens.push(piece.tokens, piece.scores)
+            if is_over:
+                tokens.flush()
+            texts = tokens.cut(piece.text)
+        events: list[ResponseEvent] = []
+        for each in cut(piece, texts):
+            parts = self._reader.push(self._choice, each.text, each.tokens, each.finish)
+            events += self._output.push(parts, self._logprobs(self._due(each.text, parts)))
+        if is_over:
+            rest = [] if tokens is None else tokens.rest()
+            events += self._output.finish(is_cut=self.status != "completed", logprobs=self._logprobs(rest))
         return events
 
-    def _logprobs(self, tokens: Sequence[int], scores: Scores | None) -> list[TextLogprob]:
-        if scores is None:
-            return []
-        found: list[TextLogprob] = []
-        for token, known in zip(tokens, scored.each(scores), strict=True):
-            top = tuple(TopLogprob(*self._spelt(id), logprob) for id, logprob in known.top)
-            found.append(TextLogprob(*self._spelt(token), known.logprob, top))
-        return found
+    @cached_property
+    def _alignment(self) -> Alignment | None:
+        """The tokens that are yet to be shown, where any are."""
+        return alignment_of(self._choice, self._origin.tokenizer) if self._request.wants_logprobs else None
+
+    def _due(self, text: str, parts: Sequence[Part]) -> Sequence[Shown]:
+        """The tokens of the content among the next parts: those of reasoning, calls and marks are shown nowhere."""
+        if self._alignment is None:
+            return ()
+        self._alignment.show(text, self._reader.held(self._choice))
+        due, end = self._alignment.due(), self._alignment.shown
+        content = sum(len(part.text) for part in parts if isinstance(part, Content))
+        return overlapping(due, end - content, end) if content else ()
+
+    def _logprobs(self, tokens: Sequence[Shown]) -> list[TextLogprob]:
+        return [
+            TextLogprob(
+                *self._spelt(token.id),
+                token.score.logprob,
+                tuple(TopLogprob(*self._spelt(id), logprob) for id, logprob in token.score.top),
+            )
+            for token in tokens
+            if token.score is not None
+        ]
 
     def _spelt(self, token: int) -> tuple[str, list[int]]:
         data = self._origin.tokenizer.token_bytes(token)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from tokenizer_svc.api_error import ApiError
 from tokenizer_svc.chat import Message
 from tokenizer_svc.draft import Draft, within
 from tokenizer_svc.engine import Engine
-from tokenizer_svc.openai import draft_chat
+from tokenizer_svc.openai import chat_tools, draft_chat, encode_conversation, read_chat
 from tokenizer_svc.openai_fields import ChatRequest
 from tokenizer_svc.reading import HowRead
-from tokenizer_svc.responses_api.request import ResponsesRequest
+from tokenizer_svc.responses_api.items import Item
+from tokenizer_svc.responses_api.request import ResponsesRequest, chat_body
 
 _TOO_LONG = "context_length_exceeded"
+
+
+def read_as_chat(request: ResponsesRequest, items: Sequence[Item], engine: Engine) -> ChatRequest:
+    """The chat. ``items``: the whole conversation. Raises ApiError 400 or 404."""
+    return read_chat(chat_body(request, items, engine.limits, engine.tokenizer.template_variables), engine)
+
+
+async def count_tokens(request: ResponsesRequest, items: Sequence[Item], engine: Engine) -> int:
+    """Tokens of the prompt, none of its turns left out. Raises ApiError."""
+    chat = read_as_chat(request, items, engine)
+    return len(await encode_conversation(chat, engine, chat_tools(chat, engine), may_be_long=True))
 
 
 async def draft_response(request: ResponsesRequest, chat: ChatRequest, engine: Engine, how: HowRead) -> list[Draft]:

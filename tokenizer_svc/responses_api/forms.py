@@ -16,17 +16,21 @@ _NULL: Schema = {"type": "null"}
 
 def responses_forms(limits: Limits) -> Mapping[tuple[str, str], Schema]:
     """By struct and field."""
-    request = "ResponsesRequest"
+    request, counted = "ResponsesRequest", "InputTokensRequest"
     label = _optional({"type": "string", "maxLength": limits.max_label})
+    shared = {
+        "tools": _optional({"type": "array", "maxItems": limits.max_tools, "items": _tool(limits)}),
+        "tool_choice": _optional({"anyOf": [{"enum": ["none", "auto", "required"]}, {"type": "object"}]}),
+        "truncation": {"enum": ["auto", "disabled", None]},
+        "previous_response_id": _optional({"type": "string", "pattern": "^resp_[0-9a-f]{16}$"}),
+    }
     return {
+        **{(struct, field): schema for struct in (request, counted) for field, schema in shared.items()},
         (request, "input"): {"anyOf": [_STRING, _items(limits)]},
-        (request, "tools"): _optional({"type": "array", "maxItems": limits.max_tools, "items": _tool(limits)}),
-        (request, "tool_choice"): _optional({"anyOf": [{"enum": ["none", "auto", "required"]}, {"type": "object"}]}),
+        (counted, "input"): {"anyOf": [_STRING, _items(limits), _NULL]},
         (request, "include"): _optional({"type": "array", "items": {"enum": list(INCLUDABLE)}}),
-        (request, "truncation"): {"enum": ["auto", "disabled", None]},
         (request, "max_output_tokens"): _optional({"type": "integer", "minimum": 1}),
         (request, "top_logprobs"): _optional({"type": "integer", "minimum": 0, "maximum": 20}),
-        (request, "previous_response_id"): _optional({"type": "string", "pattern": "^resp_[0-9a-f]{16}$"}),
         (request, "metadata"): _optional(_METADATA),
         (request, "safety_identifier"): label,
         ("ResponseText", "verbosity"): {"enum": ["low", "medium", "high", None]},

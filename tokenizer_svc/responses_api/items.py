@@ -14,6 +14,7 @@ import msgspec
 from tokenizer_svc.api_error import invalid
 from tokenizer_svc.api_error import unsupported as refused
 from tokenizer_svc.limits import Limits
+from tokenizer_svc.responses_api.opaque import plain
 from tokenizer_svc.tools.toolbox import convert
 
 Item = dict[str, Any]
@@ -48,6 +49,7 @@ class _Output(msgspec.Struct):
 class _Reasoning(msgspec.Struct):
     summary: list[dict[str, Any]] | None = None
     content: list[dict[str, Any]] | None = None
+    encrypted_content: str | None = None
 
 
 def items_of(input: str | list[Any], limits: Limits) -> list[Item]:
@@ -103,15 +105,29 @@ def _message(item: Item, path: str, limits: Limits) -> Message:
             content = _parts(output.output, f"{path}.output", limits)
             return {"role": "tool", "tool_call_id": output.call_id, "content": content}
         case "reasoning":
-            reasoning = convert(item, _Reasoning, path)
-            parts = _parts(reasoning.content or reasoning.summary or [], path, limits)
-            text = "\n".join(part["text"] for part in parts)
+            text = _thought(convert(item, _Reasoning, path), path, limits)
             return {"role": "assistant", "content": [], "reasoning_content": text}
         case None:
             raise invalid(f"{path}.type is missing", f"{path}.type", "missing_field")
         case kind:
             what = "use message, function_call, function_call_output or reasoning"
             raise refused(f"{path}.type", f"items of the type {str(kind)[:100]!r} are not served: {what}")
+
+
+def _thought(reasoning: _Reasoning, path: str, limits: Limits) -> str:
+    """What was thought: in the clear where that is there."""
+    parts = _parts(reasoning.content or [], f"{path}.content", limits)
+    if token := reasoning.encrypted_content:
+        if (text := plain(token)) is None:
+            where = f"{path}.encrypted_content"
+            message = (
+                f"{where} was not made by this server, or is damaged: leave it out, and content or summary is read"
+            )
+            raise invalid(message, where, "invalid_encrypted_content")
+        if not parts:
+            return text
+    parts = parts or _parts(reasoning.summary or [], f"{path}.summary", limits)
+    return "\n".join(part["text"] for part in parts)
 
 
 def _said(message: _Message, path: str, limits: Limits) -> Message:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tokenizer_svc.parts import Arguments, Content, Ended, Part, Reasoning, Started
+from tokenizer_svc.responses_api.opaque import opaque
 from tokenizer_svc.responses_api.shapes import (
     FunctionCall,
     OutputItem,
@@ -50,15 +51,27 @@ class _Open:
 class Output:
     """The items of one response."""
 
-    def __init__(self, id: str, tell: Tell, call_id: Callable[[int], str], *, summarises: bool = False) -> None:
-        """``id``: what makes the ids of items unique. ``summarises``: reasoning is told as its summary."""
+    def __init__(
+        self,
+        id: str,
+        tell: Tell,
+        call_id: Callable[[int], str],
+        *,
+        summarises: bool = False,
+        encrypts: bool = False,
+    ) -> None:
+        """``id``: what makes the ids of items unique. ``summarises``: reasoning is told as its summary.
+
+        ``encrypts``: and as a token, too.
+        """
         self._id = id
         self._tell = tell
         self._call_id = call_id
         self._summarises = summarises
+        self._encrypts = encrypts
         self._done: list[OutputItem] = []
         self._open: _Open | None = None
-        self._scored: list[TextLogprob] = []  # of tokens whose text is still to come
+        self._scored: list[TextLogprob] = []  # of the content at hand
 
     @property
     def items(self) -> Sequence[OutputItem]:
@@ -66,16 +79,18 @@ class Output:
         return [*self._done, self._item(self._open, _IN_PROGRESS)] if self._open else self._done
 
     def push(self, parts: Sequence[Part], logprobs: Sequence[TextLogprob] = ()) -> list[ResponseEvent]:
-        """The events of the next parts. ``logprobs``: of the tokens that they are made of."""
+        """The events of the next parts. ``logprobs``: of the tokens that their content is made of."""
         self._scored += logprobs
         return [event for part in parts for event in self._take(part)]
 
-    def finish(self, *, is_cut: bool) -> list[ResponseEvent]:
-        """The last events; ``is_cut``: there would have been more. A response without a word has an empty message."""
+    def finish(self, *, is_cut: bool, logprobs: Sequence[TextLogprob] = ()) -> list[ResponseEvent]:
+        """The last events. ``is_cut``: there would have been more. ``logprobs``: of tokens without any text.
+
+        A response without a word has an empty message.
+        """
         opening = [] if self._open or self._done else self._begin(_Kind.MESSAGE)
         if self._open is not None and self._open.kind is _Kind.MESSAGE:
-            self._open.logprobs += self._scored
-        self._scored = []
+            self._open.logprobs += logprobs
         return [*opening, *self._end(_INCOMPLETE if is_cut else _COMPLETED)]
 
     def _take(self, part: Part) -> list[ResponseEvent]:
@@ -110,8 +125,6 @@ class Output:
 
     def _begin(self, kind: _Kind, call_id: str = "", name: str = "") -> list[ResponseEvent]:
         ended = self._end(_COMPLETED)
-        if kind is not _Kind.MESSAGE:
-            self._scored = []
         index = len(self._done)
         self._open = _Open(kind, f"{kind.value}_{self._id}{index:04x}", call_id, name)
         added = self._tell("response.output_item.added", output_index=index, item=self._added(self._open))
@@ -174,7 +187,8 @@ class Output:
                 return OutputMessage(item.id, status, (OutputText(text, logprobs=tuple(item.logprobs)),))
             case _Kind.CALL:
                 return FunctionCall(item.id, status, item.call_id, item.name, text)
-            case _Kind.REASONING if self._summarises:
-                return ReasoningItem(item.id, status, (SummaryText(text),), ())
             case _Kind.REASONING:
-                return ReasoningItem(item.id, status, (), (ReasoningText(text),))
+                token = opaque(text) if self._encrypts and status != _IN_PROGRESS else None
+                if self._summarises:
+                    return ReasoningItem(item.id, status, (SummaryText(text),), (), token)
+                return ReasoningItem(item.id, status, (), (ReasoningText(text),), token)

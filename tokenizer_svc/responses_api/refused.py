@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+LOGPROBS = "message.output_text.logprobs"
+ENCRYPTED = "reasoning.encrypted_content"
 INCLUDABLE = (
-    "message.output_text.logprobs",
-    "reasoning.encrypted_content",
+    LOGPROBS,
+    ENCRYPTED,
     "file_search_call.results",
     "web_search_call.results",
     "web_search_call.action.sources",
@@ -12,7 +14,7 @@ INCLUDABLE = (
     "computer_call_output.output.image_url",
     "code_interpreter_call.outputs",
 )
-"""Of these only the first one asks for anything here: reasoning comes as text, and the others have no tools."""
+"""Of these only the first two ask for anything here: the others are about tools, and images, that there are not."""
 
 REFUSED = {
     "access_programs": "leave it out",
@@ -22,6 +24,7 @@ REFUSED = {
     "image": "only text is served",
     "modalities": "only text is served",
     "moderation": "moderation is not served",
+    "personality": "say it in instructions",
     "prompt": "stored prompts are not served: use instructions and input",
     "prompt_cache_options": "a shared prefix is reused by itself",
     "prompt_cache_retention": "the cache keeps what was used last",

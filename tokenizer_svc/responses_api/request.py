@@ -14,11 +14,9 @@ from tokenizer_svc.api_error import invalid, of_validation
 from tokenizer_svc.api_error import unsupported as refused
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.responses_api.items import Item, chat_messages
-from tokenizer_svc.responses_api.refused import INCLUDABLE, REFUSED
+from tokenizer_svc.responses_api.refused import ENCRYPTED, INCLUDABLE, LOGPROBS, REFUSED
 from tokenizer_svc.responses_api.tools import chat_tool_choice, chat_tools
 from tokenizer_svc.unsupported import refuse
-
-LOGPROBS = "message.output_text.logprobs"
 
 _MOST_PAIRS, _MOST_KEY, _MOST_VALUE = 16, 64, 512  # of metadata, as OpenAI has it
 _VERBOSITY = {
@@ -60,13 +58,30 @@ class ResponseStreamOptions(msgspec.Struct):
     include_obfuscation: bool | None = None
 
 
-class ResponsesRequest(msgspec.Struct, kw_only=True):
-    """POST /v1/responses."""
+class _Prompting(msgspec.Struct, kw_only=True):
+    """What makes a prompt, besides the input."""
 
-    input: str | list[Any]
     model: str | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
+    text: ResponseText | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    reasoning: ResponseReasoning | None = None
+    truncation: str | None = None
+
+
+class InputTokensRequest(_Prompting, kw_only=True):
+    """POST /v1/responses/input_tokens."""
+
+    input: str | list[Any] | None = None
+
+
+class ResponsesRequest(_Prompting, kw_only=True):
+    """POST /v1/responses."""
+
+    input: str | list[Any]
     store: bool | None = None
     background: bool | None = None
     stream: bool | None = None
@@ -77,12 +92,6 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     top_p: float | None = None
     top_logprobs: int | None = None
     include: list[str] | None = None
-    text: ResponseText | None = None
-    tools: list[Any] | None = None
-    tool_choice: Any = None
-    parallel_tool_calls: bool | None = None
-    reasoning: ResponseReasoning | None = None
-    truncation: str | None = None
     metadata: dict[str, str] | None = None
     user: str | None = None
     safety_identifier: str | None = None
@@ -105,6 +114,11 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
         return LOGPROBS in (self.include or ())
 
     @property
+    def encrypts(self) -> bool:
+        """Whether reasoning is told as a token, too."""
+        return ENCRYPTED in (self.include or ())
+
+    @property
     def summarises(self) -> bool:
         """Whether reasoning is told as its summary."""
         reasoning = self.reasoning
@@ -120,6 +134,13 @@ def read_responses(body: dict[str, Any], limits: Limits) -> ResponsesRequest:
         raise of_validation(error) from error
     _check(request, limits)
     return request
+
+
+def read_input_tokens(body: dict[str, Any], limits: Limits) -> ResponsesRequest:
+    """The request whose prompt is to be counted, in a decoded body. Raises ApiError 400."""
+    refuse(body, REFUSED)
+    known = {name: body[name] for name in InputTokensRequest.__struct_fields__ if body.get(name) is not None}
+    return read_responses({"input": [], **known}, limits)
 
 
 def _check(request: ResponsesRequest, limits: Limits) -> None:

@@ -24,10 +24,11 @@ from tokenizer_svc.engine import Engine
 from tokenizer_svc.outlet import Outlet
 from tokenizer_svc.rendering import Origin
 from tokenizer_svc.responding import respond, send_json
+from tokenizer_svc.responses_api.drafting import count_tokens
 from tokenizer_svc.responses_api.items import items_of
 from tokenizer_svc.responses_api.kept import Page, as_kept, paged
-from tokenizer_svc.responses_api.request import ResponsesRequest, read_responses
-from tokenizer_svc.responses_api.shapes import DeletedResponse, ItemList
+from tokenizer_svc.responses_api.request import ResponsesRequest, read_input_tokens, read_responses
+from tokenizer_svc.responses_api.shapes import DeletedResponse, InputTokens, ItemList
 from tokenizer_svc.responses_api.stored import StoredResponses
 from tokenizer_svc.resumable.entries import End
 from tokenizer_svc.resumable.fold import error_of
@@ -51,6 +52,7 @@ class ResponsesRoutes:
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_post(RESPONSES, self.create)
+        router.add_post(f"{RESPONSES}/input_tokens", self.input_tokens)
         router.add_get(f"{RESPONSES}/{{id}}", self.retrieve, allow_head=False)
         router.add_delete(f"{RESPONSES}/{{id}}", self.delete)
         router.add_post(f"{RESPONSES}/{{id}}/cancel", self.cancel)
@@ -83,12 +85,22 @@ class ResponsesRoutes:
                 return await self._resuming.again(outlet, opened, last)
             tail = await self._resumables.open(asked, opened)
             if wish.background and not asked.stream:
-                return _json(self._stored.read(tail).response)
+                stored = self._stored.read(tail)
+                outlet.note(stored.answer)
+                return _json(stored.response)
             try:
                 return await (self._resuming.stream(outlet, tail, 0) if asked.stream else self._whole(outlet, tail))
             finally:
                 if grace_s is not None:
                     self._resumables.leave(tail)
+
+    async def input_tokens(self, http: web.Request) -> web.Response:
+        """POST /v1/responses/input_tokens."""
+        engine, tenant = self._engine, tenant_of(http)
+        request = read_input_tokens(await read_object(http, engine.limits), engine.limits)
+        history = await self._stored.history(request.previous_response_id, tenant)
+        items = await self._stored.resolved(items_of(request.input, engine.limits), tenant)
+        return _json(InputTokens(await count_tokens(request, [*history, *items], engine)))
 
     async def retrieve(self, http: web.Request) -> web.StreamResponse:
         """GET /v1/responses/{id}: the response as of now, or its events."""
@@ -144,6 +156,7 @@ class ResponsesRoutes:
         answer = await engine.submit(await asked.draft(), shares_id=asked.shares_id, caller=caller)
         origin = Origin(asked.model or engine.model, int(time.time()), lambda: time.perf_counter() - arrived)
         outlet = Outlet(http, engine.limits, lambda: answer.unsent)
+        outlet.note(answer)
         with engine.outlets.using(outlet):
             rendering = asked.rendering(answer, origin)
             return await respond(outlet, engine, answer, rendering, arrived=arrived, stream=asked.stream)
@@ -154,7 +167,9 @@ class ResponsesRoutes:
             case End(fault=fault) if fault is not None:
                 raise error_of(fault)
             case _:
-                return await send_json(outlet, msgspec.json.encode(self._stored.read(tail).response))
+                stored = self._stored.read(tail)
+                outlet.note(stored.answer)
+                return await send_json(outlet, msgspec.json.encode(stored.response))
 
     async def _over(self, tail: Tail) -> None:
         """Wait for the end of a response. Raises ApiError 404 where it is deleted meanwhile."""

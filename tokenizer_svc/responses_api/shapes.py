@@ -71,7 +71,7 @@ class ReasoningItem(Struct, frozen=True, tag="reasoning"):
     status: str
     summary: Sequence[SummaryText]
     content: Sequence[ReasoningText]
-    encrypted_content: None = None
+    encrypted_content: str | None = None  # the same for clients that keep no text
 
 
 OutputItem = OutputMessage | FunctionCall | ReasoningItem
@@ -168,6 +168,13 @@ class ResponseEvent(Struct, frozen=True):
     code: str | UnsetType | None = UNSET
     message: str | UnsetType = UNSET
     param: str | UnsetType | None = UNSET
+
+
+class InputTokens(Struct, frozen=True):
+    """How many tokens a prompt has."""
+
+    input_tokens: int
+    object: str = "response.input_tokens"
 
 
 class DeletedResponse(Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import ApiError, invalid
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.responses_api.answers import ResponseAnswers
@@ -28,6 +29,7 @@ class Stored(NamedTuple):
 
     response: Response
     input: list[Item]
+    answer: Answer
 
     @property
     def conversation(self) -> list[Item]:
@@ -71,7 +73,7 @@ class StoredResponses:
         kept = read_kept(msgspec.json.decode(tail.record.body))
         own = items_of(kept.request["input"], self._engine.limits)
         items = [*kept.history, *listed(own, tail.record.answer_id)]
-        return Stored(rendering.response("queued" if is_queued else None), items)
+        return Stored(rendering.response("queued" if is_queued else None), items, fold.answer)
 
     async def history(self, previous: str | None, tenant: str) -> list[Item]:
         """The conversation that a response ended. Raises ApiError 400 where there is none to continue."""

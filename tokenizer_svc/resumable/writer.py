@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from shared.protocol import Failed, Failure
+from tokenizer_svc.accounts import account_of
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.api_error import of_failure
 from tokenizer_svc.limits import Limits
@@ -86,6 +87,8 @@ class Writer:
                 self._check(progress)
         fault = None if answer.failed is None else fault_of(of_failure(answer.failed, self._limits.retry_after_s))
         await self._append(End(time.time(), fault))
+        if self.tail.record.background:  # nobody's request lasts as long
+            log.info("answered in the background", answer=self.tail.record.answer_id, **account_of(answer))
         await self._logs.close(self.tail.id, self.tail.record.keep_s)
 
     def _check(self, progress: Progress) -> None:

@@ -49,6 +49,11 @@ class ToolStream:
         self._calls = 0
         self._parts: list[CallPart] = []
 
+    @property
+    def held(self) -> int:
+        """Characters that may yet become a call, or content."""
+        return len(self._held)
+
     def push(self, text: str) -> list[CallPart]:
         """The parts of the next piece of text."""
         position = 0
@@ -223,6 +228,11 @@ class CallsOrText:
         self._held = ""
         self._is_text: bool | None = None  # None: not known yet
 
+    @property
+    def held(self) -> int:
+        """Characters that may yet become a call, or content."""
+        return len(self._held) + self._calls.held
+
     def push(self, text: str) -> list[CallPart]:
         """The parts of the next piece of text."""
         if self._is_text is None:
@@ -240,6 +250,7 @@ class CallsOrText:
 
     def finish(self) -> list[CallPart]:
         """The last parts, when no more text will come."""
-        if self._held:
-            return [Content(self._held)]
+        held, self._held = self._held, ""
+        if held:
+            return [Content(held)]
         return [] if self._is_text else self._calls.finish()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Self
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Self
 
 from rootstream.lang.calls import Usage
 from rootstream.lang.mapping.items import Item
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 _PLAIN_EVERY_S = 10.0
 _WINDOW_S = 15.0
@@ -50,25 +51,17 @@ class Tally:
 
 
 class Progressing:
-    """The progress of one map, as a context; ``console`` is stderr's unless given."""
+    """The progress of one map, as a context; ``console`` is None where nobody wants to see it."""
 
-    def __init__(self, name: str, total: int | None, *, shown: bool, console: Console | None = None) -> None:
+    def __init__(self, name: str, total: int | None, console: Console | None) -> None:
         self.tally = Tally()
         self._name = name
         self._total = total
-        self._console = console or Console(stderr=True, highlight=False, quiet=not shown)
+        self._console = console
         self._said_at = time.monotonic()
         self._bar: Progress | None = None
-        if shown and (self._console.is_terminal or self._console.is_jupyter):
-            self._bar = Progress(
-                TextColumn(f"{name}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[text]}", markup=False),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
+        if console is not None and (console.is_terminal or console.is_jupyter):
+            self._bar = _bar(name, console)
             self._task = self._bar.add_task("", total=total, text="")
 
     def __enter__(self) -> Self:
@@ -76,10 +69,10 @@ class Progressing:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None:
+        else:
             self._say()
 
     def add(self, item: Item) -> None:
@@ -92,6 +85,35 @@ class Progressing:
             self._say()
 
     def _say(self) -> None:
+        if self._console is None:
+            return
         of = "" if self._total is None else f" of {self._total}"
         line = f"{self._name}: {self.tally.done}{of}, {self.tally.line(time.monotonic())}"
         self._console.print(line, markup=False, soft_wrap=True)
+
+
+def on_stderr() -> Console:
+    from rich.console import Console  # a fifth of a second, which programs without progress do not spend
+
+    return Console(stderr=True, highlight=False)
+
+
+def _bar(name: str, console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn(name, markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )

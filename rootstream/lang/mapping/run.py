@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sized
 from contextlib import ExitStack, aclosing
 from contextvars import Context
 from pathlib import Path
@@ -19,7 +19,7 @@ from rootstream.lang.calls import Backend, Call, CallError
 from rootstream.lang.mapping.items import Finished, Item
 from rootstream.lang.mapping.journal import Journal
 from rootstream.lang.mapping.keys import Keys
-from rootstream.lang.mapping.progress import Progressing
+from rootstream.lang.mapping.progress import Progressing, on_stderr
 from rootstream.lang.mapping.warming import PEEKED, Grouped, first_call, warm
 from rootstream.lang.tracing.observing import traced_context, unobserved
 
@@ -60,14 +60,17 @@ Given = Iterable[Any] | AsyncIterable[Any]
 async def amap_iter(mapped: Mapped, items: Given, backend: Backend, wish: Wish) -> AsyncGenerator[Item]:
     """Items as they are done. Of an iterator only a few more are taken than have been handed on.
 
-    Raises UserError for a resume file that cannot be used, and whatever the iterator raises.
+    Raises ValueError and TypeError for what is no number and no list, UserError for a resume file that cannot be used,
+    and whatever the iterator raises.
     """
     if wish.concurrency < 1:
         raise ValueError(f"concurrency is the number of items at once, not {wish.concurrency}")
+    if isinstance(items, str | bytes | Mapping):
+        raise TypeError(f"a map takes a list of items, or an iterator, not one {type(items).__name__}")
     total = len(items) if isinstance(items, Sized) else None
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(wish.resume)) if wish.resume is not None else None
-        progress = stack.enter_context(Progressing(mapped.name, total, shown=wish.progress))
+        progress = stack.enter_context(Progressing(mapped.name, total, on_stderr() if wish.progress else None))
         context = stack.enter_context(traced_context(wish.trace))
         running = _Running(
             mapped, _taken(items, Keys(mapped.body, mapped.options, wish.key), journal), backend, journal

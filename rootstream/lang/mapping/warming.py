@@ -83,6 +83,7 @@ async def warm(backend: Backend, group: str, firsts: Sequence[Call]) -> str | No
         template_kwargs=firsts[0].template_kwargs,
         group=group,
         prefill=True,
+        timeout=firsts[0].timeout,
     )
     try:
         await backend.run(call)

@@ -87,7 +87,7 @@ def dot(graph: Graph) -> str:
     lines = ["digraph {", "  rankdir=TB;", '  node [shape=box, fontname="sans-serif"];']
     numbers = _numbers(graph)
     for node, number in numbers.items():
-        label = _quoted(f"{graph_line(node)}\n{_short(node.text)}")
+        label = _quoted(f"{_line(node)}\n{_short(node.text)}")
         lines.append(f"  {number} [label={label}{', style=bold' if node in graph.shared else ''}];")
     lines += [f"  {numbers[above]} -> {numbers[below]};" for above, below in graph.edges]
     return "\n".join([*lines, "}"])
@@ -97,8 +97,7 @@ def mermaid(graph: Graph) -> str:
     numbers = _numbers(graph)
     lines = ["graph TD"]
     lines += [
-        f'  {number}["{_entities(graph_line(node))}<br/>{_entities(_short(node.text))}"]'
-        for node, number in numbers.items()
+        f'  {number}["{_entities(_line(node))}<br/>{_entities(_short(node.text))}"]' for node, number in numbers.items()
     ]
     lines += [f"  {numbers[above]} --> {numbers[below]}" for above, below in graph.edges]
     return "\n".join(lines)
@@ -132,7 +131,7 @@ def _html_rows(graph: Graph, nodes: Sequence[Node], shared: Sequence[Node]) -> I
         yield f'<li style="opacity:.6">… and {len(nodes) - len(shown):,} more like these</li>'
 
 
-def graph_line(node: Node) -> str:
+def _line(node: Node) -> str:
     return f"{node.name} ({_count(node.tokens, 'token')})"
 
 

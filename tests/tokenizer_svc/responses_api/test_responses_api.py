@@ -406,6 +406,37 @@ async def test_what_the_answer_must_look_like(client: openai.AsyncOpenAI, downst
         assert (await stream.get_final_response()).output_parsed == City(city="Köln")
 
 
+async def test_tokens_are_counted_as_they_are_used(client: openai.AsyncOpenAI, downstream: Downstream) -> None:
+    asked: dict[str, Any] = {"input": "hi", "instructions": "Be kind.", "tools": TOOLS, "text": {"verbosity": "low"}}
+    counted = await client.responses.input_tokens.count(model="toy", **asked)
+    assert not downstream.generates
+    first = await client.responses.create(model="toy", **asked)
+    assert first.usage is not None
+    assert counted.to_dict() == {"object": "response.input_tokens", "input_tokens": first.usage.input_tokens}
+    asked = {"input": [{"role": "user", "content": "and?"}], "previous_response_id": first.id}
+    second = await client.responses.create(model="toy", **asked)
+    assert second.usage is not None
+    assert (await client.responses.input_tokens.count(**asked)).input_tokens == second.usage.input_tokens
+    assert (await client.responses.input_tokens.count(previous_response_id=first.id)).input_tokens > 20
+    assert (await client.responses.input_tokens.count(input="long " * 9000)).input_tokens > 4000
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "input"),
+        ({"input": "hi", "previous_response_id": "resp_0000000000000000"}, "previous_response_id"),
+        ({"input": "hi", "model": "other"}, "model"),
+        ({"input": "hi", "personality": "friendly"}, "personality"),
+        ({"input": "hi", "tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ],
+)
+async def test_what_cannot_be_counted(http: aiohttp.ClientSession, body: dict[str, Any], param: str) -> None:
+    async with http.post(f"{RESPONSES}/input_tokens", json=body) as response:
+        assert response.status in (400, 404)
+        assert (await response.json())["error"]["param"] == param
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_form_beside_tools(client: openai.AsyncOpenAI, downstream: Downstream, streamed: bool) -> None:
     """A call, or text of the form whatever stands in it."""

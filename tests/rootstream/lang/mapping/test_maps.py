@@ -241,6 +241,12 @@ def test_wrong_concurrency_is_refused() -> None:
         ask.map(["a"], backend=Memory(), concurrency=0)
 
 
+@pytest.mark.parametrize("items", ["abc", {"question": "a"}])
+def test_one_item_is_no_list(items: Any) -> None:
+    with pytest.raises(TypeError, match="a map takes a list of items, or an iterator, not one"):
+        ask.map(items, backend=Memory())
+
+
 async def test_in_a_loop_it_is_awaited() -> None:
     with pytest.raises(RuntimeError, match=r"await ask\.amap"):
         ask.map(["a"], backend=Memory())
@@ -265,7 +271,7 @@ def test_progress_is_a_bar_on_a_terminal_and_a_line_elsewhere() -> None:
     for is_terminal in (True, False):
         told = io.StringIO()
         console = Console(file=told, force_terminal=is_terminal, width=120)
-        with Progressing("ask", 2, shown=True, console=console) as progress:
+        with Progressing("ask", 2, console) as progress:
             progress.add(_item(0))
             progress.add(_item(1))
         assert ("━" in told.getvalue()) == is_terminal
