@@ -256,13 +256,13 @@ def side_by_side(named: bool, num_pages: int) -> Deployment:
     running: dict[int, int] = {}
     id = 0
     for _ in range(3000):
-        for program, told in said.items():
+        for program, input_ids in said.items():
             if program in running.values() or turns[program] == 6:
                 continue
             id += 1
             running[id] = program
             group, context = (f"g{program}", f"{program}/{turns[program]}") if named else ("", "")
-            d.submit(generate(id, told, 9, group=group, context=context, arrived=d.now))
+            d.submit(generate(id, input_ids, 9, group=group, context=context, arrived=d.now))
         d.round()
         d.forward()
         while d.steps:
