@@ -16,11 +16,9 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from rootstream import __version__
-from shared.config import Settings
+from shared.config import DEFAULT_URL, Settings
 from shared.errors import UserError
 from shared.sources import settings_sources
-
-DEFAULT_URL = "http://127.0.0.1:30000"
 
 _LOAD = Group("Load", sort_key=1)
 _RESULT = Group("Results", sort_key=2)

@@ -40,7 +40,9 @@ class Batch:
         self.card = card
         self.seq = 0  # of the last plan
         self.acknowledged = 0  # the last plan that the worker is known to have applied
-        self.cache = KvCache(card.num_pages, card.page_size, sharing=limits.radix_cache)
+        self.cache = KvCache(
+            card.num_pages, card.page_size, sharing=limits.radix_cache, context_keep_s=limits.context_keep_s
+        )
         self._lease = limits.lease
         self._stats = stats
         self._outbox = outbox
@@ -109,12 +111,12 @@ class Batch:
             self._ending.append(request)
         elif is_row:
             self._releases.append(request.id)
-            self.cache.drop(request)
+            self.cache.end(request)
 
     def finished(self, request: Request) -> None:
         """The worker has ended a row: its pages are free, what it computed stays cached."""
         self._leave(request)
-        self.cache.drop(request)
+        self.cache.end(request)
 
     def failed(self, request: Request) -> None:
         """The worker has given up a row: its pages are free, and nobody should trust them."""
@@ -138,7 +140,7 @@ class Batch:
             self._ending = [request for request in self._ending if request.chunk_seq > seq]
             for request in done:
                 self._releases.append(request.id)
-                self.cache.drop(request)
+                self.cache.end(request)
         if self._preempted:
             returning = [request for request in self._preempted if request.release_seq <= seq]
             self._preempted = [request for request in self._preempted if request.release_seq > seq]
@@ -355,6 +357,8 @@ class Batch:
         request.state = State.PREFILLING
         self._rows[request] = self._prefilling[request] = None
         self._tenants.starts(request.tenant)
+        if request.group is not None:
+            self._queue.starts(request.group)
         request.prefilled = max(request.prefilled, cached)
         draft.admit(request)
         draft.chunk(request, chunk.length)

@@ -70,6 +70,8 @@ class Instruments:
         cache = scheduler.batch.cache if scheduler.batch else None
         evicted = stats.evicted_pages + (cache.evicted if cache else 0)
         yield CounterMetricFamily("rootstream_evicted_pages", "KV pages evicted", evicted)
+        given_up = stats.given_up_contexts + (cache.contexts.given_up if cache else 0)
+        yield CounterMetricFamily("rootstream_contexts_given_up", "Contexts whose KV made room", given_up)
         yield GaugeMetricFamily("rootstream_queue_requests", "Requests waiting", scheduler.waiting)
         yield GaugeMetricFamily("rootstream_running_requests", "Requests on the worker", scheduler.running)
         if cache is None:
@@ -77,3 +79,5 @@ class Instruments:
         yield GaugeMetricFamily("rootstream_kv_pages", "KV pages in all", cache.pool.num_pages)
         yield GaugeMetricFamily("rootstream_kv_pages_used", "KV pages held by requests", cache.held)
         yield GaugeMetricFamily("rootstream_kv_pages_cached", "KV pages in the radix tree", cache.tree.cached_pages)
+        yield GaugeMetricFamily("rootstream_kv_pages_contexts", "KV pages kept for contexts", cache.tree.kept_pages)
+        yield GaugeMetricFamily("rootstream_contexts", "Contexts whose KV is kept", len(cache.contexts))

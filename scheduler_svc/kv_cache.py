@@ -6,14 +6,19 @@ or of time.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from scheduler_svc.contexts import Contexts
 from scheduler_svc.node import Node
 from scheduler_svc.pages import PagePool, page_array
 from scheduler_svc.radix_tree import Prefix, RadixTree
 from scheduler_svc.request import Request
+from scheduler_svc.tree_check import check_tree
+
+_CONTEXTS_SHARE = 0.75  # of the pool: what is merely cached, such as a chat's past, has the rest to itself
 
 
 class Room(NamedTuple):
@@ -26,10 +31,13 @@ class Room(NamedTuple):
 class KvCache:
     """The pages of one worker. With ``sharing`` off nothing is matched and nothing kept."""
 
-    def __init__(self, num_pages: int, page_size: int, *, sharing: bool = True) -> None:
+    def __init__(
+        self, num_pages: int, page_size: int, *, sharing: bool = True, context_keep_s: float = math.inf
+    ) -> None:
         self.page_size = page_size
         self.pool = PagePool(num_pages)
         self.tree = RadixTree(page_size)
+        self.contexts = Contexts(self.tree, int(_CONTEXTS_SHARE * num_pages), context_keep_s)
         self.evicted = 0  # pages, ever
         self._sharing = sharing
 
@@ -98,9 +106,18 @@ class KvCache:
         self.pool.give(inserted.replaced)
 
     def drop(self, request: Request) -> None:
-        """Take all pages from a row that has ended; its computed tokens stay cached."""
+        """Take all pages from a row that will come back; its computed tokens stay cached."""
         self.share(request, request.computed, request.tokens())
         self._let_go(request)
+
+    def end(self, request: Request) -> None:
+        """Take all pages from a row that has ended; its computed tokens stay cached, and kept if it is a context."""
+        self.share(request, request.computed, request.tokens())
+        if request.context and request.node is not None:
+            self.contexts.keep(request.context, request.node)
+        self._let_go(request, spent=request.spent)
+        if request.context:
+            self.contexts.limit()
 
     def disown(self, request: Request) -> None:
         """Take all pages from a row that failed: whether what it was to compute is there, nobody knows.
@@ -117,19 +134,28 @@ class KvCache:
         self._let_go(request)
         unused = next((suspect for suspect in reversed(suspects) if suspect.pins == 0), None)  # and all below it
         if unused is not None:
+            self.contexts.give_up_below(unused)
             self.pool.give(self.tree.discard(unused))
+
+    def evict(self, count: int) -> int:
+        """Free ``count`` pages, or all that no request uses; contexts last. Returns how many."""
+        freed = 0
+        while True:
+            pages = self.tree.evict(count - freed)
+            self.pool.give(pages)
+            freed += len(pages)
+            if freed >= count or not self.contexts.give_up_one():
+                return freed
 
     def flush(self) -> int:
         """Drop everything that no request holds. Returns the number of pages."""
-        pages = self.tree.evict(self.tree.evictable_pages)
-        self.pool.give(pages)
-        return len(pages)
+        return self.evict(self.tree.evictable_pages)
 
-    def _let_go(self, request: Request) -> None:
+    def _let_go(self, request: Request, *, spent: bool = False) -> None:
         self.pool.give(request.pages[request.shared :])
         self.pool.give(request.duplicates)
         if request.node is not None:
-            self.tree.unpin(request.node)
+            self.tree.unpin(request.node, spent=spent)
         request.node, request.shared = None, 0
         request.pages, request.duplicates = page_array(), page_array()
         request.planned = request.limit = request.low_at = 0
@@ -145,13 +171,11 @@ class KvCache:
                 pinned[request.node] = pinned.get(request.node, 0) + 1
         for node in self.tree.nodes():
             owned.extend(node.pages)
-        self.tree.check(pinned)
+        check_tree(self.tree, pinned, self.contexts.kept())
         self.pool.check(owned)
 
     def _take(self, count: int) -> array[int]:
         short = count - self.pool.available
         if short > 0:
-            evicted = self.tree.evict(short)
-            self.evicted += len(evicted)
-            self.pool.give(evicted)
+            self.evicted += self.evict(short)
         return self.pool.take(count)

@@ -14,3 +14,4 @@ class Limits(NamedTuple):
     max_queue: int = 2048  # waiting requests
     policy: Policy = Policy.LPM
     radix_cache: bool = True
+    context_keep_s: float = 600.0  # after its last use

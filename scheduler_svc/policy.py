@@ -5,6 +5,10 @@ A second of waiting weighs as much as ``AGING_TOKENS`` cached tokens, so nobody 
 age alike, ``arrived * AGING_TOKENS - cached tokens`` orders a tenant's requests whatever the time is: they are a heap,
 and only a change of what is cached moves a request. That is looked up lazily: for a few requests a round, in
 turn, and for whoever comes out first.
+
+Once a request of a group has been admitted, the others of that group count as having ``GROUP_TOKENS`` more cached
+tokens until the last of them has ended: what they share is computed once and used before it can be evicted. Others of
+their tenant wait that much longer for them, and no more; other tenants and priorities do not.
 """
 
 from __future__ import annotations
@@ -17,11 +21,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from scheduler_svc.groups import Group
 from scheduler_svc.growing_heap import GrowingHeap
 from scheduler_svc.request import Request
 from scheduler_svc.tenants import Tenant
 
 AGING_TOKENS = 256.0  # per second of waiting
+GROUP_TOKENS = 2048.0  # eight seconds
 _LOOK_AGAIN = 8  # waiting requests whose prefix is looked up anew each round
 _COMPACT_AT = 64  # stale entries the heap may hold besides as many as there are requests
 
@@ -70,6 +76,7 @@ class Queue:
         )
         self._tickets = itertools.count()  # equal ranks are taken in the order they were given
         self._turns: deque[_Entry] = deque()
+        self._groups: dict[Group, dict[Request, None]] = {}  # who waits of those that have not started
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -88,6 +95,19 @@ class Queue:
         self._order.add(entry.lane)
         self._turns.append(entry)
         self._offer(entry)
+        if request.group is not None and not request.group.started:
+            self._groups.setdefault(request.group, {})[request] = None
+
+    def starts(self, group: Group) -> None:
+        """One of a group is a row: the others go sooner. Costs something once in a group's life."""
+        if group.started:
+            return
+        group.started = True
+        for request in self._groups.pop(group, ()):
+            if self._policy is Policy.LPM:
+                entry = self._entries[request]
+                entry.rank = _Rank(entry.rank.aged - GROUP_TOKENS, request.order)
+                self._offer(entry)
 
     def remove(self, request: Request) -> None:
         """Leave, wherever in the order; nothing happens if it is not in the queue."""
@@ -97,6 +117,7 @@ class Queue:
             lane.size -= 1
             if not lane.size:
                 del self._lanes[lane.returns, lane.priority, lane.tenant]
+            self._leave_group(request)
 
     def pop(self, version: int) -> Request | None:
         """Take the first request out."""
@@ -126,6 +147,12 @@ class Queue:
         if len(self._turns) > 2 * len(self._entries) + _COMPACT_AT:
             self._turns = deque(self._entries.values())
 
+    def _leave_group(self, request: Request) -> None:
+        if request.group is not None and (waiting := self._groups.get(request.group)) is not None:
+            waiting.pop(request, None)
+            if not waiting:
+                del self._groups[request.group]
+
     def _lane(self, request: Request) -> Lane:
         key = request.returns, request.generate.priority, request.tenant
         lane = self._lanes.get(key)
@@ -152,5 +179,9 @@ class Queue:
         return True
 
     def _rank(self, request: Request) -> _Rank:
-        cached = self._cached_tokens(request) if self._policy is Policy.LPM else 0
-        return _Rank(request.generate.arrived * AGING_TOKENS - cached, request.order)
+        aged = request.generate.arrived * AGING_TOKENS
+        if self._policy is Policy.LPM:
+            aged -= self._cached_tokens(request)
+            if request.group is not None and request.group.started:
+                aged -= GROUP_TOKENS
+        return _Rank(aged, request.order)

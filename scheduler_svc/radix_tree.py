@@ -2,8 +2,9 @@
 
 It owns the pages in its nodes: pages given to ``insert`` are the tree's until ``evict`` returns them.
 A path is pinned while a request uses it, and only unpinned pages are ever evicted, the least recently
-used first; a request counts as using its path until it lets go. After RadixAttention (Zheng et al.,
-SGLang, 2024). Knows nothing of requests, of free pages, or of whether KV has been computed yet.
+used first; a request counts as using its path until it lets go. A path may also be kept, for a context: then its
+pages are not evicted, but count as evictable: whoever needs them has to ``unkeep`` them first. After RadixAttention
+(Zheng et al., SGLang, 2024). Knows nothing of requests, of free pages, or of whether KV has been computed yet.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scheduler_svc.node import LeastRecentlyUsed, Node
+from scheduler_svc.idle import Idle
+from scheduler_svc.node import Node
 
 _TOKEN_BYTES = 4
 
@@ -48,16 +50,26 @@ class RadixTree:
     def __init__(self, page_size: int) -> None:
         self.page_size = page_size
         self.cached_pages = 0  # owned by the tree
-        self.evictable_pages = 0  # of those, in unpinned nodes
+        self.kept_pages = 0  # of those, kept for contexts
         self.version = 0  # grows with every change of what is cached
         self._page_bytes = page_size * _TOKEN_BYTES
-        self._roots: dict[str, Node] = {}
-        self._lru = LeastRecentlyUsed()
-        self._clock = 0
+        self.roots: dict[str, Node] = {}  # by namespace
+        self.idle = Idle()
+        self.clock = 0  # ticks when somebody lets go
+
+    @property
+    def evictable_pages(self) -> int:
+        """Pages that no request uses."""
+        return self.idle.pages
+
+    @property
+    def oldest_kept(self) -> Node | None:
+        """Where a context ends: the one used least recently, of those that no request uses."""
+        return self.idle.first_kept
 
     def peek(self, namespace: str, tokens: bytes, limit: int) -> Prefix:
         """How much of ``tokens`` (packed int32) is cached, at most ``limit`` pages of it."""
-        node = self._roots.get(namespace)
+        node = self.roots.get(namespace)
         if node is None:
             return Prefix(0, 0, None)
         node, matched, inside = self._descend(node, tokens, limit)
@@ -70,9 +82,9 @@ class RadixTree:
 
     def match_prefix(self, namespace: str, tokens: bytes, limit: int) -> Match:
         """The longest cached prefix of ``tokens``, at most ``limit`` pages; splits where it ends inside a node."""
-        root = self._roots.get(namespace)
+        root = self.roots.get(namespace)
         if root is None:
-            root = self._roots[namespace] = Node(namespace.encode(), array("i"), None)
+            root = self.roots[namespace] = Node(namespace.encode(), array("i"), None)
         node, _, inside = self._descend(root, tokens, limit)
         if inside:
             node = self._split(node, inside)
@@ -104,10 +116,9 @@ class RadixTree:
                 child = self._split(child, common)
             given = pages[at : at + common]
             if child.pins == 0:
+                self._use(child)
                 replaced.extend(child.pages)
                 child.pages = given
-                self._lru.remove(child)
-                self.evictable_pages -= common
             else:
                 duplicates.extend(given)
             child.pins += 1
@@ -120,14 +131,16 @@ class RadixTree:
         step: Node | None = node
         while step is not None:
             if step.pins == 0 and step.parent is not None:
-                self._lru.remove(step)
-                self.evictable_pages -= len(step.pages)
+                self._use(step)
             step.pins += 1
             step = step.parent
 
-    def unpin(self, node: Node) -> None:
-        """Let go of the path to ``node``: what nobody else uses becomes the most recently used. O(depth)."""
-        self._clock += 1
+    def unpin(self, node: Node, *, spent: bool = False) -> None:
+        """Let go of the path to ``node``: what nobody else uses becomes the most recently used. O(depth).
+
+        ``spent``: what nobody else has used becomes the first to be evicted instead.
+        """
+        self.clock += 1
         step: Node | None = node
         while step is not None:
             step.pins -= 1
@@ -136,81 +149,69 @@ class RadixTree:
                 if above is None:
                     self._forget_root(step)
                 else:
-                    step.stamp = self._clock
-                    self._lru.append(step)
-                    self.evictable_pages += len(step.pages)
+                    self.idle.enter(step, self.clock, spent=spent)
             step = above
 
+    def keep(self, node: Node) -> None:
+        """Keep the path to ``node``, which the caller has pinned, for a context, until ``unkeep``. O(depth)."""
+        while node.parent is not None:
+            if node.kept == 0:
+                self.kept_pages += len(node.pages)
+            node.kept += 1
+            node = node.parent
+
+    def unkeep(self, node: Node, *, spent: bool) -> None:
+        """The context is given up: what nobody else keeps or uses is cached as if just let go, or ``spent``. O(depth).
+
+        ``node`` is what ``keep`` got.
+        """
+        self.clock += 1
+        while node.parent is not None:
+            if node.pins == 0 and node.kept == 1:
+                self.idle.leave(node)
+                node.kept = 0
+                self.idle.enter(node, self.clock, spent=spent)
+            else:
+                node.kept -= 1
+            if node.kept == 0:
+                self.kept_pages -= len(node.pages)
+            node = node.parent
+
     def evict(self, count: int) -> array[int]:
-        """Give up the ``count`` least recently used pages, deepest first, or all that are unpinned."""
+        """Give up ``count`` pages, or all that are neither pinned nor kept: the least recently used, deepest first."""
         freed = array("i")
         while len(freed) < count:
-            leaf = self._lru.oldest
+            leaf = self.idle.first
             if leaf is None:
                 break
             keep = max(0, len(leaf.pages) - (count - len(freed)))
             freed.extend(leaf.pages[keep:])
             if keep:
+                self.idle.shortened(len(leaf.pages) - keep)
                 leaf.pages = leaf.pages[:keep]
                 leaf.key = leaf.key[: keep * self._page_bytes]
             else:
                 self._remove(leaf)
         self.cached_pages -= len(freed)
-        self.evictable_pages -= len(freed)
         self.version += bool(freed)
         return freed
 
     def discard(self, node: Node) -> array[int]:
-        """Give up ``node`` and everything below it, unless somebody uses a part of that."""
+        """Give up ``node`` and everything below it, which no context keeps, unless somebody uses a part of that."""
         freed = array("i")
         if node.pins == 0 and node.parent is not None:
-            for below in reversed(list(_subtree(node))):
+            for below in reversed(list(subtree(node))):
                 freed.extend(below.pages)
                 self._remove(below)
         self.cached_pages -= len(freed)
-        self.evictable_pages -= len(freed)
         self.version += bool(freed)
         return freed
 
     def nodes(self) -> Iterator[Node]:
         """All nodes but the roots, parents before children."""
-        for root in self._roots.values():
+        for root in self.roots.values():
             for child in root.children.values():
-                yield from _subtree(child)
-
-    def check(self, pinned: dict[Node, int] | None = None) -> None:
-        """Prove the tree sound. ``pinned`` says how often each node is pinned. Raises AssertionError."""
-        pins: dict[Node, int] = {}
-        for node, count in (pinned or {}).items():
-            step: Node | None = node
-            while step is not None:
-                pins[step] = pins.get(step, 0) + count
-                step = step.parent
-        place = {node: position for position, node in enumerate(self._lru)}
-        cached = evictable = unpinned = 0
-        for node in self.nodes():
-            parent = _parent(node)
-            _require(len(node.pages) > 0, "an empty node")
-            _require(len(node.key) == len(node.pages) * self._page_bytes, "key and pages differ in length")
-            _require(parent.children.get(node.key[: self._page_bytes]) is node, "a child under a wrong key")
-            _require(pinned is None or node.pins == pins.pop(node, 0), "pins are not balanced")
-            _require(parent.pins >= node.pins, "a pin that does not reach the root")
-            _require((node.pins == 0) == (node in place), "unpinned nodes and the LRU list differ")
-            if parent in place:
-                _require(parent.stamp >= node.stamp, "an ancestor let go before its descendant")
-                _require(place[node] < place[parent], "an ancestor is evicted before its descendant")
-            cached += len(node.pages)
-            unpinned += node.pins == 0
-            evictable += len(node.pages) if node.pins == 0 else 0
-        for root in self._roots.values():
-            _require(pinned is None or root.pins == pins.pop(root, 0), "pins are not balanced")
-            _require(bool(root.children or root.pins), "an unused root")
-        stamps = [node.stamp for node in place]
-        _require(stamps == sorted(stamps), "the LRU list is out of order")
-        _require(len(place) == unpinned, "the LRU list holds nodes that are not in the tree")
-        _require(not any(pins.values()), "a pinned node is not in the tree")
-        _require(cached == self.cached_pages, "cached_pages differs from a recount")
-        _require(evictable == self.evictable_pages, "evictable_pages differs from a recount")
+                yield from subtree(child)
 
     def _descend(self, node: Node, tokens: bytes, limit: int) -> tuple[Node, int, int]:
         """Follow ``tokens`` down: the last node reached, pages matched, and how many of them inside that node.
@@ -245,7 +246,8 @@ class RadixTree:
     def _grow(self, node: Node, key: bytes, pages: array[int]) -> Node:
         self.cached_pages += len(pages)
         self.version += 1
-        if node.pins == 1 and not node.children and node.parent is not None:  # the caller's alone: lengthen it
+        is_callers = node.pins == 1 and not (node.kept or node.reused or node.children)
+        if is_callers and node.parent is not None:  # lengthen it
             node.key += key
             node.pages = node.pages + pages
             return node
@@ -259,27 +261,33 @@ class RadixTree:
         cut = pages * self._page_bytes
         parent = _parent(node)
         upper = Node(node.key[:cut], node.pages[:pages], parent)
-        upper.pins, upper.stamp = node.pins, node.stamp
+        upper.pins, upper.kept, upper.reused, upper.stamp = node.pins, node.kept, node.reused, node.stamp
         parent.children[node.key[: self._page_bytes]] = upper
         node.key, node.pages, node.parent = node.key[cut:], node.pages[pages:], upper
         upper.children[node.key[: self._page_bytes]] = node
         if node.pins == 0:
-            self._lru.insert_after(node, upper)
+            self.idle.split(node, upper)
         return upper
+
+    def _use(self, node: Node) -> None:
+        """An unpinned node is about to be pinned."""
+        self.idle.leave(node)
+        node.reused = node.reused or not node.kept
 
     def _remove(self, leaf: Node) -> None:
         parent = _parent(leaf)
-        self._lru.remove(leaf)
+        self.idle.leave(leaf)
         del parent.children[leaf.key[: self._page_bytes]]
         if parent.parent is None:
             self._forget_root(parent)
 
     def _forget_root(self, root: Node) -> None:
         if root.pins == 0 and not root.children:
-            del self._roots[root.key.decode()]
+            del self.roots[root.key.decode()]
 
 
-def _subtree(top: Node) -> Iterator[Node]:
+def subtree(top: Node) -> Iterator[Node]:
+    """A node and all below it, parents before children."""
     pending = [top]
     while pending:
         node = pending.pop()
@@ -291,8 +299,3 @@ def _parent(node: Node) -> Node:
     if node.parent is None:
         raise ValueError("a root has no parent")
     return node.parent
-
-
-def _require(holds: bool, claim: str) -> None:
-    if not holds:
-        raise AssertionError(claim)

@@ -10,6 +10,7 @@ import enum
 from array import array
 from dataclasses import dataclass, field
 
+from scheduler_svc.groups import Group
 from scheduler_svc.node import Node
 from scheduler_svc.pages import page_array
 from scheduler_svc.tenants import Tenant
@@ -35,6 +36,7 @@ class Request:
     submitted: float  # unix seconds, when this process learnt of it
     order: int  # of submission: a smaller one is older
     tenant: Tenant = field(default_factory=Tenant)
+    group: Group | None = None
     state: State = State.WAITING
     output: array[int] = field(default_factory=lambda: array("i"))  # token ids generated so far
     pending: int = 1  # output tokens at the end whose KV does not exist yet
@@ -45,6 +47,8 @@ class Request:
     suspected: bool = False  # of having killed the worker
     blamed: int = 0  # deaths of the worker that can have been nobody else's doing
     returns: bool = False  # was a row that got tokens when the worker died
+    context: str = ""  # the name under which its KV is to be kept at its end
+    spent: bool = False  # nobody will go on from it: its KV is to go first
     scores: GrowingScores | None = None  # as far as they are known; None where none are wanted
     vector: Vector | None = None
 
@@ -67,6 +71,7 @@ class Request:
 
     def __post_init__(self) -> None:
         self.id = self.generate.id
+        self.context = self.generate.context
         self.prompt_len = len(self.generate.input_ids) // 4
         sampling = self.generate.sampling
         self.max_positions = self.prompt_len + max(1, sampling.max_tokens) - 1

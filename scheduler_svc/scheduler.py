@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from scheduler_svc.batch import Batch
 from scheduler_svc.deadlines import Deadlines
 from scheduler_svc.ended import Ended, Ending
+from scheduler_svc.groups import Groups
 from scheduler_svc.limits import Limits
 from scheduler_svc.outbox import Outbox
 from scheduler_svc.pauses import ABORTED_BY_PAUSE, Pauses, fits
@@ -54,7 +55,9 @@ class Scheduler:
         self._steady: SteadySteps | None = None  # tokens noted there are not in `output` yet
         self._now = 0.0  # of the last step
         self._requests: dict[int, Request] = {}
+        self._contexts: dict[str, Request] = {}  # which request is to become a context, by its name
         self._tenants = Tenants()
+        self._groups = Groups()
         self._deadlines = Deadlines(self._requests)
         self._submitted = 0
         self._ended = Ended()
@@ -88,8 +91,12 @@ class Scheduler:
             self._say_again(generate)
             return
         self._submitted += 1
-        request = Request(generate, now, self._submitted, self._tenants.joins(generate.tenant, self._charge))
+        tenant = self._tenants.joins(generate.tenant, self._charge)
+        group = self._groups.joins(generate.tenant, generate.group)
+        request = Request(generate, now, self._submitted, tenant, group)
         self._requests[generate.id] = request
+        if generate.context:
+            self._contexts[generate.context] = request
         if generate.deadline:
             self._deadlines.add(generate.id, generate.deadline)
         if self.batch is not None and (reason := _too_large(request, self.batch)):
@@ -121,7 +128,7 @@ class Scheduler:
             return
         if notify:
             self.outbox.reply(request.generate.reply_to, Aborted(id, message))
-        self._withdraw(request)
+        self._withdraw(request, is_whole=not notify)
         self._end(request, "abort")
 
     def abort_many(self, asked: AbortMany) -> None:
@@ -164,6 +171,19 @@ class Scheduler:
         """Drop what is cached and in no request's use."""
         pages = self.batch.cache.flush() if self.batch else 0
         self.outbox.reply(flush.reply_to, Flushed(flush.nonce, pages))
+
+    def release(self, contexts: Sequence[str]) -> None:
+        """Nobody goes on from these contexts, or will from those that are still being made."""
+        for name in contexts:
+            if (request := self._contexts.get(name)) is not None:
+                request.context, request.spent = "", True
+            if self.batch is not None:
+                self.batch.cache.contexts.release(name)
+
+    def expire_contexts(self, now: float) -> None:
+        """Give up what nobody has gone on from for long; to be called about once a second."""
+        if self.batch is not None:
+            self.batch.cache.contexts.expire(now)
 
     @property
     def paused(self) -> PauseMode | None:
@@ -228,6 +248,7 @@ class Scheduler:
         self.stats.epochs += 1
         if self.batch is not None:
             self.stats.evicted_pages += self.batch.cache.evicted
+            self.stats.given_up_contexts += self.batch.cache.contexts.given_up
         self.batch = Batch(epoch, card, self._limits, self.stats, self.outbox, self._tenants)
         for request in sorted(self._requests.values(), key=seniority):
             request.restart()
@@ -377,7 +398,10 @@ class Scheduler:
                 batch.runs_low(request)
         self._steady = SteadySteps(step, rows) if steady else None
 
-    def _withdraw(self, request: Request) -> None:
+    def _withdraw(self, request: Request, *, is_whole: bool = False) -> None:
+        """A request ends, though the worker does not end it. ``is_whole``: with the text that it was to have."""
+        if not is_whole:
+            request.context = ""
         if self.batch is not None:
             self.batch.withdraw(request)
 
@@ -389,7 +413,10 @@ class Scheduler:
     def _end(self, request: Request, outcome: str, finish: Finish = Finish.ABORT, failed: Failed | None = None) -> None:
         request.state = State.ENDED
         del self._requests[request.id]
+        if (name := request.generate.context) and self._contexts.get(name) is request:
+            del self._contexts[name]
         self._tenants.leaves(request.tenant)
+        self._groups.leaves(request.group)
         scores = None if request.scores is None else request.scores.whole()
         self._ended.add(request.id, Ending(request.output.tobytes(), finish, failed, scores, request.vector))
         self.stats.outcomes[outcome] += 1

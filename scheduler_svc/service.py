@@ -78,7 +78,13 @@ class Service:
         self._steps = self._bus.names.steps(WORKER)
         self._plans = self._bus.names.plans(WORKER)
         self._scheduler = Scheduler(
-            Limits(settings.lease, settings.max_queue, Policy(settings.policy), settings.radix_cache)
+            Limits(
+                settings.lease,
+                settings.max_queue,
+                Policy(settings.policy),
+                settings.radix_cache,
+                settings.context_keep,
+            )
         )
         self._instruments = Instruments(context.metrics, self._scheduler)
         self._spans = RequestSpans(context.tracing) if context.tracing else None
@@ -245,8 +251,8 @@ class Service:
                 self._scheduler.resume(message)
             case Flush():
                 self._scheduler.flush(message)
-            case Release():
-                pass  # nothing is kept for a context beyond what the tree keeps anyway
+            case Release(contexts):
+                self._scheduler.release(contexts)
             case Restate(ids):
                 self._scheduler.restate(columns.longs(ids))
             case _:
@@ -339,6 +345,7 @@ class Service:
         """Bring metrics up to date, and end the requests of front doors that are gone."""
         self._instruments.observe()
         self._end_orphans(time.monotonic())
+        self._scheduler.expire_contexts(time.time())
         await self._audit(time.monotonic())
         await self._commit(self._planned(), reader.cursors[self._steps])
 

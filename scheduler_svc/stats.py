@@ -17,6 +17,7 @@ class Stats:
     forced_tokens: int = 0  # of those, tokens that a grammar left no choice about
     preemptions: int = 0
     evicted_pages: int = 0  # in epochs before this one
+    given_up_contexts: int = 0  # in epochs before this one
     epochs: int = 0
     audits: int = 0
     failed_audits: int = 0

@@ -81,6 +81,12 @@ class Names:
     def grammar(self, key: str) -> str:
         return f"{self.prefix}:grammar:{key}"
 
+    def context(self, name: str) -> str:
+        return f"{self.prefix}:context:{name}"
+
+    def contexts(self, tenant: str) -> str:
+        return f"{self.prefix}:contexts:{tenant}"
+
     def answer(self, id: int) -> str:
         return f"{self.prefix}:answer:{id:016x}"
 

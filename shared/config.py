@@ -21,6 +21,7 @@ from cyclopts.validators import Number
 ENV_PREFIX = "ROOTSTREAM_"
 DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_REDIS = "redis://127.0.0.1:6379/0"
+DEFAULT_URL = "http://127.0.0.1:30000"
 
 _MODEL = Group("Model and device", sort_key=1)
 _SERVER = Group("HTTP server", sort_key=2)
@@ -135,6 +136,12 @@ class Settings:
 
     response_keep: Annotated[int, Parameter(group=_SERVER, validator=_NATURAL)] = 3600
     """How long, in seconds, responses of /v1/responses are kept, to be fetched and continued; 0: none is."""
+
+    context_keep: Annotated[int, Parameter(group=_SERVER, validator=_POSITIVE)] = 600
+    """Seconds for which a context of /v1/contexts is kept after it was used last."""
+
+    context_bytes: Annotated[str, Parameter(group=_SERVER)] = "256MiB"
+    """How much the contexts of one tenant may take in Redis, such as 1GiB: beyond it the oldest are dropped."""
 
     resume_keep: Annotated[int, Parameter(group=_SERVER, validator=_POSITIVE)] = 600
     """Seconds for which the answer to a resumable or background request is kept after its end."""
@@ -340,6 +347,19 @@ def parse_bytes(text: str) -> int:
     if not value >= 1 or value > 2**60:
         raise ValueError(f"{text!r} is out of range for a size in memory")
     return int(value)
+
+
+class Door(NamedTuple):
+    """Where a client finds the server, and the key that it shows there."""
+
+    url: str
+    api_key: str | None
+
+
+def client_environment(environment: Mapping[str, str] | None = None) -> Door:
+    """What the environment tells clients, as the command line reads it."""
+    given = os.environ if environment is None else environment
+    return Door(given.get(ENV_PREFIX + "URL") or DEFAULT_URL, given.get(ENV_PREFIX + "API_KEY") or None)
 
 
 def without_settings(environment: Mapping[str, str] | None = None) -> dict[str, str]:

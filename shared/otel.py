@@ -76,6 +76,10 @@ class _Span:
         if self._span.is_recording():
             self._span.set_attributes(attributes)
 
+    def rename(self, name: str) -> None:
+        if self._span.is_recording():
+            self._span.update_name(name)
+
     def end(self, failure: str = "") -> None:
         if self._span.is_recording():
             _end(self._span, time.time_ns(), failure)

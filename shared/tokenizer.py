@@ -18,7 +18,7 @@ from tokenizers import decoders
 from shared import gguf_tokenizer
 from shared.chat_template import ChatTemplate
 from shared.errors import UserError
-from shared.inner_encoding import inner_backend
+from shared.inner_encoding import cuts_between_words, has_prefix, inner_backend, opening_ids
 from shared.model_files import ModelFiles
 from shared.spelling import Spell, Unspellable, absent_bytes, spell_vocabulary, speller
 from shared.text_stream import ByteTextStream, TextStream, WindowTextStream
@@ -114,6 +114,20 @@ class Tokenizer:
         ids = self._inner_backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids if b"".join([spelled[id] for id in ids]) == text.encode() else None
 
+    def encode_after(self, text: str) -> list[int]:
+        """Token ids of a text that goes on after tokens: as ``encode``, but for no framing and no space before it."""
+        return self._following_backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    @cached_property
+    def opening_ids(self) -> tuple[int, ...]:
+        """What ``encode`` with special tokens puts before every text."""
+        return opening_ids(self._backend)
+
+    @cached_property
+    def cuts_between_words(self) -> bool:
+        """Whether the tokens before and after a space between two letters have nothing to do with each other."""
+        return cuts_between_words(self._backend)
+
     def spelling(self) -> list[bytes] | Unspellable:
         """The bytes that each token adds to a text, by id: none for special tokens and for those that end an answer."""
         return self._spelling
@@ -140,6 +154,11 @@ class Tokenizer:
     @cached_property
     def _inner_backend(self) -> tokenizers.Tokenizer:
         return inner_backend(self._backend)
+
+    @cached_property
+    def _following_backend(self) -> tokenizers.Tokenizer:
+        is_same = not has_prefix(self._backend)
+        return self._backend if is_same else inner_backend(self._backend, knows_special=True)
 
     def least_tokens(self, text: str) -> int:
         """A bound from below on the tokens of a text, without tokenising it; 0 where there is none."""

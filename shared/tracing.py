@@ -39,6 +39,10 @@ class Span(Protocol):
         """Say more of it. Too late is no error."""
         ...
 
+    def rename(self, name: str) -> None:
+        """Call it by what is known of it by now. Too late is no error."""
+        ...
+
     def end(self, failure: str = "") -> None:
         """It is done, or has failed; the first end counts."""
         ...

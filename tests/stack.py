@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,31 @@ async def running(redis_url: str, namespace: str, model: Path, cache: Path, **ov
     stack = Stack(settings)
     async with started(stack):
         yield stack
+
+
+@contextlib.contextmanager
+def running_in_thread(redis_url: str, namespace: str, model: Path, cache: Path, **overrides: Any) -> Iterator[Stack]:
+    """The same in a thread with an event loop of its own, for callers who block."""
+    ready: Future[Stack] = Future()
+    done = threading.Event()
+
+    async def serve() -> None:
+        try:
+            async with running(redis_url, namespace, model, cache, **overrides) as stack:
+                ready.set_result(stack)
+                await asyncio.to_thread(done.wait)
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    with ThreadPoolExecutor(1) as executor:
+        serving = executor.submit(asyncio.run, serve())
+        try:
+            yield ready.result()
+        finally:
+            done.set()
+            serving.result()
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,3 +81,12 @@ def test_only_config_reads_the_environment() -> None:
             for node in ast.walk(ast.parse(path.read_text())):
                 reads = isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
                 assert not reads, f"{path.relative_to(ROOT)} reads the environment"
+
+
+def test_a_wheel_has_every_package() -> None:
+    """The list in pyproject.toml is written by hand; an editable install does not need it."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
+    }
+    assert sorted(named) == sorted(found)

@@ -18,12 +18,12 @@ from tokenizer_svc.answers import Answer
 
 log = structlog.get_logger("access")
 
-_ANSWER = web.RequestKey("answer", Answer)
+_ANSWERS = web.RequestKey("answers", tuple[Answer, ...])
 
 
 def note(request: web.Request, answer: Answer) -> None:
-    """Remember what the request led to."""
-    request[_ANSWER] = answer
+    """Remember what the request led to: this, too, where there is something already."""
+    request[_ANSWERS] = (*request.get(_ANSWERS, ()), answer)
 
 
 def write(request: web.Request, request_id: str, route: str, status: int, began: float) -> None:
@@ -38,8 +38,8 @@ def write(request: web.Request, request_id: str, route: str, status: int, began:
     identity = identity_if_known(request)
     if identity is not None and identity.tenant:
         fields["tenant"] = identity.tenant
-    if (answer := request.get(_ANSWER)) is not None:
-        fields |= account_of(answer)
+    if answers := request.get(_ANSWERS):
+        fields |= account_of(*answers)
     if status >= 500:
         log.warning("answered", **fields)
     elif request.method == "GET":

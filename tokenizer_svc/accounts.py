@@ -1,4 +1,4 @@
-"""What an answer has cost so far, as logs tell it."""
+"""What answers have cost so far, as logs tell it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 from tokenizer_svc.answers import Answer
 
 
-def account_of(answer: Answer) -> dict[str, Any]:
-    """The ids of its sequences, under which other processes speak of them, and its tokens. Never a word of it."""
-    choices = answer.choices
+def account_of(*answers: Answer) -> dict[str, Any]:
+    """The ids of their sequences, under which other processes speak of them, and their tokens. Never a word of them."""
+    choices = [choice for answer in answers for choice in answer.choices]
     return {
         "ids": [f"{choice.id:016x}" for choice in choices],
         "prompt_tokens": sum(choice.prompt_tokens for choice in choices),

@@ -157,7 +157,7 @@ class PublicRoutes:
             card = self._engine.ready_card()
         except ApiError:  # the worker has not said yet
             return model
-        return {**model, "max_model_len": context_of(card)}
+        return {**model, "root": card.model, "parent": None, "max_model_len": context_of(card)}
 
 
 class OperatorRoutes:
@@ -172,6 +172,7 @@ class OperatorRoutes:
         router.add_get("/get_server_info", self.server_info)
         router.add_route("GET", "/flush_cache", self.flush_cache)
         router.add_post("/flush_cache", self.flush_cache)
+        router.add_post("/reset_prefix_cache", self.flush_cache)
         router.add_post("/pause_generation", self.pause_generation)
         router.add_post("/continue_generation", self.continue_generation)
 

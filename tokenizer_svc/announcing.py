@@ -41,6 +41,8 @@ def announcement(id: int, draft: Draft, namespace: str, sender: Sender, now: flo
         grace_s=sender.grace_s,
         names=draft.names,
         trace=sender.trace,
+        group=draft.group,
+        context=draft.context,
     )
     prompt_len, scoring = len(draft.input_ids), draft.sampling.scoring
     track = Track(

@@ -25,6 +25,8 @@ from tokenizer_svc.anthropic_api.routes import MessagesRoutes
 from tokenizer_svc.api_error import ApiError, internal
 from tokenizer_svc.asked import DIRECT, Asked
 from tokenizer_svc.body import read_object
+from tokenizer_svc.contexts.routes import ContextRoutes
+from tokenizer_svc.contexts.store import Contexts
 from tokenizer_svc.embeddings import EmbeddingRoutes
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openapi import OpenApiRoute
@@ -50,12 +52,13 @@ def build_app(
     engine: Engine,
     access: Access,
     resumables: Resumables,
+    contexts: Contexts,
     *,
     with_admin: bool = True,
     tracing: Tracing | None = None,
 ) -> web.Application:
     """The clients' routes over one engine; with the operators' routes, unless those have a port of their own."""
-    app = _bare_app(engine, access, () if tracing is None else (traced(tracing, engine.model),))
+    app = _bare_app(engine, access, () if tracing is None else (traced(tracing),))
     resuming = Resuming(engine, resumables)
     routes = GenerationRoutes(engine, resuming)
     for path in DIRECT:
@@ -63,6 +66,7 @@ def build_app(
     resuming.add_to(app.router)
     ResponsesRoutes(engine, resumables, resuming).add_to(app.router)
     MessagesRoutes(engine).add_to(app.router)
+    ContextRoutes(engine, contexts).add_to(app.router)
     PublicRoutes(engine).add_to(app.router)
     TokenRoutes(engine).add_to(app.router)
     EmbeddingRoutes(engine).add_to(app.router)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ from tokenizer_svc.prompts import aside, tokenise
 from tokenizer_svc.tools.prompting import render
 from tokenizer_svc.tools.toolbox import Toolbox
 from tokenizer_svc.tools.turns import Turn, read_calls
+
+T = TypeVar("T")
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 _RESERVED = {"messages", "tools", "add_generation_prompt"}
@@ -63,6 +65,40 @@ async def encode_chat(
 
     ``continues``: the last message is left open. ``may_be_long``: longer than the context.
     """
+    card = engine.ready_card()
+
+    def tokens(text: str) -> list[int]:
+        limit = None if may_be_long else card
+        return tokenise(engine, limit, text, "messages", add_special_tokens=add_special_tokens)
+
+    ids = await render_chat(
+        engine,
+        messages,
+        toolbox,
+        add_generation_prompt=add_generation_prompt,
+        variables=variables,
+        continues=continues,
+        then=tokens,
+    )
+    if not ids:
+        raise invalid("messages render to an empty prompt", "messages")
+    return ids
+
+
+async def render_chat(
+    engine: Engine,
+    messages: Sequence[Message],
+    toolbox: Toolbox | None,
+    *,
+    add_generation_prompt: bool,
+    variables: Mapping[str, Any],
+    then: Callable[[str], T],
+    continues: bool = False,
+) -> T:
+    """What ``then`` makes of the text of a conversation, where long work is done. Raises ApiError 400.
+
+    ``continues``: the last message is left open.
+    """
     if not messages:
         raise invalid("messages is empty: at least one message is needed", "messages")
     if len(messages) > (most := engine.limits.max_messages):
@@ -72,29 +108,29 @@ async def encode_chat(
     if reserved := sorted(variables.keys() & _RESERVED):
         path = f"chat_template_kwargs.{reserved[0]}"
         raise invalid(f"{path} cannot be set: it has a field of its own", path)
-    card = engine.ready_card()
     roles = _roles(engine)
     turns = [_turn(message, f"messages[{index}]", roles, engine.limits) for index, message in enumerate(messages)]
     if continues:
         _open(turns, messages)
     size = sum(len(turn["content"]) for turn in turns) + (0 if toolbox is None else toolbox.size)
 
-    def work() -> list[int]:
+    def work() -> T:
         text = render(engine, turns, toolbox, add_generation_prompt=add_generation_prompt, **variables)
         if continues:
             text = _cut(text, len(messages) - 1)
-        limit = None if may_be_long else card
-        return tokenise(engine, limit, text, "messages", add_special_tokens=add_special_tokens)
+        return then(text)
 
     try:
-        ids = await aside(engine, size, work)
+        return await aside(engine, size, work)
     except ChatTemplateError as error:
         raise invalid(f"the model's chat template refuses these messages: {error}", "messages") from error
     except LookupError as error:
         raise invalid("this model has no chat template: use /v1/completions", "messages") from error
-    if not ids:
-        raise invalid("messages render to an empty prompt", "messages")
-    return ids
+
+
+def check_message(engine: Engine, message: Message, path: str) -> None:
+    """Raises ApiError 400 for a message that no conversation can have; ``path`` is where the request has it."""
+    _turn(message, path, _roles(engine), engine.limits)
 
 
 def _roles(engine: Engine) -> Mapping[str, str]:

@@ -26,6 +26,7 @@ class Computed(NamedTuple):
     cached_tokens: int
     scores: Scores | None  # of the tokens drawn
     vector: Vector | None
+    prompt_scores: Scores | None  # of the prompt, from the first that is wanted on
 
 
 async def compute(engine: Engine, drafts: Sequence[Draft], caller: Caller) -> list[Computed]:
@@ -60,6 +61,7 @@ async def _wave(engine: Engine, drafts: Sequence[Draft], caller: Caller) -> list
             choice.cached_tokens,
             joined([piece.scores for piece in pieces if piece.choice is choice]),
             choice.vector,
+            choice.prompt_scores,
         )
         for choice in answer.choices
     ]

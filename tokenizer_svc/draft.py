@@ -33,6 +33,8 @@ class Draft(NamedTuple):
     structure: Structure | None = None  # what its output obeys; ``sampling`` names it, too
     timeout_s: float = 0.0  # after which nobody wants an answer; 0: never
     names: tuple[str, ...] = ()  # that its client gave it
+    group: str = ""  # with whom it shares its beginning and its time, a name that no other tenant has
+    context: str = ""  # likewise, of the context that it is kept for
 
 
 def within(draft: Draft, max_tokens: int) -> Draft:

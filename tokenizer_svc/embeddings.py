@@ -25,7 +25,7 @@ from tokenizer_svc.computing import Computed, compute
 from tokenizer_svc.draft import Display, Draft
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.openai import check_model
-from tokenizer_svc.prompts import LengthNames, Prompts, RawPrompt, answer_length, encode, sort_out
+from tokenizer_svc.prompts import LengthNames, Prompts, RawPrompt, answer_length, encode, read_truncation, sort_out
 from tokenizer_svc.replying import as_json, convert
 from tokenizer_svc.sampling import Bounds
 
@@ -42,6 +42,8 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
     encoding_format: Literal["float", "base64"] | None = None
     pooling: PoolingName | None = None
     add_special_tokens: bool | None = None
+    truncate_prompt_tokens: int | None = None
+    truncation_side: str | None = None
     user: str | None = None
     cache_salt: str | None = None
     priority: int | None = None
@@ -109,7 +111,11 @@ async def vectors(
     namespace = bounds.label("cache_salt", asked.cache_salt, limits)
     priority = bounds.integer("priority", asked.priority, -limits.priority, limits.priority, 0)
     card = engine.ready_card()
-    encoded = await encode(engine, prompts, name, add_special_tokens=asked.add_special_tokens is not False)
+    truncation = read_truncation(asked.truncate_prompt_tokens, asked.truncation_side, limits)
+    specials = asked.add_special_tokens is not False
+    encoded = await encode(engine, prompts, name, add_special_tokens=specials, may_be_long=truncation is not None)
+    if truncation is not None:
+        encoded = [truncation.of(ids, card, answer=0) for ids in encoded]
     pooling = _POOLINGS[asked.pooling or engine.pooling]
     drafts = [
         Draft(

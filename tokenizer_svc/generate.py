@@ -20,6 +20,7 @@ from tokenizer_svc.native_scores import ScoreFields, Wanted, check_wanted, read_
 from tokenizer_svc.openai import check_model, check_sequences
 from tokenizer_svc.prompts import LengthNames, Prompts, answer_length, encode
 from tokenizer_svc.sampling import Bounds, SamplingFields, Vocabulary, resolve
+from tokenizer_svc.score_bound import check_scores
 from tokenizer_svc.structure import Structure, check_structured, read_jump, read_structure
 from tokenizer_svc.template import Template, read_template
 from tokenizer_svc.values import Values
@@ -142,6 +143,7 @@ async def draft_generate(generation: Generation, engine: Engine) -> list[Draft]:
             Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure, timeout)
             for choice in range(choosing.n)
         )
+    check_scores(drafts, "logprob_start_len", limits)
     if not generation.names:
         return drafts
     return [draft._replace(names=names) for draft, names in zip(drafts, generation.names, strict=True)]

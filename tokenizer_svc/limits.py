@@ -30,6 +30,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_n: int = 64
     max_inputs: int = 2048  # texts of one request for vectors or scores
     max_native_logprobs: int = 128  # likeliest tokens beside each token
+    max_prompt_logprobs: int = 2**18  # of the prompts of one request: 128k tokens with 1 beside each, or 12k with 20
     max_logprob_ids: int = 1024  # tokens whose log-probabilities are wanted whatever they are
     max_stop_strings: int = 16
     max_stop_length: int = 256
@@ -45,6 +46,11 @@ class Limits(msgspec.Struct, frozen=True):
     max_number_digits: int = 10  # of a number that is the name of something, such as a token's in logit_bias
     max_segments: int = 256  # of one template
     max_part_tokens: int = 1_000_000  # of one generated part: the context is a closer bound
+    max_context_parts: int = 1024  # of one call
+    max_choices: int = 256  # of one selection
+    max_released: int = 256  # contexts that one call lets go
+    context_keep_s: int = 600  # after its last use
+    context_bytes: int = 256 * 2**20  # of all contexts of one tenant: beyond it the oldest are dropped
     max_label: int = 512  # cache_salt, user, a value in metadata
     max_metadata: int = 16
     max_metadata_key: int = 64
@@ -76,4 +82,14 @@ class Limits(msgspec.Struct, frozen=True):
             body_bytes = parse_bytes(settings.max_body)
         except ValueError as error:
             raise UserError(f"--max-body: {error}") from error
-        return cls(body_bytes=body_bytes, connections=settings.max_connections, response_keep_s=settings.response_keep)
+        try:
+            context_bytes = parse_bytes(settings.context_bytes)
+        except ValueError as error:
+            raise UserError(f"--context-bytes: {error}") from error
+        return cls(
+            body_bytes=body_bytes,
+            connections=settings.max_connections,
+            response_keep_s=settings.response_keep,
+            context_keep_s=settings.context_keep,
+            context_bytes=context_bytes,
+        )

@@ -33,6 +33,11 @@ class Metrics:
         self.grammar_hits = counter(
             "grammar_hits", "Grammars that needed no compile, by where they were found.", ("where",)
         )
+        self.contexts = counter("contexts", "Contexts that were kept.")
+        self.context_bytes = counter("context_bytes", "What they took when they were written.")
+        self.contexts_dropped = counter(
+            "contexts_dropped", "Contexts that were dropped because of their tenants' bound."
+        )
         self.open = Gauge("rootstream_http_sequences", "Sequences under way in this process.", registry=registry)
         self.ready = Gauge(
             "rootstream_http_ready", "Whether requests can be served, as /ready says.", registry=registry

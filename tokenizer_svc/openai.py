@@ -16,13 +16,15 @@ from tokenizer_svc.engine import Engine
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.openai_fields import ChatRequest, CompletionRequest, OpenAIFields
 from tokenizer_svc.openai_scores import Wanted
-from tokenizer_svc.prompts import LengthNames, Truncation, answer_length, encode, sort_out
+from tokenizer_svc.prompts import LengthNames, Truncation, answer_length, encode, read_truncation, sort_out
 from tokenizer_svc.reading import HowRead
 from tokenizer_svc.sampling import Bounds, Vocabulary, resolve
-from tokenizer_svc.structure import Structure, asks_for_form, check_structured
+from tokenizer_svc.score_bound import check_scores
+from tokenizer_svc.structure import Structure, check_structured
 from tokenizer_svc.template_variables import variables_of
-from tokenizer_svc.tools.grammar import read_structure_with
+from tokenizer_svc.tools.grammar import beside_form, read_structure_with
 from tokenizer_svc.tools.toolbox import Toolbox, read_tools
+from tokenizer_svc.tracing import current
 
 COMPLETION_TOKENS = 16  # OpenAI's default for completions
 _TIERS = ("auto", "default")
@@ -53,10 +55,7 @@ def read_completion(body: dict[str, Any], engine: Engine) -> CompletionRequest:
 
 def chat_tools(request: ChatRequest, engine: Engine) -> Toolbox | None:
     """The tools of a chat, None where it has none to call. Raises ApiError 400."""
-    toolbox = read_tools(request, engine.limits)
-    if toolbox is None or toolbox.is_required or not asks_for_form(request):
-        return toolbox
-    return toolbox._replace(has_form=True)
+    return beside_form(read_tools(request, engine.limits), request)
 
 
 async def draft_chat(request: ChatRequest, engine: Engine, how: HowRead) -> list[Draft]:
@@ -66,7 +65,7 @@ async def draft_chat(request: ChatRequest, engine: Engine, how: HowRead) -> list
     asked, name = request.max_tokens, "max_tokens"
     if request.max_completion_tokens is not None:
         asked, name = request.max_completion_tokens, "max_completion_tokens"
-    truncation = _truncation(request, engine.limits)
+    truncation = read_truncation(request.truncate_prompt_tokens, request.truncation_side, engine.limits)
     ids = await encode_conversation(request, engine, toolbox, may_be_long=truncation is not None)
     length = _Length(asked, None, 1, LengthNames("messages", name))
     wanted = chat_wants(request, engine.limits)
@@ -96,7 +95,7 @@ async def draft_completion(request: CompletionRequest, engine: Engine) -> list[D
     structure = _structure(request, engine)
     prompts = sort_out(request.prompt, "prompt")
     check_sequences(len(prompts.items), request.n, "prompt", engine)
-    truncation = _truncation(request, engine.limits)
+    truncation = read_truncation(request.truncate_prompt_tokens, request.truncation_side, engine.limits)
     encoded = await encode(
         engine,
         prompts,
@@ -131,7 +130,10 @@ def check_sequences(prompts: int, n: int | None, name: str, engine: Engine) -> N
 
 def check_model(name: str | None, engine: Engine) -> None:
     """Raises ApiError 404 when a request names another model than the one served."""
-    if name is not None and name not in engine.models:
+    is_served = name is None or name in engine.models
+    if (trace := current()) is not None:
+        trace.asks(engine.model if name is None else name, is_served=is_served)
+    if not is_served:
         served = ", ".join(map(repr, engine.models))
         message = f"the model {name!r} does not exist here; this server serves {served}"
         raise ApiError(404, message, param="model", code="model_not_found")
@@ -179,20 +181,6 @@ def _wanted(request: OpenAIFields, limits: Limits, answer: int | None) -> Wanted
     if answer is None or not ids:
         raise invalid(f"{name} is a list of token ids, for answers with log-probabilities: ask for logprobs, too", name)
     return Wanted(answer, prompt, ids=tuple(dict.fromkeys(ids)))
-
-
-def _truncation(request: OpenAIFields, limits: Limits) -> Truncation | None:
-    side = request.truncation_side or "left"
-    if side not in ("left", "right"):
-        raise invalid(f'truncation_side must be "left" or "right", not {side[:50]!r}', "truncation_side")
-    most = request.truncate_prompt_tokens
-    if most is None:
-        return None
-    name = "truncate_prompt_tokens"
-    if most == 0:
-        raise invalid(f"{name} must be -1, for as many as fit, or at least 1, not 0", name)
-    Bounds().integer(name, most, -1, limits.max_part_tokens, 0)
-    return Truncation(None if most == -1 else most, from_left=side == "left")
 
 
 class _Length(NamedTuple):
@@ -252,4 +240,5 @@ def _drafts(
             Draft(index, ids, choosing.seeded(choice), choosing.display, namespace, priority, structure, timeout)
             for choice in range(choosing.n)
         )
+    check_scores(drafts, "logprobs" if wanted.prompt is None else "prompt_logprobs", limits)
     return drafts

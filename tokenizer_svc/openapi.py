@@ -22,6 +22,17 @@ from tokenizer_svc.anthropic_api.refused import REFUSED as ANTHROPIC
 from tokenizer_svc.anthropic_api.request import MessagesCountRequest, MessagesRequest
 from tokenizer_svc.anthropic_api.shapes import MessageReply, TokenCount
 from tokenizer_svc.api_error import ErrorDocument
+from tokenizer_svc.contexts.request import ID as CONTEXT_ID
+from tokenizer_svc.contexts.request import (
+    ClosePart,
+    ContextRequest,
+    GenPart,
+    MessagePart,
+    OpenPart,
+    SelectPart,
+    TextPart,
+)
+from tokenizer_svc.contexts.shapes import ContextAnswer, ContextBody, DroppedContext, Generated, Selected
 from tokenizer_svc.embeddings import EmbeddingRequest, Embeddings
 from tokenizer_svc.engine import Engine
 from tokenizer_svc.generate import GenerateRequest
@@ -57,6 +68,8 @@ _STRUCTS = (
     *(Ticket, Deleted),
     *(TokenizeRequest, Tokenized, DetokenizeRequest, Detokenized, PauseRequest),
     *(EmbeddingRequest, Embeddings, ScoreRequest, LabelScores, TextScores),
+    *(ContextRequest, TextPart, OpenPart, ClosePart, MessagePart, GenPart, SelectPart, ContextAnswer, ContextBody),
+    *(Generated, Selected, DroppedContext),
     *(ResponsesRequest, Response, DeletedResponse, ItemList, InputTokensRequest, InputTokens),
     *(MessagesRequest, MessagesCountRequest, MessageReply, TokenCount, MessagesErrorDocument),
 )
@@ -68,6 +81,8 @@ _REFUSED = {
     "TokenizeRequest": unsupported.TOKENIZE,
     "EmbeddingRequest": unsupported.EMBEDDINGS,
     "ScoreRequest": unsupported.SCORE,
+    "ContextRequest": unsupported.CONTEXTS,
+    "GenPart": unsupported.CONTEXT_GEN,
     "ResponsesRequest": RESPONSES,
     "InputTokensRequest": RESPONSES,
     "MessagesRequest": ANTHROPIC,
@@ -128,7 +143,12 @@ def document(routes: Routes, limits: Limits, models: Sequence[str]) -> dict[str,
     lacks.
     """
     paths: dict[str, dict[str, Any]] = {}
-    parameters = {"model": {"type": "string", "enum": [*models]}, "id": _ID, "name": _PAGE_FILE}
+    parameters = {
+        "model": {"type": "string", "enum": [*models]},
+        "id": _ID,
+        "name": _PAGE_FILE,
+        "context_id": _CONTEXT_ID,
+    }
     for method, path in sorted(routes, key=lambda route: (route[1], route[0])):
         paths.setdefault(path, {})[method.lower()] = _operation(OPERATIONS[method, path], path, parameters)
     return {
@@ -287,6 +307,8 @@ _MODEL = {
         "object": {"const": "model"},
         "created": {"type": "integer"},
         "owned_by": {"type": "string"},
+        "root": {"type": "string"},
+        "parent": {"type": "null"},
         "max_model_len": {"type": "integer", "minimum": 1},
     },
 }
@@ -297,6 +319,7 @@ _FLUSHED = {
 }
 _PAGE_FILE = {"type": "string", "enum": sorted(files())}
 _ID = {"type": "string", "pattern": f"^{EXTERNAL_ID}$"}
+_CONTEXT_ID = {"type": "string", "pattern": f"^{CONTEXT_ID}$"}
 _NAME, _NULL = {"type": "string", "minLength": 1}, {"type": "null"}
 _NONE, _NOT = {"enum": [None, ""]}, {"enum": [None, False]}
 _ABORT_BY = {

@@ -11,6 +11,7 @@ from typing import Any
 from shared.grammar import Whitespace
 from shared.protocol import Jump
 from tokenizer_svc.anthropic_api.forms import messages_forms
+from tokenizer_svc.contexts.forms import context_forms
 from tokenizer_svc.grammar.limits import GrammarLimits
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.responses_api.forms import responses_forms
@@ -194,6 +195,7 @@ def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
         ("DetokenizeRequest", "tokens"): {"anyOf": [_IDS | {"minItems": 0}, lists]},
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
+        **context_forms(limits),
         **messages_forms(limits),
         **responses_forms(limits),
     }

@@ -151,6 +151,22 @@ MEANINGS: Mapping[str, str] = {
 }
 BY_PLACE: Mapping[tuple[str, str], str] = {
     ("GenerateRequest", "rid"): "Ids of the client's own: one, or one for each prompt",
+    ("ContextRequest", "parts"): "What is added, in order",
+    ("ContextRequest", "tools"): "Functions that the model may call, for the whole conversation",
+    ("ContextRequest", "group"): "A hint: calls of one group share their beginning, and are computed beside each other",
+    ("ContextRequest", "prefill"): "Compute the whole context now, although nothing may be written",
+    ("ContextRequest", "keep"): "false: nothing goes on from this context, and only its answer is kept for a minute",
+    ("ContextRequest", "release"): "Contexts that nobody needs any more",
+    ("TextPart", "text"): "Text: by itself, or of the open message",
+    ("OpenPart", "role"): "Who speaks in the message that begins here",
+    ("MessagePart", "message"): "A whole message, as in a chat",
+    ("GenPart", "name"): "What the answer calls this part",
+    ("GenPart", "max_tokens"): "Most tokens of this part; all that fit where it is left out",
+    ("GenPart", "n"): "So many texts; the context goes on with the first",
+    ("GenPart", "choices"): "One of these texts, drawn token by token",
+    ("SelectPart", "name"): "What the answer calls this part",
+    ("SelectPart", "choices"): "The texts that are scored, of which the best is appended",
+    ("SelectPart", "method"): "How the best is found",
     ("ScoreRequest", "pooling"): "How the vectors of a text's tokens become one",
 }
 """Where a name means something else: by struct and field."""

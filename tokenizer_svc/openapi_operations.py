@@ -119,6 +119,26 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("DELETE", "/v1/streams/{id}"): Operation(
         "forget", "Cancel a resumable or background request and forget its answer", "generation", ref("Deleted")
     ),
+    ("POST", "/v1/contexts"): Operation(
+        "create_context",
+        "Go on from a context with text, gaps that the model fills, and choices; keep the whole as another one",
+        "contexts",
+        ref("ContextAnswer"),
+        "ContextRequest",
+        streams=True,
+        example={
+            "parts": [
+                {"type": "text", "text": "The capital of France is"},
+                {"type": "gen", "name": "capital", "max_tokens": 8, "stop": "."},
+            ]
+        },
+    ),
+    ("GET", "/v1/contexts/{context_id}"): Operation(
+        "get_context", "What a context says, and how it was made", "contexts", ref("ContextBody")
+    ),
+    ("DELETE", "/v1/contexts/{context_id}"): Operation(
+        "delete_context", "Let a context go", "contexts", ref("DroppedContext")
+    ),
     ("POST", "/v1/responses"): Operation(
         "create_response",
         "Continue a conversation, and keep it",
@@ -292,6 +312,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("GET", "/flush_cache"): Operation("flush_cache_by_get", "Empty the radix cache", "operation", ref("Flushed")),
     ("POST", "/flush_cache"): Operation("flush_cache", "Empty the radix cache", "operation", ref("Flushed")),
+    ("POST", "/reset_prefix_cache"): Operation(
+        "reset_prefix_cache", "The same by vLLM's name", "operation", ref("Flushed")
+    ),
     ("POST", "/abort_request"): Operation(
         "abort",
         "End a request by the id of its answer or its rid, or all of one's own",

@@ -13,6 +13,8 @@ from typing import NamedTuple, TypeVar
 from shared.protocol import ModelCard
 from tokenizer_svc.api_error import ApiError, invalid
 from tokenizer_svc.engine import Engine
+from tokenizer_svc.limits import Limits
+from tokenizer_svc.sampling import Bounds
 from tokenizer_svc.tracing import part
 
 RawPrompt = str | list[str | int | list[int]]
@@ -116,6 +118,19 @@ class Truncation(NamedTuple):
         if not 0 < most < len(ids):
             return ids
         return ids[-most:] if self.from_left else ids[:most]
+
+
+def read_truncation(most: int | None, side: str | None, limits: Limits) -> Truncation | None:
+    """Of ``truncate_prompt_tokens`` and ``truncation_side``. Raises ApiError 400."""
+    if side not in (None, "left", "right"):
+        raise invalid(f'truncation_side must be "left" or "right", not {side[:50]!r}', "truncation_side")
+    if most is None:
+        return None
+    name = "truncate_prompt_tokens"
+    if most == 0:
+        raise invalid(f"{name} must be -1, for as many as fit, or at least 1, not 0", name)
+    Bounds().integer(name, most, -1, limits.max_part_tokens, 0)
+    return Truncation(None if most == -1 else most, from_left=side != "right")
 
 
 def answer_length(

@@ -53,6 +53,7 @@ from tokenizer_svc.app import build_admin_app, build_app
 from tokenizer_svc.asked import READERS
 from tokenizer_svc.asking import Asking
 from tokenizer_svc.backlog import Backlog
+from tokenizer_svc.contexts.service import RedisContexts
 from tokenizer_svc.draft import Draft
 from tokenizer_svc.draining import drain
 from tokenizer_svc.engine import Keeping
@@ -123,7 +124,7 @@ def _load(settings: Settings) -> Tokenizer:
 
 def _ports(door: FrontDoor, access: Doors, settings: Settings) -> list[Port]:
     with_admin, tracing = access.admin is None, door.tracing
-    app = build_app(door, access.public, door.resumables, with_admin=with_admin, tracing=tracing)
+    app = build_app(door, access.public, door.resumables, door.contexts, with_admin=with_admin, tracing=tracing)
     ports = [Port(app, settings.host, settings.port)]
     if access.admin is not None and settings.admin_port is not None:
         app = build_admin_app(door, access.admin)
@@ -200,6 +201,7 @@ class FrontDoor:
             grace_s=context.settings.resume_grace,
             keep_s=context.settings.resume_keep,
         )
+        self.contexts = RedisContexts(context.bus, self.limits, self.metrics)
         self._writing: set[asyncio.Task[None]] = set()
         self._asking = Asking()
         self._quiet = Quiet()

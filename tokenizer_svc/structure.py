@@ -124,9 +124,12 @@ class Structure(NamedTuple):
         return Grammar(self.key, self.jump)
 
 
-def asks_for_form(fields: StructureFields) -> bool:
-    """Whether the fields say what the answer looks like. Raises ApiError 400."""
-    return any(not spec.leaves_form for _, spec in _asked(fields, ""))
+def asks_for_form(fields: StructureFields, prefix: str = "") -> bool:
+    """Whether the fields say what the answer looks like. Raises ApiError 400.
+
+    ``prefix`` is where the fields are in the request.
+    """
+    return any(not spec.leaves_form for _, spec in _asked(fields, f"{prefix}." if prefix else ""))
 
 
 def read_structure(

@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from shared.protocol import Finish
 from shared.tracing import Attributes, Span, Tracing
+from tokenizer_svc.access.gate import FOR_ANYONE
 from tokenizer_svc.answers import Answer
 from tokenizer_svc.draft import Draft
 
@@ -28,7 +29,10 @@ _OPERATIONS: Mapping[str, str] = {
     "/generate": "text_completion",
     "/v1/embeddings": "embeddings",
 }
+_UNTRACED = FOR_ANYONE | {"/metrics", "/health_generate"}
+"""Probes, scrapes and static files: asked every few seconds, and nobody's request."""
 _REFUSED = 400
+_MAX_NAME = 512  # characters of a model's name that nobody has checked
 
 _current: ContextVar[RequestTrace | None] = ContextVar("request_trace", default=None)
 
@@ -36,9 +40,11 @@ _current: ContextVar[RequestTrace | None] = ContextVar("request_trace", default=
 class RequestTrace:
     """The span of one HTTP request, and what is told of its parts."""
 
-    def __init__(self, tracing: Tracing, span: Span) -> None:
+    def __init__(self, tracing: Tracing, span: Span, operation: str | None) -> None:
+        """``operation``: what is asked of a model, None where nothing is."""
         self._tracing = tracing
         self._span = span
+        self._operation = operation
 
     @property
     def traceparent(self) -> str:
@@ -48,6 +54,15 @@ class RequestTrace:
         """A part of the work ends now."""
         if self.traceparent:
             self._tracing.record(name, self.traceparent, start_ns, time.time_ns(), attributes or {}, failure)
+
+    def asks(self, name: str, *, is_served: bool) -> None:
+        """Which model is asked, by the name that the request has for it."""
+        if self._operation is None:
+            return
+        self._span.add({"gen_ai.request.model": name[:_MAX_NAME]})
+        if is_served:
+            self._span.add({"gen_ai.response.model": name})
+            self._span.rename(f"{self._operation} {name}")
 
     def announced(self, drafts: Sequence[Draft], answer: Answer) -> None:
         """What is asked of the model."""
@@ -103,27 +118,22 @@ def part(name: str) -> Generator[None]:
     trace.record(name, start_ns)
 
 
-def traced(tracing: Tracing, model: str) -> Middleware:
-    """A span for every request that asks for work, as a child of what its `traceparent` says."""
+def traced(tracing: Tracing) -> Middleware:
+    """A span for every request but probes and pages, as a child of what its `traceparent` says."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
-        if request.method != "POST" or resource is None:
+        if resource is None or (route := resource.canonical) in _UNTRACED:
             return await handler(request)
-        route = resource.canonical
         attributes: dict[str, str] = {"http.request.method": request.method, "http.route": route}
         name = f"{request.method} {route}"
-        if (operation := _OPERATIONS.get(route)) is not None:
-            name = f"{operation} {model}"
-            attributes |= {
-                "gen_ai.operation.name": operation,
-                "gen_ai.provider.name": "rootstream",
-                "gen_ai.request.model": model,
-                "gen_ai.response.model": model,
-            }
+        operation = _OPERATIONS.get(route) if request.method == "POST" else None
+        if operation is not None:
+            name = operation
+            attributes |= {"gen_ai.operation.name": operation, "gen_ai.provider.name": "rootstream"}
         span = tracing.begin(name, request.headers, attributes)
-        token = _current.set(RequestTrace(tracing, span))
+        token = _current.set(RequestTrace(tracing, span, operation))
         failure = "disconnected"
         try:
             response = await handler(request)

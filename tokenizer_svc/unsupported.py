@@ -134,7 +134,6 @@ SAMPLING_PARAMS = COMMON | _OF_OTHER_APIS
 
 EMBEDDINGS = {
     "dimensions": "vectors of this model cannot be cut: leave it out",
-    "truncate_prompt_tokens": "shorten the texts before sending them",
     "messages": "send the text of the conversation as input",
     "additional_data": "put it into the texts",
     "lora_path": _ADAPTERS,
@@ -152,6 +151,33 @@ SCORE = {
 TOKENIZE = {
     "chat_template": "the model's own template is used",
     "mm_processor_kwargs": _MEDIA,
+}
+
+CONTEXTS = {
+    "messages": "send them as parts",
+    "prompt": "send it as a part of the type text",
+    "resumable": "send the same request again with the same id: what was computed is kept",
+    "background": "send the request again with the same id to fetch its answer",
+    "metadata": "requests for contexts carry none",
+    "reasoning_effort": "use chat_template_kwargs",
+    "documents": "use chat_template_kwargs, or put them into a message",
+    **dict.fromkeys(("temperature", "max_tokens", "stop", "seed", "n"), "say it in each part of the type gen"),
+    **dict.fromkeys(StructureFields.__struct_fields__, "say it in each part of the type gen"),
+}
+
+CONTEXT_GEN = COMMON | {
+    "max_completion_tokens": "use max_tokens",
+    "prompt_logprobs": "use a part of the type select, or /v1/completions",
+    "logprob_token_ids": "use top_logprobs, or /v1/chat/completions",
+    "truncate_prompt_tokens": "a context is never shortened: send what should be in it",
+    "echo": "the answer has the text of this part alone",
+    "return_token_ids": "it is a field of the whole request",
+    "tools": "they are said once, where parent is null",
+    "stream": "it is a field of the whole request",
+    "timeout": "it is a field of the whole request",
+    "priority": "it is a field of the whole request",
+    "separate_reasoning": "reasoning is always told apart",
+    "include_reasoning": "reasoning is always told apart",
 }
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {

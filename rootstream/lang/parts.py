@@ -5,7 +5,7 @@ Knows nothing of servers, states or time. The structs are also the JSON that our
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -82,12 +82,32 @@ class Select(msgspec.Struct, frozen=True, tag="select", kw_only=True):
 Part = Text | Open | Close | Message | Image | Gen | Select
 
 
+class Typed(msgspec.Struct, frozen=True):
+    """A generation whose text is read as a value: never on the wire."""
+
+    gen: Gen
+    read: Callable[[str], Any]
+    """Raises ValueError."""
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What the model may call in this conversation: never on the wire as a part."""
+
+    schemas: tuple[dict[str, Any], ...]
+    functions: dict[str, Callable[..., Any]] = {}
+    """By name, where they are Python's."""
+
+
+Saying = Part | Typed | Tools
+"""A part, or what programs say besides parts."""
+
+
 class Parts:
-    """Parts in a row; adds to others and to strings on both sides."""
+    """Sayings in a row; adds to others and to strings on both sides."""
 
     __slots__ = ("_parts",)
 
-    def __init__(self, parts: Iterable[Part] = ()) -> None:
+    def __init__(self, parts: Iterable[Saying] = ()) -> None:
         self._parts = tuple(parts)
 
     @classmethod
@@ -102,7 +122,7 @@ class Parts:
                 kind = type(said).__name__
                 raise TypeError(f"a program is made of strings, gen, select and messages, not of {kind}: use str()?")
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[Saying]:
         return iter(self._parts)
 
     def __len__(self) -> int:

@@ -85,3 +85,24 @@ async def test_a_client_that_leaves_frees_its_pages(
             await asyncio.sleep(0.05)
         assert await stack.metric("rootstream_kv_pages_used") == 0
         assert await stack.contexts["scheduler:0"].bus.hash(f"{namespace}:live") == {}
+
+
+async def test_contexts_are_kept_until_they_are_released(
+    redis_url: str, namespace: str, toy_model: Path, cache_dir: Path
+) -> None:
+    async with running(redis_url, namespace, toy_model, cache_dir, page_size=1) as stack:
+
+        async def call(parent: str | None, **fields: object) -> dict:
+            said = [{"type": "text", "text": "the quick brown fox "}, {"type": "gen", "name": "x", "max_tokens": 5}]
+            body = {"id": f"after-{parent}", "parent": parent, "parts": said, "group": "g", **fields}
+            return await stack.post("/v1/contexts", body)
+
+        first = await call(None)
+        second = await call(first["id"])
+        assert second["usage"]["prompt_tokens_details"]["cached_tokens"] == first["length"] - 1
+        assert await stack.metric("rootstream_contexts") == 2
+        assert await stack.metric("rootstream_kv_pages_contexts") == second["length"] - 1
+        await call(second["id"], keep=False, release=[first["id"], second["id"]])
+        assert await stack.metric("rootstream_contexts") == 0
+        assert await stack.metric("rootstream_kv_pages_contexts") == 0
+        assert await stack.metric("rootstream_cached_tokens_total") == first["length"] + second["length"] - 2

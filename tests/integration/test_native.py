@@ -182,8 +182,43 @@ async def test_vectors(stack: Stack) -> None:
     packed = np.frombuffer(base64.b64decode(mean["data"][0]["embedding"]), dtype="<f4")
     assert float(np.linalg.norm(packed)) == pytest.approx(1, abs=1e-5)
     assert not np.allclose(packed, vectors[0], atol=1e-2)
-    for body, param in (({"input": ""}, "input"), ({"input": []}, "input"), ({"input": [9999]}, "input")):
+    for body, param in (
+        ({"input": ""}, "input"),
+        ({"input": []}, "input"),
+        ({"input": [9999]}, "input"),
+        ({"input": [5] * 2049}, "input"),
+        ({"input": "a", "truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        ({"input": "a", "truncation_side": "middle"}, "truncation_side"),
+    ):
         assert await refusal(stack, "/v1/embeddings", body) == (400, param)
+
+
+async def test_texts_for_vectors_are_shortened(stack: Stack) -> None:
+    async def vector(ids: list[int], **fields: Any) -> list[float]:
+        answer = await stack.post("/v1/embeddings", {"input": ids, **fields})
+        return answer["data"][0]["embedding"]
+
+    last, first = await vector([284, 313]), await vector([261, 284])
+    assert await vector([261, 284, 313], truncate_prompt_tokens=2) == pytest.approx(last, abs=1e-5)
+    cut = await vector([261, 284, 313], truncate_prompt_tokens=2, truncation_side="right")
+    assert cut == pytest.approx(first, abs=1e-5)
+    assert await vector([284, 313], truncate_prompt_tokens=-1) == pytest.approx(last, abs=1e-5)
+    whole = await stack.post("/v1/embeddings", {"input": [5] * 3000, "truncate_prompt_tokens": -1})
+    assert whole["usage"]["prompt_tokens"] == 2048, "as many as fit"
+
+
+async def test_too_many_scores_of_prompts_are_refused(stack: Stack) -> None:
+    """One prompt as long as the context with all that the native API gives, or several with what OpenAI's gives."""
+    prompt = [5] * 2040
+    body = {"input_ids": prompt, "return_logprob": True, "logprob_start_len": 0, "top_logprobs_num": 128}
+    sampling = {"max_new_tokens": 1}
+    assert await refusal(stack, "/generate", body | {"sampling_params": sampling}) == (400, "logprob_start_len")
+    batch = {"prompt": [prompt] * 7, "max_tokens": 1}
+    assert await refusal(stack, "/v1/completions", batch | {"echo": True, "logprobs": 20}) == (400, "logprobs")
+    assert await refusal(stack, "/v1/completions", batch | {"prompt_logprobs": 20}) == (400, "prompt_logprobs")
+    late = body | {"logprob_start_len": 2030, "sampling_params": sampling}
+    found = await stack.post("/generate", late)
+    assert len(found["meta_info"]["input_token_logprobs"]) == 10
 
 
 async def test_scores_of_labels_are_those_of_the_next_token(stack: Stack) -> None:

@@ -70,7 +70,14 @@ async def test_one_request_is_one_tree_over_four_processes(
 ) -> None:
     async with (
         collecting() as (collector, endpoint),
-        running(redis_url, namespace, toy_model, cache_dir, otel_endpoint=endpoint) as stack,
+        running(
+            redis_url,
+            namespace,
+            toy_model,
+            cache_dir,
+            otel_endpoint=endpoint,
+            served_model_name=("toy-llama", "second-name"),
+        ) as stack,
     ):
         for flags in ("01", "00"):
             headers = {"traceparent": f"00-{TRACE}-{PARENT}-{flags}"}
@@ -87,6 +94,13 @@ async def test_one_request_is_one_tree_over_four_processes(
             assert "[DONE]" in await response.text()
         async with stack.http.post(f"{stack.url}/v1/completions", json={"prompt": 3.5}) as response:
             assert response.status == 400
+        for model, status in (("second-name", 200), ("nobody", 404)):
+            body = {"model": model, "prompt": "a", "max_tokens": 1}
+            async with stack.http.post(f"{stack.url}/v1/completions", json=body) as response:
+                assert response.status == status
+        for path in ("/v1/streams/cmpl-00000000000000ff", "/health", "/ready", "/metrics", "/"):
+            async with stack.http.get(f"{stack.url}{path}") as response:
+                assert response.status in (200, 404), path
     traced = [(service, span) for service, _, span in collector.spans if span.trace_id.hex() == TRACE]
     [(service, root)] = [(service, span) for service, span in traced if span.parent_span_id.hex() == PARENT]
     assert (service, root.name, root.kind) == ("rootstream-tokenizer", "chat toy-llama", 2)
@@ -116,8 +130,16 @@ async def test_one_request_is_one_tree_over_four_processes(
     assert SECRET.encode() not in collector.raw, "no word of the prompt"
     untold = [span for _, _, span in collector.spans if span.trace_id.hex() != TRACE]
     roots = {span.trace_id: span for span in untold if not span.parent_span_id}
-    assert [values(span.attributes).get("error.type", "") for span in roots.values()] == ["", "400"]
-    resumed = next(trace for trace, span in roots.items() if "error.type" not in values(span.attributes))
+    assert [(span.name, values(span.attributes).get("error.type", "")) for span in roots.values()] == [
+        ("text_completion toy-llama", ""),
+        ("text_completion", "400"),
+        ("text_completion second-name", ""),
+        ("text_completion", "404"),
+        ("GET /v1/streams/{id}", "404"),
+    ], "all but probes, scrapes and pages; a name that is not served is nobody's span"
+    models = [values(span.attributes).get("gen_ai.request.model") for span in roots.values()]
+    assert models == ["toy-llama", None, "second-name", "nobody", None]
+    resumed = next(iter(roots))
     names = {span.name for span in untold if span.trace_id == resumed}
     assert {"worker.decode", "detokenizer.detokenise", "door.stream"} <= names, "also of what is kept"
 

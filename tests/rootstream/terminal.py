@@ -52,6 +52,21 @@ class Terminal:
                 await self.changed()
         self._seen = at + len(text)
 
+    async def presses(self, *keys: str, until: str) -> None:
+        """Press keys one after the other, as a person does again when nothing happens, until a text is seen.
+
+        Python's readline misses a signal that comes between its prompt and its waiting for keys; and a terminal may
+        drop what is typed right after Ctrl-C.
+        """
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                for key in keys:
+                    self.press(key)
+                    await asyncio.sleep(0.02)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        return await self.sees(until)
+
     async def changed(self) -> None:
         """Wait for anything more."""
         self._changed.clear()

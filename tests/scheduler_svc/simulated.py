@@ -54,6 +54,8 @@ def generate(
     deadline: float = 0.0,
     scoring: Scoring | None = None,
     pooling: Pooling | None = None,
+    group: str = "",
+    context: str = "",
 ) -> Generate:
     return Generate(
         id=id,
@@ -72,6 +74,8 @@ def generate(
         arrived=arrived,
         tenant=tenant,
         deadline=deadline,
+        group=group,
+        context=context,
     )
 
 

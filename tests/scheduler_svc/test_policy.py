@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from scheduler_svc.groups import Group, Groups
 from scheduler_svc.limits import Limits
-from scheduler_svc.policy import AGING_TOKENS, Policy, Queue
+from scheduler_svc.policy import AGING_TOKENS, GROUP_TOKENS, Policy, Queue
 from scheduler_svc.request import Request
 from scheduler_svc.tenants import Tenant
 from tests.scheduler_svc.deployment import Deployment
@@ -25,8 +26,10 @@ class Tree:
 ONE = Tenant()
 
 
-def request(id: int, *, arrived: float = 0.0, priority: int = 0, tenant: Tenant = ONE) -> Request:
-    return Request(generate(id, [1], arrived=arrived, priority=priority), 0.0, id, tenant)
+def request(
+    id: int, *, arrived: float = 0.0, priority: int = 0, tenant: Tenant = ONE, group: Group | None = None
+) -> Request:
+    return Request(generate(id, [1], arrived=arrived, priority=priority), 0.0, id, tenant, group)
 
 
 def popped(queue: Queue, version: int = 0) -> list[int]:
@@ -125,6 +128,90 @@ def test_who_left_the_queue_does_not_come_out() -> None:
     queue.remove(requests[0])
     assert len(queue) == 5
     assert popped(queue) == [1, 3, 5, 7, 9]
+
+
+def test_siblings_go_beside_the_one_that_has_started() -> None:
+    queue, group = Queue(Policy.LPM, Tree()), Group("", "fork")
+    for id in range(1, 9):
+        queue.push(request(id, arrived=id / 1000, group=group if id in (2, 5, 8) else None), 0)
+    assert (first := queue.pop(0)) is not None
+    assert first.id == 1, "nobody goes sooner for a group that has not started"
+    assert (second := queue.pop(0)) is not None
+    assert second.group is group
+    queue.starts(group)
+    queue.starts(group)
+    queue.push(request(9, arrived=0.9, group=group), 0)
+    assert popped(queue) == [5, 8, 9, 3, 4, 6, 7]
+
+
+def test_others_wait_a_bounded_time_for_a_group() -> None:
+    queue, group = Queue(Policy.LPM, Tree()), Group("", "map", started=True)
+    patience = GROUP_TOKENS / AGING_TOKENS
+    queue.push(request(1), 0)
+    queue.push(request(2, arrived=patience - 1, group=group), 0)
+    queue.push(request(3, arrived=patience + 1, group=group), 0)
+    assert popped(queue) == [2, 1, 3]
+
+
+def test_a_group_changes_nothing_between_tenants_and_priorities() -> None:
+    queue, group = Queue(Policy.LPM, Tree()), Group("", "map", started=True)
+    greedy, modest = Tenant("greedy", served=10, live=1), Tenant("modest", served=5, live=2)
+    queue.push(request(1, tenant=greedy, group=group), 0)
+    queue.push(request(2, tenant=modest, arrived=7.0), 0)
+    queue.push(request(3, tenant=modest, priority=1, arrived=9.0), 0)
+    assert popped(queue) == [3, 2, 1]
+
+
+def test_first_come_first_served_ignores_groups() -> None:
+    queue, group = Queue(Policy.FCFS, Tree()), Group("", "map")
+    for id in (1, 2, 3):
+        queue.push(request(id, arrived=float(id), group=group if id == 3 else None), 0)
+    queue.starts(group)
+    assert popped(queue) == [1, 2, 3]
+
+
+def test_who_left_the_queue_is_not_sought_when_its_group_starts() -> None:
+    queue, group = Queue(Policy.LPM, Tree()), Group("", "map")
+    members = [request(id, arrived=float(id), group=group) for id in range(1, 4)]
+    for each in members:
+        queue.push(each, 0)
+    queue.remove(members[1])
+    queue.starts(group)
+    assert popped(queue) == [1, 3]
+
+
+def test_a_group_is_forgotten_with_its_last_request() -> None:
+    groups = Groups()
+    assert groups.joins("t", "") is None
+    ours, same, others = groups.joins("t", "a"), groups.joins("t", "a"), groups.joins("u", "a")
+    assert ours is same
+    assert ours is not others
+    for group in (ours, same, others, None):
+        groups.leaves(group)
+    assert len(groups) == 0
+
+
+def forks(hint: bool) -> Deployment:
+    """Six forks of six branches each, which arrive in turn, five a second; memory is short."""
+    d = Deployment(card(72, 4, max_running=2, chunk_tokens=64), Limits(lease=4))
+    stems = [[fork % 5, fork // 5, *[fork % 3] * 46] for fork in range(6)]
+    id = 0
+    for branch in range(6):
+        for fork in range(6):
+            id += 1
+            group = str(fork) if hint else ""
+            d.submit(generate(id, [*stems[fork], branch % 5, branch // 5, 3, 3], 6, group=group, arrived=id / 5))
+    d.run()
+    d.check()
+    return d
+
+
+def test_a_shared_prefix_is_not_evicted_between_siblings() -> None:
+    with_, without = forks(hint=True), forks(hint=False)
+    best = 6 * 5 * 48
+    assert with_.scheduler.stats.cached_tokens == best
+    assert without.scheduler.stats.cached_tokens < best / 10
+    assert len(with_.scheduler._groups) == 0
 
 
 def test_the_order_of_admission_follows_the_policy() -> None:

@@ -10,11 +10,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
 
+from scheduler_svc.contexts import Contexts
 from scheduler_svc.node import Node
 from scheduler_svc.pages import PagePool, page_array
 from scheduler_svc.radix_tree import RadixTree
+from scheduler_svc.tree_check import check_tree
 from shared import columns
 
+KEEP_S = 10
 Key = tuple[str, tuple[int, ...]]  # namespace, pages of tokens from the start, as indices of the alphabet
 
 
@@ -23,6 +26,15 @@ class CachedPage:
     page: int
     stamp: int = 0  # when it was last let go
     pins: int = 0
+    kept: int = 0  # contexts
+    reused: bool = False
+    spent: bool = False
+
+    def use(self) -> None:
+        if self.pins == 0:
+            self.reused = self.reused or not self.kept
+            self.spent = False
+        self.pins += 1
 
 
 @dataclass
@@ -30,6 +42,7 @@ class Oracle:
     """All cached pages, each under the whole prefix that leads to it."""
 
     pages: dict[Key, CachedPage] = field(default_factory=dict)
+    contexts: dict[str, Key] = field(default_factory=dict)
     clock: int = 0
 
     def path(self, namespace: str, tokens: tuple[int, ...]) -> list[CachedPage]:
@@ -41,22 +54,66 @@ class Oracle:
             found.append(cached)
         return found
 
-    def pin(self, namespace: str, tokens: tuple[int, ...], change: int) -> None:
-        self.clock += change < 0
+    def pin(self, namespace: str, tokens: tuple[int, ...]) -> None:
         for cached in self.path(namespace, tokens):
-            cached.pins += change
-            if change < 0:
-                cached.stamp = self.clock
+            cached.use()
+
+    def let_go(self, namespace: str, tokens: tuple[int, ...], *, spent: bool) -> None:
+        self.clock += 1
+        for depth in range(len(tokens), 0, -1):
+            cached = self.pages[namespace, tokens[:depth]]
+            cached.pins -= 1
+            if cached.pins == 0:
+                self.rest((namespace, tokens[:depth]), spent=spent)
+
+    def keep(self, name: str, namespace: str, tokens: tuple[int, ...]) -> None:
+        for cached in self.path(namespace, tokens):
+            cached.kept += 1
+        self.release(name, spent=False)
+        if tokens:
+            self.contexts[name] = (namespace, tokens)
+
+    def release(self, name: str, *, spent: bool) -> None:
+        if name not in self.contexts:
+            return
+        self.clock += 1
+        namespace, tokens = self.contexts.pop(name)
+        for depth in range(len(tokens), 0, -1):
+            cached = self.pages[namespace, tokens[:depth]]
+            cached.kept -= 1
+            if not cached.kept and not cached.pins:
+                self.rest((namespace, tokens[:depth]), spent=spent)
+
+    def rest(self, key: Key, *, spent: bool) -> None:
+        """Nobody uses a page any more."""
+        cached = self.pages[key]
+        following = [other for (space, tokens), other in self.pages.items() if (space, tokens[:-1]) == key]
+        cached.stamp = self.clock
+        cached.spent = spent and not (cached.kept or cached.reused) and all(other.spent for other in following)
 
     def evict(self, count: int) -> list[int]:
-        """The least recently used unpinned pages, one after the other; deeper ones first where equal."""
+        """Spent pages, then the least recently used that no context keeps; deeper ones first where equal."""
         freed: list[int] = []
         while len(freed) < count:
-            free = [(cached.stamp, -len(key[1]), key) for key, cached in self.pages.items() if cached.pins == 0]
+            free = [
+                (not cached.spent, cached.stamp, -len(key[1]), key)
+                for key, cached in self.pages.items()
+                if cached.pins == cached.kept == 0
+            ]
             if not free:
                 break
-            freed.append(self.pages.pop(min(free)[2]).page)
+            freed.append(self.pages.pop(min(free)[3]).page)
         return freed
+
+    @property
+    def oldest_context(self) -> tuple[str, tuple[int, ...]] | None:
+        """Where the one used least recently ends, of those that no request goes on from."""
+        idle = [
+            (self.pages[place].stamp, -len(place[1]), place)
+            for place in self.contexts.values()
+            if self.pages[place].pins == 0
+        ]
+        return min(idle)[2] if idle else None
 
 
 @dataclass(eq=False)
@@ -72,6 +129,7 @@ class TreeAgainstOracle(RuleBasedStateMachine):
     page_size = 1
     holders = Bundle("holders")
     namespaces = st.sampled_from(["", "a"])
+    names = st.sampled_from(["c0", "c1", "c2"])
     sequences = st.lists(st.integers(0, 2), max_size=7).map(tuple)
 
     def __init__(self) -> None:
@@ -80,7 +138,10 @@ class TreeAgainstOracle(RuleBasedStateMachine):
         self.alphabet = [[0] * size, [0] * (size - 1) + [1], [3] * size]  # two differ in their last token only
         self.tree = RadixTree(size)
         self.pool = PagePool(40)
+        self.contexts = Contexts(self.tree, 99, KEEP_S)
         self.oracle = Oracle()
+        self.now = 0
+        self.marks: list[tuple[int, int]] = []
         self.live: list[Holder] = []
         self.private = page_array()
 
@@ -97,13 +158,13 @@ class TreeAgainstOracle(RuleBasedStateMachine):
         match = self.tree.match_prefix(namespace, key, limit)
         assert list(match.pages) == [cached.page for cached in known]
         self.tree.pin(match.node)
-        self.oracle.pin(namespace, tokens[: len(known)], 1)
+        self.oracle.pin(namespace, tokens[: len(known)])
         holder = Holder(namespace, tokens[: len(known)], match.node)
         self.live.append(holder)
         return holder
 
     @rule(target=holders, holder=consumes(holders), more=sequences)
-    def insert(self, holder: Holder, more: tuple[int, ...]) -> object:
+    def insert(self, holder: Holder, more: tuple[int, ...]) -> Holder:
         if len(more) > self.pool.available:
             more = more[: self.pool.available]
         pages = self.pool.take(len(more))
@@ -112,12 +173,16 @@ class TreeAgainstOracle(RuleBasedStateMachine):
         for page, depth in zip(pages, range(len(holder.tokens) + 1, 99), strict=False):
             key = (holder.namespace, (holder.tokens + more)[:depth])
             cached = self.oracle.pages.setdefault(key, CachedPage(page))
+            is_new = cached.page == page
             if cached.page != page and cached.pins:
                 duplicates.append(page)
             elif cached.page != page:
                 replaced.append(cached.page)
                 cached.page = page
-            cached.pins += 1
+            if is_new:
+                cached.pins = 1
+            else:
+                cached.use()
         assert inserted.duplicates == duplicates
         assert inserted.replaced == replaced
         self.pool.give(replaced)
@@ -125,11 +190,52 @@ class TreeAgainstOracle(RuleBasedStateMachine):
         holder.node, holder.tokens = inserted.node, holder.tokens + more
         return holder
 
-    @rule(holder=consumes(holders))
-    def let_go(self, holder: Holder) -> None:
-        self.tree.unpin(holder.node)
-        self.oracle.pin(holder.namespace, holder.tokens, -1)
+    @rule(holder=consumes(holders), spent=st.booleans())
+    def let_go(self, holder: Holder, spent: bool) -> None:
+        self.tree.unpin(holder.node, spent=spent)
+        self.oracle.let_go(holder.namespace, holder.tokens, spent=spent)
         self.live.remove(holder)
+
+    @rule(
+        namespace=namespaces, tokens=st.lists(st.integers(0, 1), min_size=1, max_size=5).map(tuple),
+        name=st.none() | names, spent=st.booleans(),
+    )  # fmt: skip
+    def serve(self, namespace: str, tokens: tuple[int, ...], name: str | None, spent: bool) -> None:
+        """A whole life: what is cached, the rest, a context or none."""
+        self.start(namespace, tokens, len(tokens))
+        holder = self.live[-1]
+        self.insert(holder, tokens[len(holder.tokens) :])
+        if name is not None:
+            self.keep(holder, name)
+        self.let_go(holder, spent)
+
+    @rule(holder=holders, name=names)
+    def keep(self, holder: Holder, name: str) -> None:
+        self.contexts.keep(name, holder.node)
+        self.oracle.keep(name, holder.namespace, holder.tokens)
+
+    @rule(name=names)
+    def release(self, name: str) -> None:
+        self.contexts.release(name)
+        self.oracle.release(name, spent=True)
+
+    @rule()
+    def give_up_one(self) -> None:
+        place = self.oracle.oldest_context
+        assert self.contexts.give_up_one() == (place is not None)
+        if place is not None:
+            for name in [name for name, there in self.oracle.contexts.items() if there == place]:
+                self.oracle.release(name, spent=False)
+
+    @rule(seconds=st.integers(0, 6))
+    def expire(self, seconds: int) -> None:
+        self.now += seconds
+        self.contexts.expire(self.now)
+        self.marks.append((self.now, self.oracle.clock))
+        due = max((clock for now, clock in self.marks if self.now - now >= KEEP_S), default=-1)
+        while (place := self.oracle.oldest_context) is not None and self.oracle.pages[place].stamp <= due:
+            for name in [name for name, there in self.oracle.contexts.items() if there == place]:
+                self.oracle.release(name, spent=True)
 
     @rule(count=st.integers(0, 12))
     def evict(self, count: int) -> None:
@@ -149,7 +255,7 @@ class TreeAgainstOracle(RuleBasedStateMachine):
         node, depth = holder.node, len(holder.tokens)
         above = depth - len(node.pages)
         self.tree.unpin(node)
-        self.oracle.pin(holder.namespace, holder.tokens, -1)
+        self.oracle.let_go(holder.namespace, holder.tokens, spent=False)
         self.live.remove(holder)
         doomed = [
             key
@@ -157,6 +263,10 @@ class TreeAgainstOracle(RuleBasedStateMachine):
             if key[0] == holder.namespace and key[1][: above + 1] == holder.tokens[: above + 1] and len(key[1]) > above
         ]
         gone = node.pins == 0 and node.parent is not None
+        if gone:
+            self.contexts.give_up_below(node)
+            for name in [name for name, place in self.oracle.contexts.items() if place in doomed]:
+                self.oracle.release(name, spent=True)
         freed = self.tree.discard(node)
         if gone:
             assert sorted(freed) == sorted(self.oracle.pages.pop(key).page for key in doomed)
@@ -170,7 +280,11 @@ class TreeAgainstOracle(RuleBasedStateMachine):
         pinned: dict[Node, int] = {}
         for holder in self.live:
             pinned[holder.node] = pinned.get(holder.node, 0) + 1
-        self.tree.check(pinned)
+        check_tree(self.tree, pinned, self.contexts.kept())
+        assert sum(self.contexts.kept().values()) == len(self.contexts) == len(self.oracle.contexts)
+        spent = [page for node in self.tree.nodes() if node.spent for page in node.pages]
+        assert sorted(spent) == sorted(cached.page for cached in self.oracle.pages.values() if cached.spent)
+        assert self.tree.kept_pages == sum(cached.kept > 0 for cached in self.oracle.pages.values())
         owned = array("i", self.private)
         for node in self.tree.nodes():
             owned.extend(node.pages)
@@ -220,7 +334,7 @@ def test_eviction_takes_the_deepest_page_of_the_oldest_leaf_first() -> None:
     insert(tree, [7, 8], [20, 21])
     insert(tree, [1, 2, 4], [0, 0, 13])
     assert [list(tree.evict(1)) for _ in range(6)] == [[12], [21], [20], [13], [11], [10]]
-    tree.check({})
+    check_tree(tree, {}, {})
 
 
 def test_nothing_pinned_is_ever_evicted() -> None:

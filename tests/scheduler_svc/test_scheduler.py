@@ -58,6 +58,8 @@ def test_random_histories_end_every_request_once_with_its_own_tokens(
                 priority=random.choice([0, 0, 1]),
                 tenant=random.choice(["", "", "", "b", "c"]),
                 arrived=d.now,
+                group=random.choice(["", "g", "h"]),
+                context=random.choice(["", "", f"c{turn}", "again"]),
             )
             d.submit(request)
             if random.random() < 0.2:
@@ -68,6 +70,8 @@ def test_random_histories_end_every_request_once_with_its_own_tokens(
             d.batch.cache.flush()
         elif what < 0.46:
             d.reopen()
+        elif what < 0.48:
+            d.scheduler.release([random.choice(["again", f"c{random.randint(0, turn)}"]) for _ in range(3)])
         elif what < 0.5 and d.live:
             d.worker.failures[random.choice(list(d.live))] = "broken row"
         elif what < 0.8:

@@ -32,9 +32,11 @@ async def test_health_and_ready(http: aiohttp.ClientSession) -> None:
         assert (response.status, await response.json()) == (200, {"ready": True, "missing": [], "paused": None})
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_flush_cache(http: aiohttp.ClientSession, downstream: Downstream, method: str) -> None:
-    async with http.request(method, "/flush_cache") as response:
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/flush_cache"), ("POST", "/flush_cache"), ("POST", "/reset_prefix_cache")]
+)
+async def test_flush_cache(http: aiohttp.ClientSession, downstream: Downstream, method: str, path: str) -> None:
+    async with http.request(method, path) as response:
         assert await response.json() == {"success": True, "pages": 7}
     await downstream.until(lambda: len(downstream.received(Flush)) == 1)
 

@@ -23,7 +23,7 @@ def test_every_endpoint_and_every_field_is_in_it() -> None:
         assert f"`{method} {path}`" in text
     for field in ("temperature", "response_format", "sampling_params", "stop_token_ids", *CHAT, *GENERATE):
         assert f"| `{field}` |" in text
-    [temperature] = [line for line in text.splitlines() if line.startswith("| `temperature` ")]
+    temperature, *_ = [line for line in text.splitlines() if line.startswith("| `temperature` ")]
     assert "from 0.0 to 2.0" in temperature
     assert "`1.0`" in temperature
 

@@ -47,7 +47,7 @@ def test_every_route_is_described_and_nothing_else() -> None:
         limits = Limits()
 
     access = doors(Settings()).public
-    app = build_app(Bare(), access, None)  # type: ignore[arg-type]
+    app = build_app(Bare(), access, None, None)  # type: ignore[arg-type]
     assert routes_of(app) == set(OPERATIONS)
     assert routes_of(build_admin_app(Bare(), access)) < set(OPERATIONS)  # type: ignore[arg-type]
     heads = {route.resource.canonical for route in app.router.routes() if route.method == "HEAD" and route.resource}

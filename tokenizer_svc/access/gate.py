@@ -29,7 +29,7 @@ PAGES = frozenset({"/", "/docs", "/pages/{name}"})
 FOR_ANYONE = frozenset({"/health", "/ready", "/ping"}) | PAGES
 FOR_OPERATORS = frozenset(
     {
-        *("/metrics", "/server_info", "/get_server_info", "/flush_cache"),
+        *("/metrics", "/server_info", "/get_server_info", "/flush_cache", "/reset_prefix_cache"),
         *("/pause_generation", "/continue_generation"),
     }
 )

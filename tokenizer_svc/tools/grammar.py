@@ -9,7 +9,7 @@ import msgspec
 from tokenizer_svc.api_error import invalid
 from tokenizer_svc.grammar.spec import GrammarSpec, Kind
 from tokenizer_svc.grammar.tools_spec import EitherSpec, ToolSpec, ToolsSpec, openings
-from tokenizer_svc.structure import Structure, StructureFields, Wish, read_structure
+from tokenizer_svc.structure import Structure, StructureFields, Wish, asks_for_form, read_structure
 from tokenizer_svc.tools.formats import SYNTAX, ToolFormat, bound
 from tokenizer_svc.tools.stream import CallsOrText, ToolStream
 from tokenizer_svc.tools.toolbox import Toolbox
@@ -20,6 +20,13 @@ def format_of(format: ToolFormat, toolbox: Toolbox) -> ToolFormat:
     return bound(format) if toolbox.needs_grammar else format
 
 
+def beside_form(toolbox: Toolbox | None, fields: StructureFields, prefix: str = "") -> Toolbox | None:
+    """The tools of a request whose other fields may bind an answer that is no call. Raises ApiError 400."""
+    if toolbox is None or toolbox.is_required or not asks_for_form(fields, prefix):
+        return toolbox
+    return toolbox._replace(has_form=True)
+
+
 def stream_of(format: ToolFormat, toolbox: Toolbox) -> ToolStream | CallsOrText:
     """A reader of one answer, where ``format`` is how the model writes calls by itself."""
     format = format_of(format, toolbox)
@@ -27,11 +34,16 @@ def stream_of(format: ToolFormat, toolbox: Toolbox) -> ToolStream | CallsOrText:
     return CallsOrText(calls, openings(format, toolbox.allowed)) if toolbox.has_form else calls
 
 
-def read_structure_with(toolbox: Toolbox | None, fields: StructureFields, format: ToolFormat) -> Structure | None:
-    """The one grammar that a request with tools asks for, None where the answer is free. Raises ApiError 400."""
+def read_structure_with(
+    toolbox: Toolbox | None, fields: StructureFields, format: ToolFormat, prefix: str = ""
+) -> Structure | None:
+    """The one grammar that a request with tools asks for, None where the answer is free. Raises ApiError 400.
+
+    ``prefix``: where the fields are in the request.
+    """
     if toolbox is None:
-        return read_structure(fields)
-    return read_structure(fields, beside=partial(_beside, toolbox, format_of(format, toolbox)))
+        return read_structure(fields, prefix)
+    return read_structure(fields, prefix, beside=partial(_beside, toolbox, format_of(format, toolbox)))
 
 
 def _beside(toolbox: Toolbox, format: ToolFormat, wish: Wish | None) -> Wish | None:

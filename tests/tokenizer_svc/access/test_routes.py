@@ -124,7 +124,7 @@ async def test_every_operators_route_is_closed_to_tenants(
     [app] = apps
     closed = [(method, path) for method, path in routes(app) if audience_of(path) is Audience.OPERATORS]
     assert {path for _, path in closed} == {
-        *("/metrics", "/server_info", "/get_server_info", "/flush_cache"),
+        *("/metrics", "/server_info", "/get_server_info", "/flush_cache", "/reset_prefix_cache"),
         *("/pause_generation", "/continue_generation"),
     }
     for method, path in closed:

@@ -1,0 +1,1 @@
+"""Who answers the language's calls: our own server, or any that speaks OpenAI's API."""

@@ -1,0 +1,1 @@
+"""One program over many items: bounded, warmed, watched and resumable."""

@@ -1,0 +1,97 @@
+"""How far a map has come, for people: a bar on a terminal or in a notebook, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rootstream.lang.calls import Usage
+from rootstream.lang.mapping.items import Item
+
+_PLAIN_EVERY_S = 10.0
+_WINDOW_S = 15.0
+
+
+class Tally:
+    """What has become of the items so far; rates are those of the last seconds. Pure: times are arguments."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.failed = 0
+        self.restored = 0
+        self.usage = Usage()
+        self._recent: deque[float] = deque()
+
+    def add(self, item: Item, now: float) -> None:
+        self.done += 1
+        self.failed += not item.is_good
+        self.restored += item.is_restored
+        if not item.is_restored:
+            self.usage += item.usage
+            self._recent.append(now)
+
+    def rate(self, now: float) -> float:
+        """Items a second, lately."""
+        while len(self._recent) > 1 and self._recent[0] < now - _WINDOW_S:
+            self._recent.popleft()
+        return len(self._recent) / max(now - self._recent[0], 1.0) if self._recent else 0.0
+
+    def line(self, now: float) -> str:
+        words = [f"{self.rate(now):.1f} items/s"]
+        if self.usage.prompt_tokens:
+            words.append(f"{self.usage.cached_tokens / self.usage.prompt_tokens:.0%} of the prompts cached")
+        words += [f"{self.restored} from before"] if self.restored else []
+        words += [f"{self.failed} failed"] if self.failed else []
+        return ", ".join(words)
+
+
+class Progressing:
+    """The progress of one map, as a context; ``console`` is stderr's unless given."""
+
+    def __init__(self, name: str, total: int | None, *, shown: bool, console: Console | None = None) -> None:
+        self.tally = Tally()
+        self._name = name
+        self._total = total
+        self._console = console or Console(stderr=True, highlight=False, quiet=not shown)
+        self._said_at = time.monotonic()
+        self._bar: Progress | None = None
+        if shown and (self._console.is_terminal or self._console.is_jupyter):
+            self._bar = Progress(
+                TextColumn(f"{name}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}", markup=False),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task("", total=total, text="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif kind is None:
+            self._say()
+
+    def add(self, item: Item) -> None:
+        now = time.monotonic()
+        self.tally.add(item, now)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.tally.done, text=self.tally.line(now))
+        elif now - self._said_at >= _PLAIN_EVERY_S:
+            self._said_at = now
+            self._say()
+
+    def _say(self) -> None:
+        of = "" if self._total is None else f" of {self._total}"
+        line = f"{self._name}: {self.tally.done}{of}, {self.tally.line(time.monotonic())}"
+        self._console.print(line, markup=False, soft_wrap=True)
