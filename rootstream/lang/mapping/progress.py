@@ -44,7 +44,7 @@ class Tally:
     def line(self, now: float) -> str:
         words = [f"{self.rate(now):.1f} items/s"]
         if self.usage.prompt_tokens:
-            words.append(f"{self.usage.cached_tokens / self.usage.prompt_tokens:.0%} of the prompts cached")
+            words.append(f"{self.usage.cached_tokens / self.usage.prompt_tokens:.0%} cached")
         words += [f"{self.restored} from before"] if self.restored else []
         words += [f"{self.failed} failed"] if self.failed else []
         return ", ".join(words)
@@ -110,7 +110,7 @@ def _bar(name: str, console: Console) -> Progress:
 
     return Progress(
         TextColumn(name, markup=False),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[text]}", markup=False),
         TimeElapsedColumn(),

@@ -263,7 +263,7 @@ def test_progress_counts_rate_hits_errors_and_what_was_there() -> None:
     for second in range(1, 5):
         tally.add(_item(second, cached=5), float(second))
     tally.add(_item(5, cached=5, error=CallError("x")), 5.0)
-    assert tally.line(5.0) == "1.2 items/s, 50% of the prompts cached, 1 from before, 1 failed"
+    assert tally.line(5.0) == "1.2 items/s, 50% cached, 1 from before, 1 failed"
     assert tally.rate(100.0) < 0.02
 
 

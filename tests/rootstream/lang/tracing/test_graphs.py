@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pydantic
@@ -187,3 +189,12 @@ def test_conversations_share_whole_messages_and_the_beginning_of_the_next() -> N
 
     common = common_beginning([said("why"), said("how")])
     assert common == (*rs.system("Be brief."), *tuple(rs.user("x"))[:1], Text("Question: "))
+
+
+def test_the_document_prints_what_is_printed() -> None:
+    document = (Path(__file__).parents[4] / "docs" / "maps.md").read_text()
+    names: dict[str, Any] = {"rs": rs, "print": lambda graph: printed.append(str(graph))}
+    printed: list[str] = []
+    code = next(block for block in re.findall(r"```python\n(.*?)```", document, re.DOTALL) if "def tips" in block)
+    exec(compile(code, "maps.md", "exec", dont_inherit=True), names)
+    assert f"```\n{printed[0]}\n```" in document
