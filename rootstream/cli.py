@@ -206,7 +206,7 @@ def bench(
 
     if compare is not None:
         raise SystemExit(run.compared(*compare))
-    if dataset is not None and (workloads or prompt_tokens is not None):
+    if sum((bool(workloads), dataset is not None, prompt_tokens is not None)) > 1:
         raise UserError("--dataset, --prompt-tokens and named workloads exclude each other: give one of them")
     if prefix_tokens and (prompt_tokens is None or prefix_tokens > prompt_tokens):
         raise UserError(f"--prefix-tokens {prefix_tokens} must be part of --prompt-tokens: give that, and no less")

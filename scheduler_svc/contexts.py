@@ -38,9 +38,12 @@ class Contexts:
         return len(self._nodes)
 
     def keep(self, name: str, node: Node) -> None:
-        """Keep the path to ``node``, which is pinned. A context of that name ends there from now on."""
+        """Keep the path to ``node``, which is pinned. A context of that name ends there from now on.
+
+        What was kept under that name beyond the new path, such as tokens after a stop string, nobody goes on from.
+        """
         self._tree.keep(node)
-        self._forget(name, spent=False)
+        self._forget(name, spent=True)
         if node.parent is None:  # not a page of it is whole
             return
         self._nodes[name] = node

@@ -20,7 +20,7 @@ _OF_SAMPLING = {
     "min_tokens",
 }
 _ON = {
-    *("skip_special_tokens", "add_generation_prompt", "parallel_tool_calls", "store"),
+    *("skip_special_tokens", "add_generation_prompt", "parallel_tool_calls", "store", "keep"),
     *("separate_reasoning", "include_reasoning", "stream_reasoning"),
 }
 """Switches that are on. All others are off."""
@@ -62,6 +62,8 @@ IN_WORDS: Mapping[tuple[str, str], str] = {
     ("ChatRequest", "max_tokens"): _FITTING,
     ("ChatRequest", "max_completion_tokens"): _FITTING,
     ("ResponsesRequest", "max_output_tokens"): _FITTING,
+    ("GenPart", "max_tokens"): _FITTING,
+    ("GenPart", "seed"): _DRAWN,
     ("ChatRequest", "seed"): _DRAWN,
     ("CompletionRequest", "seed"): _DRAWN,
     ("ResponsesRequest", "seed"): _DRAWN,

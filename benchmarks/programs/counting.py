@@ -14,10 +14,17 @@ from rootstream.lang.calls import Backend, Call, OnPiece, Outcome, Usage
 
 
 class Asked(NamedTuple):
-    """One generation as the engine saw it."""
+    """One request as the engine saw it."""
 
     prompt: list[int]
     output: list[int]
+    scored: int = 0
+    """Tokens at the prompt's end whose log-probabilities are wanted."""
+
+    @property
+    def reusable(self) -> int:
+        """Tokens of the prompt that need not be computed if they are cached: what comes next is known from the last."""
+        return max(len(self.prompt) - self.scored - 1, 0)
 
 
 class Counted:
@@ -72,17 +79,20 @@ class Hintless:
 
 
 def asked(answer: Mapping[str, Any]) -> list[Asked]:
-    """The generations of a call, cut out of the tokens of its context.
+    """What the engine was asked for a call, cut out of the tokens of its context.
 
-    A choice that is scored is a prompt that ends in it, with nothing generated.
+    A choice that is scored is a prompt that ends in it, with nothing generated; so is a context that was warmed
+    as a whole, after what was generated in it.
     """
     ids: list[int] = answer["token_ids"]
     found: list[Asked] = []
     for part in answer["parts"]:
         prompt = ids[: part["prompt_tokens"]]
         if part["type"] == "select":
-            found += [Asked([*prompt, *choice], []) for choice in part["tokens"]]
+            found += [Asked([*prompt, *choice], [], len(choice)) for choice in part["tokens"]]
         else:
             end = part["prompt_tokens"] + part["completion_tokens"]
             found.append(Asked(prompt, ids[part["prompt_tokens"] : end]))
+    if answer["usage"]["prompt_tokens"] > sum(len(request.prompt) for request in found):
+        found.append(Asked(ids, []))
     return found

@@ -1,7 +1,8 @@
 """What a cache with unlimited memory would have had of each prompt. Pure.
 
 It forgets nothing, and knows a request's pages as soon as the request is there: nobody computes what somebody else is
-just computing. What it cannot have is part of a page, and the last token of a prompt: it is computed for the next one.
+just computing. What it cannot have is part of a page, and the tokens from which something has to be said: the last of a
+prompt, and those before tokens that are scored.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ def best_hits(requests: Iterable[Asked], page_size: int = PAGE_SIZE) -> int:
     hits = 0
     for request in requests:
         names = _pages([*request.prompt, *request.output[:-1]], page_size)  # of the last token nothing is computed
-        reusable = (len(request.prompt) - 1) // page_size
-        for name in names[: max(reusable, 0)]:
+        for name in names[: request.reusable // page_size]:
             if name not in known:
                 break
             hits += page_size

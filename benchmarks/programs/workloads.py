@@ -56,7 +56,7 @@ def _mmlu(rng: random.Random) -> Workload:
         return mmlu.Question(text, [thing(rng) for _ in mmlu.LETTERS], rng.choice(mmlu.LETTERS))
 
     examples = [question() for _ in range(5)]
-    items = [("daily life", examples, question()) for _ in range(12)]
+    items = [("daily life", examples, question()) for _ in range(6)]
     return Workload("mmlu", mmlu.answer, items, prefix_heavy=True)
 
 
@@ -64,8 +64,8 @@ def _hellaswag(rng: random.Random) -> Workload:
     def story() -> hellaswag.Story:
         return hellaswag.Story(prose(rng, 15), [sentence(rng) for _ in range(4)], rng.randrange(4))
 
-    examples = [story() for _ in range(15)]
-    return Workload("hellaswag", hellaswag.finish, [(examples, story()) for _ in range(10)], prefix_heavy=True)
+    examples = [story() for _ in range(12)]
+    return Workload("hellaswag", hellaswag.finish, [(examples, story()) for _ in range(6)], prefix_heavy=True)
 
 
 def _react(rng: random.Random) -> Workload:
@@ -74,28 +74,28 @@ def _react(rng: random.Random) -> Workload:
     def look_up(topic: str) -> str:
         return answers.get(topic[-1].lower(), "Nothing is known.")
 
-    questions = [f"Where did {name(rng)} get {thing(rng)} from, and who took it to {name(rng)}?" for _ in range(12)]
+    questions = [f"Where did {name(rng)} get {thing(rng)} from, and who took it to {name(rng)}?" for _ in range(8)]
     return Workload("react", react.agent, [(question, look_up) for question in questions], prefix_heavy=True)
 
 
 def _generative_agents(rng: random.Random) -> Workload:
-    people = [f"{prose(rng, 250)} This is about {name(rng)}." for _ in range(3)]
-    items = [(rng.choice(people), [sentence(rng) for _ in range(4)], 16) for _ in range(10)]
-    return Workload("generative-agents", generative_agents.live, items, prefix_heavy=True, forking=True)
+    people = [f"{prose(rng, 250)} This is about {name(rng)}." for _ in range(2)]
+    items = [(rng.choice(people), [sentence(rng) for _ in range(4)], 16) for _ in range(5)]
+    return Workload("generative-agents", generative_agents.live, items, concurrency=2, forking=True)
 
 
 def _tree_of_thought(rng: random.Random) -> Workload:
-    items = [(f"{prose(rng, 60)} How many things were there?", 3, 16) for _ in range(4)]
+    items = [(f"{prose(rng, 60)} How many things were there?", 3, 16) for _ in range(3)]
     return Workload("tree-of-thought", tree_of_thought.solve, items, concurrency=2, forking=True)
 
 
 def _skeleton_of_thought(rng: random.Random) -> Workload:
-    items = [(f"life in {name(rng)}, where this happened: {prose(rng, 100)}", 40) for _ in range(6)]
+    items = [(f"life in {name(rng)}, where this happened: {prose(rng, 100)}", 32) for _ in range(4)]
     return Workload("skeleton-of-thought", skeleton_of_thought.advise, items, concurrency=2, forking=True)
 
 
 def _llm_judge(rng: random.Random) -> Workload:
-    items = [(prose(rng, 250), 24) for _ in range(6)]
+    items = [(prose(rng, 250), 24) for _ in range(4)]
     return Workload("llm-judge", llm_judge.judge, items, concurrency=2, forking=True)
 
 
@@ -105,7 +105,7 @@ def _json_regex(rng: random.Random) -> Workload:
 
 
 def _chat(rng: random.Random, title: str, *, words: int, max_tokens: int) -> Workload:
-    items = [([prose(rng, words) for _ in range(4)], max_tokens) for _ in range(6)]
+    items = [([prose(rng, words) for _ in range(4)], max_tokens) for _ in range(5)]
     return Workload(title, chat.converse, items)
 
 
@@ -125,6 +125,6 @@ _MAKERS: dict[str, Callable[[random.Random], Workload]] = {
     "llm-judge": _llm_judge,
     "json-regex": _json_regex,
     "chat-short": lambda rng: _chat(rng, "chat-short", words=60, max_tokens=8),
-    "chat-long": lambda rng: _chat(rng, "chat-long", words=60, max_tokens=64),
+    "chat-long": lambda rng: _chat(rng, "chat-long", words=60, max_tokens=48),
     "retrieval": _retrieval,
 }

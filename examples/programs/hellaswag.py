@@ -57,7 +57,7 @@ STORIES = (
 def main() -> None:
     items = finish.map([(EXAMPLES, story) for story in STORIES])
     for story, item in zip(STORIES, items, strict=True):
-        print(f"{'✓' if item.returned else '✗'} {story.beginning}{item.state['ending']}")
+        print(f"{'✓' if item.returned else '✗'} {story.beginning}{item['ending']}")
 
 
 if __name__ == "__main__":

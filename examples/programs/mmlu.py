@@ -56,8 +56,7 @@ QUESTIONS = (
 def main() -> None:
     items = answer.map([("geography", EXAMPLES, question) for question in QUESTIONS])
     for question, item in zip(QUESTIONS, items, strict=True):
-        scores = ", ".join(f"{score:.2f}" for score in item.state.meta("answer").scores)
-        print(f"{question.text:32} {item.state['answer'].strip()} ({scores}), right is {question.right}")
+        print(f"{question.text:32} {item['answer'].strip()}, right is {question.right}")
     print(f"{sum(item.returned for item in items)} of {len(items)} right")
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import rootstream as rs
 
-POINTS = 3
-SKELETON = r"1\. [A-Z][a-z ]{3,30}\n2\. [A-Z][a-z ]{3,30}\n3\. [A-Z][a-z ]{3,30}\n"
+POINTS = 5
+SKELETON = "".join(rf"{number}\. [A-Z][a-z ]{{3,30}}\n" for number in range(1, POINTS + 1))
 
 
 @rs.function

@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import rootstream as rs
 
-MARKS = ("1", "2", "3", "4", "5")
-
 
 class Solution(NamedTuple):
     """A leaf of the tree."""
@@ -33,9 +31,9 @@ def solve(s: rs.State, question: str, branches: int = 2, max_tokens: int = 48) -
         for solution in plan.fork(branches):
             solution += rs.assistant(rs.gen("solution", max_tokens=max_tokens, temperature=0.7))
             solution += rs.user("How good is this solution, from 1 to 5?")
-            solution += rs.assistant("My mark is " + rs.select("mark", MARKS))
+            solution += rs.assistant("My mark is " + rs.gen("mark", regex="[1-5]", dtype=int, temperature=0))
             leaves.append(solution)
-    found = [Solution(leaf["solution"], int(leaf["mark"])) for leaf in leaves]
+    found = [Solution(leaf["solution"], leaf["mark"]) for leaf in leaves]
     return sorted(found, key=lambda solution: -solution.mark)
 
 

@@ -94,8 +94,8 @@ def _request(value: Any, max_tokens: int | None) -> Request | None:
         return _request(value["body"], max_tokens)
     asked = value.get("max_tokens") or value.get("max_completion_tokens") or value.get("output_tokens")
     most = max_tokens or (asked if isinstance(asked, int) else _TOKENS)
-    if isinstance(value.get("messages"), list):
-        return Chat(value["messages"], most)
+    if isinstance(messages := value.get("messages"), list):
+        return Chat(messages, most) if messages and all(isinstance(each, dict) for each in messages) else None
     prompt: Any = value.get("prompt", value.get("text"))
     if isinstance(prompt, str) or _are_ids(prompt):
         return Completion(prompt, most)
@@ -105,7 +105,11 @@ def _request(value: Any, max_tokens: int | None) -> Request | None:
 
 
 def _of_sharegpt(turns: Sequence[Any], max_tokens: int | None) -> Chat | None:
-    said = [(str(turn.get("from", turn.get("role"))), turn.get("value", turn.get("content"))) for turn in turns]
+    said = [
+        (str(turn.get("from", turn.get("role"))), turn.get("value", turn.get("content")))
+        for turn in turns
+        if isinstance(turn, dict)
+    ]
     for at, (who, text) in enumerate(said):
         if who in _SHAREGPT_USERS and isinstance(text, str) and text:
             answer = said[at + 1][1] if at + 1 < len(said) else None

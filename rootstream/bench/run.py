@@ -21,7 +21,7 @@ from rootstream.bench.workloads import Workload
 from rootstream.client import Client, NoServer, Refused, explained
 from shared.errors import UserError
 
-_TABLE_WIDTH = 110
+_TABLE_WIDTH = 150  # all columns without a break
 _VOCAB_SIZE = 30000  # where the server does not tell: ids that every common vocabulary has
 _CONCURRENCY = 8
 _REQUESTS = 32

@@ -33,7 +33,10 @@ def parse(text: str) -> Slo:
     for part in text.split(","):
         name, _, value = part.strip().partition(":")
         try:
-            bounds[_NAMES[name.strip().lower()]] = float(value)
+            bound = float(value)
+            if not bound > 0:  # nan is no number to keep within, either
+                raise ValueError(value)
+            bounds[_NAMES[name.strip().lower()]] = bound
         except (KeyError, ValueError):
             raise UserError(
                 f"--slo {text}: {part!r} is no bound: write milliseconds of ttft, itl or e2e, such as ttft:500,itl:50"

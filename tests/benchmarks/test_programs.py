@@ -24,6 +24,7 @@ def test_the_oracle_has_whole_pages_of_what_was_asked_before() -> None:
     assert best_hits([first, Asked([*range(12)], [])], 4) == 8  # the last token of a prompt is computed
     assert best_hits([first, Asked([*range(13)], [])], 4) == 12
     assert best_hits([first, Asked([*range(4), 0, *range(5, 13)], [])], 4) == 4
+    assert best_hits([first, Asked([*range(10)], [], 2)], 4) == 4  # what is before scored tokens is computed
     assert best_hits([Asked([], []), Asked([], [])], 4) == 0
 
 
@@ -34,12 +35,17 @@ def test_generations_are_cut_out_of_an_answer() -> None:
             {"part": 1, "type": "gen", "prompt_tokens": 2, "completion_tokens": 3},
             {"part": 3, "type": "select", "prompt_tokens": 6, "tokens": [[7, 8, 9], [70]]},
         ],
+        "usage": {"prompt_tokens": 18},
     }
     assert asked(answer) == [
         Asked([1, 2], [3, 4, 5]),
-        Asked([1, 2, 3, 4, 5, 6, 7, 8, 9], []),
-        Asked([1, 2, 3, 4, 5, 6, 70], []),
+        Asked([1, 2, 3, 4, 5, 6, 7, 8, 9], [], 3),
+        Asked([1, 2, 3, 4, 5, 6, 70], [], 1),
     ]
+    assert asked(answer | {"usage": {"prompt_tokens": 27}})[3:] == [Asked([1, 2, 3, 4, 5, 6, 7, 8, 9], [])]
+    warmed = {"token_ids": [1, 2], "parts": [], "usage": {"prompt_tokens": 2}}
+    assert asked(warmed) == [Asked([1, 2], [])]
+    assert asked(warmed | {"usage": {"prompt_tokens": 0}}) == []  # its text was only taken down
 
 
 class Echo:
@@ -68,7 +74,7 @@ def test_calls_are_counted_and_hints_taken_off() -> None:
     for name in "ab":
         counted.answered({"id": name, "token_ids": [ord(name)], "parts": [
             {"type": "gen", "prompt_tokens": 1, "completion_tokens": 0}
-        ]})  # fmt: skip
+        ], "usage": {"prompt_tokens": 1}})  # fmt: skip
     assert [chr(request.prompt[0]) for request in counted.requests()] == ["b", "a"]
 
 

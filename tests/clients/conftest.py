@@ -6,12 +6,13 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.clients.judge import faults
 from tests.clients.recorder import Recorder
-from tests.clients.serving import ROOT, SCRIPTED, Server, own_python, own_variables
+from tests.clients.serving import ROOT, SCRIPTED, Server, own_oracle, own_python, own_variables
 
 # Nothing here asks anybody but the server: packages that would fetch something, or report something, are told not to.
 os.environ |= {
@@ -50,6 +51,14 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
     subprocess.run(make, check=True, cwd=ROOT, env=own_variables())
     with recorded(str(folder), "--dtype", "float32", "--reasoning-format", "think") as recorder:
         yield recorder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packaged model's tokenizer, as transformers reads it."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    own_oracle("tokenizer", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,14 @@ def own_variables() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
+def own_oracle(*arguments: str, given: str = "") -> str:
+    """What oracle.py, run in rootstream's environment, prints."""
+    command = [str(own_python()), "-m", "tests.clients.oracle", *arguments]
+    return subprocess.run(
+        command, input=given, check=True, text=True, stdout=subprocess.PIPE, cwd=ROOT, env=own_variables()
+    ).stdout
+
+
 class Server:
     """One running ``rootstream serve``."""
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.clients.conftest import recorded
 from tests.clients.recorder import Recorder
-from tests.clients.serving import MODEL, ROOT, own_python, own_variables
+from tests.clients.serving import MODEL, own_oracle
 
 TASKS = ("tiny_choice", "tiny_generate", "tiny_rolling")
 SOURCES = Path(__file__).with_name("lm_eval_tasks")
@@ -22,25 +22,11 @@ SOURCES = Path(__file__).with_name("lm_eval_tasks")
 Samples = dict[str, list[dict[str, Any]]]
 
 
-def _oracle(*arguments: str, given: str = "") -> str:
-    command = [str(own_python()), "-m", "tests.clients.oracle", *arguments]
-    return subprocess.run(
-        command, input=given, check=True, text=True, stdout=subprocess.PIPE, cwd=ROOT, env=own_variables()
-    ).stdout
-
-
 @pytest.fixture(scope="module")
 def exact() -> Iterator[Recorder]:
     """The packaged model in float32."""
     with recorded("--dtype", "float32") as recorder:
         yield recorder
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    _oracle("tokenizer", str(folder))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +78,7 @@ def expected(samples: Samples) -> dict[str, list[Any]]:
         [context, given["until"], given["max_gen_toks"]] for context, given in asked(samples, "tiny_generate")
     ]
     questions = {"likelihoods": asked(samples, "tiny_choice") + rolling, "generated": generating}
-    return json.loads(_oracle("answer", given=json.dumps(questions)))
+    return json.loads(own_oracle("answer", given=json.dumps(questions)))
 
 
 def test_log_likelihoods_are_those_of_transformers(samples: Samples, expected: dict[str, list[Any]]) -> None:

@@ -119,6 +119,19 @@ def test_a_program_leaves_nothing_behind_that_outlives_others() -> None:
     assert cached(d, said) == 0
 
 
+def test_tokens_after_a_stop_string_do_not_hold_up_what_is_released() -> None:
+    """The text ends before the tokens do: the next call goes on from the middle of what was computed."""
+    d = deployment(64)
+    said = [1] * 12
+    for id, name in ((1, "a"), (2, "b"), (3, "b"), (4, "c")):
+        d.ask(generate(id, said, 13, context=name))
+        said = [*said, *d.outputs[id][:4], *[id] * 8]
+    nodes = list(d.batch.cache.tree.nodes())
+    assert len(nodes) > 5
+    d.scheduler.release(["a", "b", "c"])
+    assert all(node.spent for node in nodes)
+
+
 def test_a_longer_sequence_may_take_over_a_name() -> None:
     d = deployment(64)
     d.ask(generate(1, [1] * 12, 5, context="a"))

@@ -69,7 +69,7 @@ class Oracle:
     def keep(self, name: str, namespace: str, tokens: tuple[int, ...]) -> None:
         for cached in self.path(namespace, tokens):
             cached.kept += 1
-        self.release(name, spent=False)
+        self.release(name, spent=True)
         if tokens:
             self.contexts[name] = (namespace, tokens)
 

@@ -71,6 +71,12 @@ def tame(fields: Any, path: str = "", answer_tokens: int = 4) -> None:
     fields["max_tokens"] = answer_tokens
     if isinstance(fields.get("sampling_params"), list):
         del fields["sampling_params"]
+    if path == "/v1/contexts":
+        gen = {"type": "gen", "name": "x", "max_tokens": answer_tokens}
+        fields["parts"] = [{"type": "text", "text": "a"}, gen]
+        for name in ("id", "parent", "chat_template_kwargs", "max_tokens"):
+            fields.pop(name, None)
+        return
     if path == "/v1/responses":
         fields["max_output_tokens"] = answer_tokens
         for name in ("text", "previous_response_id", "top_logprobs", "store", "stop"):
@@ -134,7 +140,9 @@ def test_good_requests_are_answered_as_the_document_says(
             case.validate_response(response, checks=_CONFORMS)
 
         run()
-    if "{id}" in path:
+    if "{context_id}" in path:  # names are the clients' own: another case may have made it
+        assert {*served[True], *served[False]} <= {200, 404}, served
+    elif "{id}" in path:
         assert {*served[True], *served[False]} == {404}, served
     else:
         good = [status for status in served[True] if status in (200, 202)]

@@ -43,6 +43,7 @@ from tokenizer_svc.openai_bodies import PromptTokensDetails, Usage
 from tokenizer_svc.parts import Content, Reasoning
 from tokenizer_svc.prompts import LengthNames, answer_length, aside
 from tokenizer_svc.reading import AnswerReader
+from tokenizer_svc.score_bound import check_scores
 from tokenizer_svc.timing import Timing
 
 
@@ -193,6 +194,13 @@ class Run:
             context=self._names.context,
         )
 
+    def _named(self, drafts: Sequence[Draft]) -> list[Draft]:
+        """The first keeps the context's name; what the others compute is not needed after this call."""
+        first, *others = drafts
+        named = [draft._replace(context=self._names.spare(index)) for index, draft in enumerate(others, start=1)]
+        self.spare |= {draft.context for draft in named}
+        return [first, *named]
+
     def _time_left(self) -> float:
         timeout = self._asked.request.timeout
         if timeout is None:
@@ -208,11 +216,7 @@ class Run:
     async def _generate(self, index: int) -> None:
         await self._ready(index)
         engine, gen, prompt = self._engine, self._gens[index], self.state.written.ids
-        drafts = [
-            draft if not choice else draft._replace(context=self._names.spare(choice))
-            for choice, draft in enumerate(generating.drafts_of(engine, gen, prompt, self._like))
-        ]
-        self.spare |= {draft.context for draft in drafts[1:]}
+        drafts = self._named(generating.drafts_of(engine, gen, prompt, self._like))
         answer = await engine.submit(drafts, shares_id=True, caller=self._caller)
         pieces = await self._follow(answer, gen, index)
         if any(choice.finish is Finish.ABORT for choice in answer.choices):
@@ -298,7 +302,9 @@ class Run:
         engine, before, path = self._engine, self.state.written, f"parts[{index}]"
         size = sum(map(len, part.choices)) + len(part.choices) * len(before.open)
         selection = await aside(engine, size, lambda: selecting.read_selection(engine, part, path, before))
-        computed = await compute(engine, selecting.drafts_of(selection, self._like), self._caller)
+        drafts = self._named(selecting.drafts_of(selection, self._like))
+        check_scores(drafts, f"{path}.choices", engine.limits)
+        computed = await compute(engine, drafts, self._caller)
         result = selecting.result_of(part, index, before, selection, computed)
         self._count(computed)
         self._computed = len(before.ids)

@@ -50,10 +50,10 @@ def read_selection(engine: Engine, part: SelectPart, path: str, before: Written)
 def drafts_of(selection: Selection, like: Draft) -> list[Draft]:
     """One sequence for each choice, then those for choices alone; in all else ``like`` another."""
     drafts = [
-        like._replace(input_ids=whole.ids, sampling=_scored(first), context="" if index else like.context)
-        for index, (whole, first) in enumerate(zip(selection.written, selection.firsts, strict=True))
+        like._replace(input_ids=whole.ids, sampling=_scored(first))
+        for whole, first in zip(selection.written, selection.firsts, strict=True)
     ]
-    drafts += [like._replace(input_ids=ids, sampling=_scored(1), context="") for ids in selection.alone if len(ids) > 1]
+    drafts += [like._replace(input_ids=ids, sampling=_scored(1)) for ids in selection.alone if len(ids) > 1]
     return [draft._replace(prompt=index) for index, draft in enumerate(drafts)]
 
 

@@ -101,6 +101,18 @@ def test_ctrl_c_cancels_the_calls() -> None:
     assert backend.closed == 1
 
 
+def test_ctrl_c_while_reading_ends_a_streamed_run() -> None:
+    backend = held()
+    state = plain.run(backend=backend, stream=True)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(state.text_iter("a"))
+    timer.join()
+    assert len(backend.cancelled) == 1
+    assert (backend.kept, backend.closed) == ({}, 1)
+
+
 def test_an_error_that_nobody_looked_at_is_raised_at_the_end() -> None:
     @rs.function
     def program(s: rs.State) -> None:

@@ -110,7 +110,7 @@ async def test_a_context_s_time_begins_anew_when_it_is_used(start_door: StartDoo
 async def test_the_call_of_a_front_door_that_died_is_taken_over(
     http: aiohttp.ClientSession, bus: Bus, downstream: Downstream
 ) -> None:
-    body = {"parts": [TEXT, GEN], "id": "orphan"}
+    body: dict[str, Any] = {"parts": [TEXT, GEN], "id": "orphan"}
     left = msgspec.msgpack.encode(Claimed(digest_of(body), "a process that is gone"))
     await bus.ask(("SET", bus.names.context("/orphan"), left, "PX", 700))
     asking = asyncio.create_task(post(http, **body))
