@@ -129,7 +129,9 @@ class Server:
         streamed = Streamed(on_piece) if call.stream else None
         for _ in range(_LOSSES):
             try:
-                return await self._ask(wire.request(call, self._model, parent, release), streamed, until)
+                request = wire.request(call, self._model, parent, release)
+                outcome = await self._ask(request, streamed, until)
+                return outcome if request.parts is call.parts else wire.as_called(outcome, call)
             except CallError as error:
                 if error.code != _LOST or call.parent is None or parent is None:
                     raise

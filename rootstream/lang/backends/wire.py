@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from rootstream.lang.calls import Call, Outcome, Result, Usage
-from rootstream.lang.parts import Part
+from rootstream.lang.parts import Gen, Part, Select
 
 
 class Request(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -37,7 +37,7 @@ def request(call: Call, model: str | None, parent: str | None, release: tuple[st
         id=call.id,
         parent=parent,
         model=model,
-        parts=call.parts,
+        parts=_distinct(call.parts),
         tools=call.tools if is_root else (),
         chat_template_kwargs=call.template_kwargs if is_root else {},
         group=call.group,
@@ -47,6 +47,31 @@ def request(call: Call, model: str | None, parent: str | None, release: tuple[st
         stream=call.stream,
         timeout=call.timeout,
     )
+
+
+def _distinct(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The same, with other names for generations whose names are taken: a program may use a name again, a call not."""
+    names: set[str] = set()
+    renamed: dict[int, Part] = {}
+    for at, part in enumerate(parts):
+        if isinstance(part, Gen | Select):
+            name = part.name
+            while name in names:
+                name = f"{name}.{at}"
+            names.add(name)
+            if name != part.name:
+                renamed[at] = msgspec.structs.replace(part, name=name)
+    return tuple(renamed.get(at, part) for at, part in enumerate(parts)) if renamed else parts
+
+
+def as_called(outcome: Outcome, call: Call) -> Outcome:
+    """With the names that the call has."""
+    results: list[Result] = []
+    for result in outcome.results:
+        part = call.parts[result.part]
+        assert isinstance(part, Gen | Select)
+        results.append(msgspec.structs.replace(result, name=part.name))
+    return Outcome(tuple(results), outcome.usage)
 
 
 class _Cached(msgspec.Struct, frozen=True, gc=False):

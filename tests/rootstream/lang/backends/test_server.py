@@ -74,6 +74,14 @@ async def test_a_child_sends_its_delta_only(server: Server, toy: ToyServer) -> N
     assert toy.bodies[0]["prefill"] is True
 
 
+async def test_a_name_that_is_used_again_is_another_one_on_the_wire(server: Server, toy: ToyServer) -> None:
+    parts = ("a", Gen(name="x"), "b", Gen(name="x.3"), "c", Gen(name="x"), "d", Select(name="x.5", choices=("e",)))
+    outcome = await server.run(call(*parts))
+    assert [result.name for result in outcome.results] == ["x", "x.3", "x", "x.5"]
+    names = [part["name"] for part in toy.bodies[0]["parts"] if "name" in part]
+    assert names == ["x", "x.3", "x.5", "x.5.7"]
+
+
 async def test_tools_are_sent_with_the_root_alone(server: Server, toy: ToyServer) -> None:
     tools = ({"type": "function", "function": {"name": "f"}},)
     root = call("x", tools=tools)
