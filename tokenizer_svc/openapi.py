@@ -96,6 +96,7 @@ _ERRORS = {
     "404": "There is no such route or model here",
     "405": "The route does not take this method; the header Allow names those it takes",
     "408": "The request did not arrive, or was not answered, in time",
+    "409": "A context has this name already, or was let go while it was computed; or somebody aborted a part of it",
     "413": "The body is too large",
     "415": "The body is compressed",
     "421": "This server does not go by that name",
