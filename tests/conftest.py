@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from tests.toy import make_toy_model
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
+
+# A shell that starts us in the background ignores Ctrl-C, and so would we and all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _counter = itertools.count()
 

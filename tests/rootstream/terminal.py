@@ -55,8 +55,7 @@ class Terminal:
     async def presses(self, *keys: str, until: str) -> None:
         """Press keys one after the other, as a person does again when nothing happens, until a text is seen.
 
-        Python's readline misses a signal that comes between its prompt and its waiting for keys; and a terminal may
-        drop what is typed right after Ctrl-C.
+        A terminal may drop what is typed right after Ctrl-C.
         """
         async with asyncio.timeout(PATIENCE_S):
             while True:
