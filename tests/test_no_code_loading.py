@@ -63,7 +63,8 @@ def test_no_file_of_the_product_does() -> None:
         for path in sources(package)
         if (what := [*offences(ast.parse(path.read_text()))])
     }
-    assert found == {}
+    # Names of modules of our own, from a table in that file.
+    assert found == {"rootstream/__init__.py": ["importlib.import_module of a variable"]}
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def forms(limits: Limits) -> Mapping[tuple[str, str], Keywords]:
         ("EmbeddingRequest", "input"): {"anyOf": [{"type": "string"}, many_texts, _IDS, many_lists]},
         ("ScoreRequest", "items"): {"anyOf": [{"type": "string"}, many_texts, many_lists, {"type": "null"}]},
         ("TokenizeRequest", "prompt"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
-        ("DetokenizeRequest", "tokens"): {"anyOf": [_IDS | {"minItems": 0}, lists]},
+        ("DetokenizeRequest", "tokens"): {"anyOf": [_IDS | {"minItems": 0}, many_lists]},
         ("GenerateRequest", "text"): {"anyOf": [{"type": "string"}, texts, {"type": "null"}]},
         ("GenerateRequest", "input_ids"): {"anyOf": [_IDS, lists, {"type": "null"}]},
         **context_forms(limits),

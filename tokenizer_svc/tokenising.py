@@ -132,7 +132,7 @@ class TokenRoutes:
         engine = self._engine
         asked = convert(await read_object(request, engine.limits), DetokenizeRequest)
         check_model(asked.model, engine)
-        lists, is_batch = _lists(asked.tokens, engine.ready_card())
+        lists, is_batch = _lists(asked.tokens, engine.ready_card(), engine.limits.max_inputs)
         tokenizer, hides = engine.tokenizer, bool(asked.skip_special_tokens)
 
         def work() -> list[str]:
@@ -162,12 +162,14 @@ class TokenRoutes:
         )
 
 
-def _lists(tokens: list[int | list[int]], card: ModelCard) -> tuple[list[list[int]], bool]:
+def _lists(tokens: list[int | list[int]], card: ModelCard, most: int) -> tuple[list[list[int]], bool]:
     """Lists of ids, and whether there were several. Raises ApiError 400."""
     flat = [id for id in tokens if isinstance(id, int)]
     lists = [ids for ids in tokens if not isinstance(ids, int)]
     if flat and lists:
         raise invalid("tokens mixes ids and lists of ids: send one kind", "tokens")
+    if len(lists) > most:
+        raise invalid(f"tokens has {len(lists)} lists, at most {most} are allowed", "tokens")
     for index, ids in enumerate(lists):
         if ids:
             check_ids(ids, card, f"tokens[{index}]")

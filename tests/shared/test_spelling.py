@@ -154,7 +154,7 @@ def test_inner_tokens_are_exact_or_refused(name: str, text: str) -> None:
     of = tokenizer(name)
     ids = of.encode_inner(text)
     assert ids is None or b"".join(spelling(of)[id] for id in ids) == text.encode()
-    assert ids is not None or name == "smollm2"  # which lacks some bytes
+    assert ids is not None or name == "smollm2" or "▁" in text  # it lacks some bytes; others spell a space so
 
 
 @pytest.mark.parametrize("name", PIECES)
