@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rootstream.batch.lines import Tokens
+from rootstream.recent import Recent
 
 _PLAIN_EVERY_S = 10.0
-_WINDOW_S = 15.0
 
 
 class Counts:
@@ -25,7 +24,7 @@ class Counts:
         self.failed = failed
         self.prompt_tokens = 0
         self.completion_tokens = 0
-        self._recent: deque[tuple[float, int]] = deque()
+        self._recent = Recent()
 
     @property
     def left(self) -> int:
@@ -36,16 +35,11 @@ class Counts:
         self.failed += not is_good
         self.prompt_tokens += tokens.prompt
         self.completion_tokens += tokens.completion
-        self._recent.append((now, tokens.completion))
+        self._recent.add(tokens.completion, now)
 
     def tokens_per_s(self, now: float) -> float:
         """Generated tokens a second, lately."""
-        while len(self._recent) > 1 and self._recent[0][0] < now - _WINDOW_S:
-            self._recent.popleft()
-        if not self._recent:
-            return 0.0
-        seconds = max(now - self._recent[0][0], 1.0)
-        return sum(tokens for _, tokens in self._recent) / seconds
+        return self._recent.rate(now)
 
     def line(self, now: float) -> str:
         words = [f"{self.done} done", f"{self.failed} failed", f"{self.left} left"]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from rootstream.lang.calls import Usage
 from rootstream.lang.mapping.items import Item
+from rootstream.recent import Recent
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 _PLAIN_EVERY_S = 10.0
-_WINDOW_S = 15.0
 
 
 class Tally:
@@ -25,7 +24,7 @@ class Tally:
         self.failed = 0
         self.restored = 0
         self.usage = Usage()
-        self._recent: deque[float] = deque()
+        self._recent = Recent()
 
     def add(self, item: Item, now: float) -> None:
         self.done += 1
@@ -33,13 +32,11 @@ class Tally:
         self.restored += item.is_restored
         if not item.is_restored:
             self.usage += item.usage
-            self._recent.append(now)
+            self._recent.add(1, now)
 
     def rate(self, now: float) -> float:
         """Items a second, lately."""
-        while len(self._recent) > 1 and self._recent[0] < now - _WINDOW_S:
-            self._recent.popleft()
-        return len(self._recent) / max(now - self._recent[0], 1.0) if self._recent else 0.0
+        return self._recent.rate(now)
 
     def line(self, now: float) -> str:
         words = [f"{self.rate(now):.1f} items/s"]
