@@ -55,6 +55,8 @@ CARD = ModelCard(
     max_running=64,
     chunk_tokens=256,
 )
+ROOMY = msgspec.structs.replace(CARD, context_length=4000, num_pages=1000, structured=True)
+"""The same with grammars, and with room for what a model is told of its tools."""
 
 Script = Callable[["Downstream", Generate], Awaitable[None]]
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
-import pytest_asyncio
 
-from shared.bus import Bus
-from shared.protocol import Generate, Track
-from tests.tokenizer_svc.downstream import CARD, Downstream
+from shared.protocol import Generate, ModelCard, Track
+from tests.tokenizer_svc.downstream import ROOMY, Downstream
 from tokenizer_svc.limits import Limits
 from tokenizer_svc.openapi import document
 from tokenizer_svc.openapi_operations import OPERATIONS
@@ -35,13 +32,9 @@ def defaults(struct: str) -> dict[str, Any]:
     }
 
 
-@pytest_asyncio.fixture
-async def downstream(bus: Bus) -> AsyncIterator[Downstream]:
-    downstream = Downstream(bus)
-    downstream.card = msgspec.structs.replace(CARD, context_length=4000, num_pages=1000, structured=True)
-    await downstream.start()
-    yield downstream
-    await downstream.stop()
+@pytest.fixture
+def card() -> ModelCard:
+    return ROOMY
 
 
 async def outcome(http: aiohttp.ClientSession, downstream: Downstream, path: str, body: dict[str, Any]) -> object:

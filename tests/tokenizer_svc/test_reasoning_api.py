@@ -9,18 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
-import msgspec
 import openai
 import pytest
 import pytest_asyncio
 
 from shared import columns
-from shared.bus import Bus
 from shared.grammar import Dfa, tables
-from shared.protocol import Finish, Generate, Track
+from shared.protocol import Finish, Generate, ModelCard, Track
 from shared.tokenizer import Tokenizer
 from tests.tokenizer_svc.conftest import StartDoor
-from tests.tokenizer_svc.downstream import CARD, Downstream, Script
+from tests.tokenizer_svc.downstream import ROOMY, Downstream, Script
 from tests.toy import make_toy_model
 from tokenizer_svc.draft import Display
 from tokenizer_svc.reading import how_read
@@ -46,13 +44,9 @@ ALWAYS = {"chat_template_kwargs": {"always": True}}
 NEVER = {"chat_template_kwargs": {"enable_thinking": False}}
 
 
-@pytest_asyncio.fixture
-async def downstream(bus: Bus) -> AsyncIterator[Downstream]:
-    downstream = Downstream(bus)
-    downstream.card = msgspec.structs.replace(CARD, context_length=4000, num_pages=1000, structured=True)
-    await downstream.start()
-    yield downstream
-    await downstream.stop()
+@pytest.fixture
+def card() -> ModelCard:
+    return ROOMY
 
 
 @pytest_asyncio.fixture

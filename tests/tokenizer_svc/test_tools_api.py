@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
-import msgspec
 import openai
 import pytest
-import pytest_asyncio
 from pydantic import BaseModel
 
 from shared import columns
-from shared.bus import Bus
 from shared.grammar import Dfa, tables
-from shared.protocol import Finish, Generate, Track
+from shared.protocol import Finish, Generate, ModelCard, Track
 from shared.tokenizer import Tokenizer
-from tests.tokenizer_svc.downstream import CARD, Downstream, Script, obedient
+from tests.tokenizer_svc.downstream import ROOMY, Downstream, Script, obedient
 from tests.tokenizer_svc.tools.templates import LIKE_LLAMA3
 
 CHAT = "/v1/chat/completions"
@@ -45,14 +42,9 @@ ASKED: Any = [{"role": "user", "content": "How is the weather in Köln?"}]
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Köln"}}\n</tool_call>'
 
 
-@pytest_asyncio.fixture
-async def downstream(bus: Bus) -> AsyncIterator[Downstream]:
-    """As everywhere, with room for what the model is told of its tools."""
-    downstream = Downstream(bus)
-    downstream.card = msgspec.structs.replace(CARD, context_length=4000, num_pages=1000, structured=True)
-    await downstream.start()
-    yield downstream
-    await downstream.stop()
+@pytest.fixture
+def card() -> ModelCard:
+    return ROOMY
 
 
 def saying(*texts: str, finish: Finish = Finish.STOP) -> Script:

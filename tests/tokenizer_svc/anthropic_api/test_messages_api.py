@@ -9,18 +9,16 @@ from typing import Any
 
 import aiohttp
 import anthropic
-import msgspec
 import pytest
 import pytest_asyncio
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from shared.bus import Bus
-from shared.protocol import Abort, Failure, Finish, Generate
+from shared.protocol import Abort, Failure, Finish, Generate, ModelCard
 from shared.service import Context
 from shared.tokenizer import Tokenizer
 from tests.tokenizer_svc.conftest import StartDoor
-from tests.tokenizer_svc.downstream import CARD, Downstream, Script, admitted_only, endless
+from tests.tokenizer_svc.downstream import ROOMY, Downstream, Script, admitted_only, endless
 from tests.tokenizer_svc.speaking import in_pieces, last_prompt, saying
 
 MESSAGES = "/v1/messages"
@@ -32,14 +30,9 @@ SKY: Any = {"type": "object", "properties": {"sky": {"type": "string"}}, "requir
 EVENT: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
 
 
-@pytest_asyncio.fixture
-async def downstream(bus: Bus) -> AsyncIterator[Downstream]:
-    """As everywhere, with room for what the model is told of its tools."""
-    downstream = Downstream(bus)
-    downstream.card = msgspec.structs.replace(CARD, context_length=4000, num_pages=1000, structured=True)
-    await downstream.start()
-    yield downstream
-    await downstream.stop()
+@pytest.fixture
+def card() -> ModelCard:
+    return ROOMY
 
 
 @pytest_asyncio.fixture

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import aiohttp
-import msgspec
 import openai
 import pydantic
 import pytest
-import pytest_asyncio
 from openai.types.responses import Response, ResponseStreamEvent
 from openai.types.responses.response_item_list import ResponseItemList
 
-from shared.bus import Bus
-from shared.protocol import Abort, Failure, Finish, Generate
+from shared.protocol import Abort, Failure, Finish, Generate, ModelCard
 from shared.tokenizer import Tokenizer
 from tests.tokenizer_svc.conftest import StartDoor
-from tests.tokenizer_svc.downstream import CARD, Downstream, Script, admitted_only, endless
+from tests.tokenizer_svc.downstream import ROOMY, Downstream, Script, admitted_only, endless
 from tests.tokenizer_svc.speaking import in_pieces, last_prompt, saying
 
 RESPONSES = "/v1/responses"
@@ -31,14 +28,9 @@ SKY: Any = {"type": "object", "properties": {"sky": {"type": "string"}}, "requir
 EVENT: pydantic.TypeAdapter[ResponseStreamEvent] = pydantic.TypeAdapter(ResponseStreamEvent)
 
 
-@pytest_asyncio.fixture
-async def downstream(bus: Bus) -> AsyncIterator[Downstream]:
-    """As everywhere, with room for what the model is told of its tools."""
-    downstream = Downstream(bus)
-    downstream.card = msgspec.structs.replace(CARD, context_length=4000, num_pages=1000, structured=True)
-    await downstream.start()
-    yield downstream
-    await downstream.stop()
+@pytest.fixture
+def card() -> ModelCard:
+    return ROOMY
 
 
 async def events_of(http: aiohttp.ClientSession, body: dict[str, Any], path: str = RESPONSES) -> list[dict[str, Any]]:
