@@ -63,7 +63,8 @@ async def drain(door: Draining, listeners: Sequence[Listener], patience: float) 
             left_at = loop.time()
         if left_at is None:
             door.refuse()
-        expects = left_at is not None and loop.time() < left_at + _LAST_S and any(_expected(listeners))
+        expects = left_at is not None and loop.time() < left_at + _LAST_S
+        expects = expects and any(listener.connections.new for listener in listeners)
         busy = door.open_answers or any(listener.connections.busy for listener in listeners)
         if not (expects or busy) or loop.time() >= deadline:
             break
@@ -74,11 +75,6 @@ async def drain(door: Draining, listeners: Sequence[Listener], patience: float) 
     if door.open_answers:
         log.warning("answers cut short", open=door.open_answers, seconds=patience)
         door.cut("the server is stopping: send the request again")
-
-
-def _expected(listeners: Sequence[Listener]) -> list[int]:
-    """For each port: on how many connections the first request has not come."""
-    return [listener.connections.new for listener in listeners]
 
 
 async def leave(listeners: Sequence[Listener]) -> int:
