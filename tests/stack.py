@@ -111,6 +111,16 @@ class Stack:
         lines = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
+    async def settled(self, name: str, value: float) -> float:
+        """The same once it is ``value``, or after five seconds: a client is answered before the scheduler has read of
+        it.
+        """
+        for _ in range(100):
+            if (found := await self.metric(name)) == value:
+                break
+            await asyncio.sleep(0.05)
+        return found
+
 
 @contextlib.asynccontextmanager
 async def running(redis_url: str, namespace: str, model: Path, cache: Path, **overrides: Any) -> AsyncIterator[Stack]:

@@ -79,11 +79,7 @@ async def test_a_client_that_leaves_frees_its_pages(
         for request in requests:
             request.cancel()
         await asyncio.gather(*requests, return_exceptions=True)
-        for _ in range(100):
-            if await stack.metric("rootstream_kv_pages_used") == 0:
-                break
-            await asyncio.sleep(0.05)
-        assert await stack.metric("rootstream_kv_pages_used") == 0
+        assert await stack.settled("rootstream_kv_pages_used", 0) == 0
         assert await stack.contexts["scheduler:0"].bus.hash(f"{namespace}:live") == {}
 
 
@@ -100,9 +96,9 @@ async def test_contexts_are_kept_until_they_are_released(
         first = await call(None)
         second = await call(first["id"])
         assert second["usage"]["prompt_tokens_details"]["cached_tokens"] == first["length"] - 1
-        assert await stack.metric("rootstream_contexts") == 2
+        assert await stack.settled("rootstream_contexts", 2) == 2
         assert await stack.metric("rootstream_kv_pages_contexts") == second["length"] - 1
         await call(second["id"], keep=False, release=[first["id"], second["id"]])
-        assert await stack.metric("rootstream_contexts") == 0
+        assert await stack.settled("rootstream_contexts", 0) == 0
         assert await stack.metric("rootstream_kv_pages_contexts") == 0
         assert await stack.metric("rootstream_cached_tokens_total") == first["length"] + second["length"] - 2
